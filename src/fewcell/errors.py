@@ -1,0 +1,82 @@
+"""Every error that fewcell raises on purpose. Each message says what was wrong, what was got, what to do.
+
+    FewcellError
+    ├── ReadError            a file cannot be read as an image, labels, or table
+    │   ├── AxesError        its axes or channels are ambiguous, or of a kind that needs a flag
+    │   └── TooLargeError    it would not fit into memory
+    ├── WriteError           an output exists already, or cannot be written
+    ├── DataError            a folder is not laid out as a dataset, or image and labels disagree
+    ├── ConfigError          a setting, flag, or recipe is unknown or out of range
+    ├── ModelError           a model folder is missing, damaged, or made by a newer fewcell
+    ├── DeviceError          the device asked for is not there
+    └── MissingDependencyError   an optional library is not installed
+"""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "AxesError",
+    "ConfigError",
+    "DataError",
+    "DeviceError",
+    "FewcellError",
+    "MissingDependencyError",
+    "ModelError",
+    "ReadError",
+    "TooLargeError",
+    "WriteError",
+    "nearest",
+]
+
+
+class FewcellError(Exception):
+    """Base of every error that fewcell raises on purpose."""
+
+
+class ReadError(FewcellError):
+    """A file cannot be read as an image, labels, or table."""
+
+
+class AxesError(ReadError):
+    """The axes or channels of an image are ambiguous, or of a kind that needs a flag."""
+
+
+class TooLargeError(ReadError):
+    """An image would not fit into memory."""
+
+
+class WriteError(FewcellError):
+    """An output exists already, or cannot be written."""
+
+
+class DataError(FewcellError):
+    """A folder is not laid out as a dataset, or an image and its labels disagree."""
+
+
+class ConfigError(FewcellError):
+    """A setting, flag, or recipe is unknown or out of range."""
+
+
+class ModelError(FewcellError):
+    """A model folder is missing, damaged, or made by a newer fewcell."""
+
+
+class DeviceError(FewcellError):
+    """The device asked for is not there."""
+
+
+class MissingDependencyError(FewcellError):
+    """An optional library is not installed."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(
+            f"This needs {library}, which is not installed. Type: pip install 'fewcell[{extra}]'"
+        )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Half a sentence for an error message: the known name nearest to `name`, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}."
