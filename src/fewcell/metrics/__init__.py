@@ -1,0 +1,39 @@
+"""Comparing predicted cells with true ones: the challenge's matching rule, F1, and the usual other scores."""
+
+from fewcell.metrics.matching import (
+    Counts,
+    Overlaps,
+    count_matches,
+    match,
+    overlaps,
+    remove_border,
+    scored_overlaps,
+)
+from fewcell.metrics.scores import (
+    THRESHOLDS,
+    ImageScores,
+    PanopticQuality,
+    aggregated_jaccard,
+    average_precision,
+    f1,
+    panoptic_quality,
+    score_image,
+)
+
+__all__ = [
+    "THRESHOLDS",
+    "Counts",
+    "ImageScores",
+    "Overlaps",
+    "PanopticQuality",
+    "aggregated_jaccard",
+    "average_precision",
+    "count_matches",
+    "f1",
+    "match",
+    "overlaps",
+    "panoptic_quality",
+    "remove_border",
+    "score_image",
+    "scored_overlaps",
+]

@@ -1,0 +1,203 @@
+"""A folder of predicted labels against a folder of true ones: one row an image."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from fewcell.data.dataset import find_manifest, read_manifest
+from fewcell.errors import DataError, FewcellError
+from fewcell.images import read_labels
+from fewcell.metrics import ImageScores, score_image
+
+__all__ = ["Evaluation", "Failure", "Row", "evaluate_folders"]
+
+# A prediction is looked for under these names in turn, each with these endings.
+PREDICTION_NAMES = ("{stem}_label", "{stem}_labels", "{stem}")
+LABEL_ENDINGS = (".tiff", ".tif", ".png")
+UNLISTED = "unknown"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one image and what the manifest says of it.
+
+    seen: whether a training image comes from the same experiment; None where the manifest cannot tell.
+    problem: why there was no prediction to score; the scores are then those of a prediction without cells.
+    """
+
+    stem: str
+    source: str
+    modality: str
+    subject: str
+    experiment: str
+    seen: bool | None
+    scores: ImageScores
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be scored, and why."""
+
+    stem: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every image scored, and what went wrong.
+
+    rows: in the order of their stems; an image without a usable prediction is there with F1 0 and a problem.
+    failures: missing, unreadable, or mismatched files; where there are any, a command ends with exit code 1.
+    manifest: the one used, or None.
+    """
+
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+    manifest: Path | None
+
+    @property
+    def unscorable(self) -> tuple[str, ...]:
+        """Stems of images without a true cell that the border does not cut: part of no mean."""
+        return tuple(row.stem for row in self.rows if not row.scores.scorable)
+
+
+def evaluate_folders(
+    true_dir: str | PathLike[str],
+    predicted_dir: str | PathLike[str],
+    *,
+    manifest: str | PathLike[str] | None = None,
+) -> Evaluation:
+    """Score a folder of predicted label images against the true ones.
+
+    true_dir: holds <stem>_label.tiff (or .tif, .png), or is a dataset folder with these in labels/.
+    predicted_dir: holds, for each stem, one of <stem>_label, <stem>_labels, or <stem>, with .tiff, .tif or
+        .png; the first of these names counts. Other files are left alone.
+    manifest: a CSV with columns stem, source, modality, subject, experiment, split; by default manifest.csv
+        in the dataset folder or beside it. An image is unseen if no row of split 'train' has its experiment.
+
+    A prediction that is missing, unreadable, or of another size than its image counts as one without cells
+    (F1 0), so that leaving out a hard image gains nothing; it is also listed among the failures. Raises
+    DataError if there are no true labels, if not one of them has a prediction, and if the manifest cannot be
+    used.
+    """
+    true_files = _true_files(Path(true_dir))
+    predictions = _predictions(Path(predicted_dir), list(true_files))
+    dataset = _dataset_folder(Path(true_dir))
+    manifest_file = Path(manifest) if manifest is not None else find_manifest(dataset)
+    facts = _Facts(read_manifest(manifest_file), dataset.resolve().name)
+
+    rows, failures = [], []
+    for stem, true_file in true_files.items():
+        try:
+            true = read_labels(true_file)
+            problem = ""
+            try:
+                scores = score_image(true, read_labels(_only(predictions[stem], stem)))
+            except FewcellError as error:
+                problem = str(error)
+                failures.append(Failure(stem, problem))
+                scores = score_image(true, np.zeros_like(true))
+        except FewcellError as error:
+            failures.append(Failure(stem, f"The true labels cannot be used: {error}"))
+        else:
+            rows.append(facts.row(stem, scores, problem))
+    return Evaluation(tuple(rows), tuple(failures), manifest_file)
+
+
+class _Facts:
+    """What a manifest says of an image. split: that of the images, in case a stem is in several splits."""
+
+    def __init__(self, manifest: Sequence[dict[str, str]], split: str) -> None:
+        self.split = split
+        self.by_stem: dict[str, list[dict[str, str]]] = defaultdict(list)
+        for entry in manifest:
+            self.by_stem[entry["stem"]].append(entry)
+        self.trained = {
+            e["experiment"] for e in manifest if e.get("split") == "train" and e.get("experiment")
+        }
+
+    def row(self, stem: str, scores: ImageScores, problem: str) -> Row:
+        entry = self._entry(stem)
+        experiment = entry.get("experiment") or stem
+        return Row(
+            stem=stem,
+            source=entry.get("source") or UNLISTED,
+            modality=entry.get("modality") or UNLISTED,
+            subject=entry.get("subject") or UNLISTED,
+            experiment=experiment,
+            seen=experiment in self.trained if self.trained and entry.get("experiment") else None,
+            scores=scores,
+            problem=problem,
+        )
+
+    def _entry(self, stem: str) -> dict[str, str]:
+        entries = self.by_stem.get(stem, [{}])
+        if len(entries) > 1:
+            entries = [entry for entry in entries if entry.get("split") == self.split]
+            if len(entries) != 1:
+                raise DataError(
+                    f"The manifest has {len(self.by_stem[stem])} rows for {stem}, of which {len(entries)} "
+                    f"are of split '{self.split}' (the name of the folder scored). Keep one row an image."
+                )
+        return entries[0]
+
+
+def _dataset_folder(true_dir: Path) -> Path:
+    return true_dir.resolve().parent if true_dir.resolve().name == "labels" else true_dir
+
+
+def _true_files(true_dir: Path) -> dict[str, Path]:
+    """Label files by stem, in the order of stems."""
+    folder = true_dir / "labels" if (true_dir / "labels").is_dir() else true_dir
+    found: dict[str, Path] = {}
+    for path in _files(folder):
+        if not path.stem.endswith("_label") or path.suffix not in LABEL_ENDINGS:
+            continue
+        stem = path.stem.removesuffix("_label")
+        if stem in found:
+            raise DataError(f"{found[stem]} and {path} are true labels of the same image: keep one.")
+        found[stem] = path
+    if not found:
+        raise DataError(f"{folder} holds no true labels: name them <stem>_label.tiff.")
+    return dict(sorted(found.items()))
+
+
+def _predictions(predicted_dir: Path, stems: Sequence[str]) -> dict[str, list[Path]]:
+    """The files that may be the prediction of each stem, under the first name that is there."""
+    files = {path.name: path for path in _files(predicted_dir)}
+    found = {stem: _named(files, stem) for stem in stems}
+    if not any(found.values()):
+        raise DataError(
+            f"{predicted_dir} holds no prediction for any of the {len(stems)} images with true labels. Name "
+            f"them like {stems[0]}_label.tiff; it holds {', '.join(sorted(files)[:3]) or 'no file at all'}."
+        )
+    return found
+
+
+def _named(files: dict[str, Path], stem: str) -> list[Path]:
+    for name in PREDICTION_NAMES:
+        known = [files[f] for ending in LABEL_ENDINGS if (f := name.format(stem=stem) + ending) in files]
+        if known:
+            return known
+    return []
+
+
+def _only(candidates: Sequence[Path], stem: str) -> Path:
+    if not candidates:
+        raise DataError(
+            f"No prediction for {stem}: it counts as one without cells. Expected {stem}_label.tiff."
+        )
+    if len(candidates) > 1:
+        raise DataError(f"Several predictions for {stem}: {', '.join(c.name for c in candidates)}. Keep one.")
+    return candidates[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder.")
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

@@ -1,0 +1,129 @@
+"""Recipes: what a training run is made of. A recipe file (TOML) states only what differs from these defaults."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fewcell.errors import ConfigError, nearest
+
+__all__ = ["Augmentation", "Part", "Recipe", "load_recipe"]
+
+CANONICAL_DIAMETER_PX = 24.0
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    """Unknown keys are errors; a recipe never changes once it is made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Part(_Strict):
+    """A variant by its name in the literal table of its package, with its own settings."""
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
+class Augmentation(_Strict):
+    """How crops are varied. Every number is a probability unless its name says otherwise.
+
+    scale_jitter: cells are trained at canonical scale times a factor between 1 / scale_jitter and scale_jitter.
+    """
+
+    scale_jitter: Annotated[float, Field(ge=1, le=4)] = 1.8
+    rotate: Probability = 0.5
+    invert: Probability = 0.15
+    gamma: Probability = 0.5
+    gray: Probability = 0.15
+    tint: Probability = 0.1
+    shuffle_channels: Probability = 0.05
+    stain: Probability = 0.5
+    shade: Probability = 0.2
+    blur: Probability = 0.2
+    noise: Probability = 0.3
+    jpeg: Probability = 0.1
+    empty: Probability = 0.04
+
+
+class Recipe(_Strict):
+    """Everything that decides the outcome of a training run, but the data.
+
+    steps or minutes: how long to train; exactly one of them. With steps a run is repeatable to the bit on one
+        machine; with minutes the learning rate follows the time spent training, summed over resumed runs.
+    batch: crops a step, over all processes. crop_px: side of a crop, a multiple of the network's down-sampling.
+    balance: 1 draws sources in proportion to their number of images, 0 draws each source equally often.
+    held_out: share of the images kept for thresholds, scorer and the log, whole experiments at a time.
+    precision: "auto" is bf16 where the CPU or GPU computes in it, else fp32.
+    workers: processes that prepare crops.
+    """
+
+    network: Part = Part(name="resunet")
+    representation: Part = Part(name="boundary")
+    objective: Part = Part(name="supervised")
+    augmentation: Augmentation = Augmentation()
+    steps: Annotated[int, Field(ge=1)] | None = None
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    batch: Annotated[int, Field(ge=1)] = 8
+    crop_px: Annotated[int, Field(ge=32)] = 256
+    canonical_diameter_px: Annotated[float, Field(gt=4, le=200)] = CANONICAL_DIAMETER_PX
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    warmup: Probability = 0.02
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    balance: Probability = 0.5
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.12
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=0)] = 1
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 4.0
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "Recipe":
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("give either steps or minutes, and not both")
+        return self
+
+
+def load_recipe(path: Path | str | None, **overrides: Any) -> Recipe:
+    """Read a recipe from a TOML file (None: the defaults); overrides that are not None win over the file.
+
+    Raises ConfigError for a file that is missing or no TOML, and for unknown keys and values out of range.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"The recipe {path} cannot be read: {error.strerror or error}.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The recipe {path} is no valid TOML: {error}.") from None
+    given = {k: v for k, v in overrides.items() if v is not None}
+    for budget, other in (("steps", "minutes"), ("minutes", "steps")):
+        if budget in given and other not in given:
+            values.pop(other, None)
+    values.update({k: {"name": v} if k in _PARTS and isinstance(v, str) else v for k, v in given.items()})
+    values = {k: {"name": v} if k in _PARTS and isinstance(v, str) else v for k, v in values.items()}
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        raise ConfigError(f"The recipe{f' {path}' if path else ''} is wrong: {_explain(error)}") from None
+
+
+_PARTS = ("network", "representation", "objective")
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = Augmentation.model_fields if where.startswith("augmentation.") else Recipe.model_fields
+            lines.append(f"there is no setting {where!r}; {nearest(where.rsplit('.')[-1], known)}")
+        else:
+            lines.append(f"{where or 'recipe'}: {problem['msg']}, got {problem['input']!r}.")
+    return " ".join(lines)

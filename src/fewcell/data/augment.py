@@ -1,0 +1,139 @@
+"""Variations of a crop: changes of intensity that leave the labels alone, and images without any cell.
+
+Images here are (height, width, 3) float32 with values of about 0 to 1, as OpenCV likes them.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from fewcell.config import Augmentation
+from fewcell.images.normalise import normalise
+from fewcell.types import FloatArray
+
+__all__ = ["empty_image", "vary_intensity"]
+
+Generator = np.random.Generator
+
+
+def vary_intensity(image: FloatArray, settings: Augmentation, rng: Generator) -> FloatArray:
+    """Change an image as another microscope, stain or camera would.
+
+    image: (height, width, 3). Each kind of change happens with its own probability from the settings; the order
+    is that of light: stain, optics, camera, file.
+    """
+    for kind, change in _CHANGES.items():
+        if rng.random() < getattr(settings, kind):
+            image = change(image, rng)
+    return image
+
+
+def _stain(image: FloatArray, rng: Generator) -> FloatArray:
+    """Scale and shift the optical density of each channel, and a little of one channel into another."""
+    density = -np.log(np.clip(image, 0.02, 1.0))
+    mixing = np.eye(3) * rng.uniform(0.7, 1.35, 3) + rng.normal(0, 0.06, (3, 3))
+    return np.exp(-cv2.transform(density, mixing.astype(np.float32))) + rng.normal(0, 0.02, 3).astype(np.float32)
+
+
+def _gray(image: FloatArray, rng: Generator) -> FloatArray:
+    weights = rng.dirichlet((2.0, 2.0, 2.0)).astype(np.float32)
+    return np.repeat((image @ weights)[..., None], 3, axis=2)
+
+
+def _tint(image: FloatArray, rng: Generator) -> FloatArray:
+    """Show the brightness in one colour, as a colour camera or a look-up table does."""
+    color = rng.uniform(0, 1, 3) ** 2
+    return image.mean(axis=2, keepdims=True) * (color / color.max()).astype(np.float32)
+
+
+def _shuffle_channels(image: FloatArray, rng: Generator) -> FloatArray:
+    return image[..., rng.permutation(3)]
+
+
+def _invert(image: FloatArray, rng: Generator) -> FloatArray:
+    return 1 - image
+
+
+def _gamma(image: FloatArray, rng: Generator) -> FloatArray:
+    power, gain, offset = 2 ** rng.uniform(-0.9, 0.9), rng.uniform(0.6, 1.3), rng.uniform(-0.1, 0.1)
+    curved = np.power(np.maximum(image, 0), np.float32(power)) + np.minimum(image, 0)
+    return curved * np.float32(gain) + np.float32(offset)
+
+
+def _shade(image: FloatArray, rng: Generator) -> FloatArray:
+    """Uneven light: a smooth field, multiplied in or added."""
+    coarse = rng.uniform(-1, 1, (3, 3)).astype(np.float32)
+    field = cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)[..., None]
+    return image * (1 + 0.4 * field) if rng.random() < 0.5 else image + 0.2 * field
+
+
+def _blur(image: FloatArray, rng: Generator) -> FloatArray:
+    return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.8), borderType=cv2.BORDER_REFLECT_101)
+
+
+def _noise(image: FloatArray, rng: Generator) -> FloatArray:
+    """Camera and photon noise, the same in all channels or not, of a grain of one pixel or two."""
+    channels = 1 if rng.random() < 0.5 else 3
+    noise = _grain(image.shape[:2], channels, rng)
+    level = rng.uniform(0.01, 0.1) * (np.sqrt(np.clip(image, 0, 1)) if rng.random() < 0.5 else 1)
+    return image + (level * noise).astype(np.float32)
+
+
+def _jpeg(image: FloatArray, rng: Generator) -> FloatArray:
+    as_bytes = (np.clip(image, 0, 1) * 255).astype(np.uint8)
+    packed = cv2.imencode(".jpg", as_bytes, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])[1]
+    return cv2.imdecode(packed, cv2.IMREAD_COLOR).astype(np.float32) / 255
+
+
+_CHANGES: dict[str, Callable[[FloatArray, Generator], FloatArray]] = {
+    "stain": _stain,
+    "gray": _gray,
+    "tint": _tint,
+    "shuffle_channels": _shuffle_channels,
+    "invert": _invert,
+    "gamma": _gamma,
+    "shade": _shade,
+    "blur": _blur,
+    "noise": _noise,
+    "jpeg": _jpeg,
+}
+
+
+def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
+    """An image without any cell: blank, noise of any grain, uneven light, stripes, or text.
+
+    Returns (height, width, 3) float32, normalised as any image is, so that faint noise fills the range.
+    """
+    kind = rng.choice(["blank", "noise", "cloud", "stripes", "text"])
+    image = np.full((*shape, 3), rng.uniform(0, 1), dtype=np.float32)
+    if kind == "blank":
+        return image
+    channels = 1 if rng.random() < 0.6 else 3
+    image += 0.01 * _grain(shape, channels, rng)
+    if kind == "cloud":
+        side = int(rng.integers(2, 9))
+        coarse = rng.normal(0, 1, (side, side)).astype(np.float32)
+        image += cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)[..., None]
+    elif kind == "stripes":
+        angle, period = rng.uniform(0, np.pi), rng.uniform(4, 80)
+        y, x = np.mgrid[: shape[0], : shape[1]]
+        wave = np.sin((y * np.sin(angle) + x * np.cos(angle)) * 2 * np.pi / period)
+        image += (np.sign(wave) if rng.random() < 0.5 else wave).astype(np.float32)[..., None]
+    elif kind == "text":
+        drawn = np.zeros(shape, dtype=np.uint8)
+        for _ in range(int(rng.integers(3, 25))):
+            word = "".join(rng.choice(list("abcdefghijkmnoprstuvwxyzABDEGHKMNPRST0123456789"), rng.integers(1, 9)))
+            place = (int(rng.integers(-20, shape[1])), int(rng.integers(0, shape[0])))
+            size, width = rng.uniform(0.3, 1.6), int(rng.integers(1, 4))
+            drawn = cv2.putText(drawn, word, place, cv2.FONT_HERSHEY_SIMPLEX, size, 255, width)
+        image += float(rng.choice([-1, 1])) / 255 * drawn.astype(np.float32)[..., None]
+    return np.ascontiguousarray(normalise(image.transpose(2, 0, 1)).transpose(1, 2, 0))
+
+
+def _grain(shape: tuple[int, int], channels: int, rng: Generator) -> FloatArray:
+    noise = rng.standard_normal((*shape, channels), dtype=np.float32)
+    if rng.random() < 0.5:
+        noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.5, 4.0)).reshape(*shape, channels)
+        noise /= noise.std()
+    return np.repeat(noise, 3, axis=2) if channels == 1 else noise

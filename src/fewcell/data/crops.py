@@ -1,0 +1,191 @@
+"""Crops to learn from: drawn from images at canonical scale, turned and scaled together with their labels."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fewcell.config import Augmentation
+from fewcell.data.augment import empty_image, vary_intensity
+from fewcell.data.dataset import Sample, diameter_px, load_sample
+from fewcell.images.normalise import normalise
+from fewcell.images.resample import resize_image, resize_labels
+from fewcell.types import UNKNOWN, FloatArray, Labels
+
+__all__ = ["CropSource", "Grid", "View", "draw_view"]
+
+CACHE_BYTES = 3_000_000_000
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a crop lies in its image: output pixel (y, x) shows source pixel `matrix` @ (x, y, 1).
+
+    matrix: (2, 3) float64, as OpenCV's warpAffine takes it with WARP_INVERSE_MAP: x first.
+    """
+
+    matrix: NDArray[np.float64]
+
+    @property
+    def step_px(self) -> float:
+        """Source pixels per output pixel."""
+        return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
+
+
+def draw_view(
+    shape: tuple[int, int], size_px: int, step_px: float, settings: Augmentation, rng: np.random.Generator
+) -> View:
+    """Draw a place, a flip, a turn and a slight stretch for a crop of `size_px` in an image of `shape`.
+
+    step_px: source pixels per output pixel at canonical scale, before jitter. A crop as large as the image or larger
+    is centred near its middle; otherwise crops stay inside as far as turning allows.
+    """
+    jitter = settings.scale_jitter ** rng.uniform(-1, 1)
+    stretch = np.exp(rng.normal(0, 0.06))
+    angle = rng.uniform(0, 2 * np.pi) if rng.random() < settings.rotate else rng.integers(4) * np.pi / 2
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn = np.array([[cos, -sin], [sin, cos]]) @ np.diag([stretch * (-1) ** rng.integers(2), 1 / stretch])
+    linear = turn * (step_px / jitter)
+    half = 0.5 * size_px * step_px / jitter
+    centre = [
+        rng.uniform(half, side - half) if side > 2 * half else side / 2 + rng.uniform(-0.1, 0.1) * side
+        for side in (shape[1], shape[0])
+    ]
+    # Pixel centres lie at +0.5: the middle of the crop falls on `centre`.
+    offset = np.array(centre) - 0.5 - linear @ np.full(2, (size_px - 1) / 2)
+    return View(np.column_stack([linear, offset]))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The size of crops and of the labels that go with them.
+
+    size_px: side of the image. stride: image pixels per pixel of the labels (the network's stride). margin_px:
+    how far the labels reach beyond the image, in their own pixels (the representation's margin).
+    canonical_diameter_px: the diameter of a median cell in an average crop.
+    """
+
+    size_px: int
+    stride: int
+    margin_px: int
+    canonical_diameter_px: float
+
+
+@dataclass(frozen=True)
+class _Cached:
+    """An image at its own scale and at halves of it: (height, width, 1 or 3) float16; labels to match."""
+
+    images: list[NDArray[np.float16]]
+    labels: list[NDArray]
+    diameter_px: float
+
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for a in (*self.images, *self.labels))
+
+
+class CropSource:
+    """Draws crops from samples; keeps images it has read in memory, up to 3 GB.
+
+    samples: images with labels; one without labels is UNKNOWN throughout.
+    """
+
+    def __init__(self, samples: Sequence[Sample], grid: Grid, settings: Augmentation) -> None:
+        self.samples = samples
+        self.grid = grid
+        self.settings = settings
+        self._cache: OrderedDict[int, _Cached] = OrderedDict()
+        self._cached_bytes = 0
+
+    def preload(self) -> None:
+        """Read the images ahead, as far as memory allows, so that forked workers share them."""
+        for i in range(len(self.samples)):
+            if self._cached_bytes > CACHE_BYTES:
+                return
+            self._read(i)
+
+    def crop(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
+        """Draw a crop of a sample: image (3, size, size) float32, labels on the network's grid, with margin.
+
+        labels: (n, n) int32 with n = size / stride + 2 margin. Beyond the image's edge the image is mirrored and
+        labels are UNKNOWN.
+        """
+        if rng.random() < self.settings.empty:
+            image = empty_image((self.grid.size_px, self.grid.size_px), rng)
+            labels = np.zeros((self._labels_px, self._labels_px), dtype=np.int32)
+            return np.ascontiguousarray(image.transpose(2, 0, 1)), labels
+        item = self._read(index)
+        step = item.diameter_px / self.grid.canonical_diameter_px
+        view = draw_view(item.labels[0].shape, self.grid.size_px, step, self.settings, rng)
+        level = int(np.clip(np.floor(np.log2(max(view.step_px, 1)) + 0.5), 0, len(item.images) - 1))
+        image = _warp(item.images[level], view.matrix, 2**level, self.grid.size_px, labels=False)
+        image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+        image = np.clip(vary_intensity(image, self.settings, rng), -0.5, 4.0, dtype=np.float32)
+        labels = _warp(item.labels[level], self._on_grid(view), 2**level, self._labels_px, labels=True)
+        return np.ascontiguousarray(image.transpose(2, 0, 1)), labels.astype(np.int32)
+
+    @property
+    def _labels_px(self) -> int:
+        return self.grid.size_px // self.grid.stride + 2 * self.grid.margin_px
+
+    def _on_grid(self, view: View) -> NDArray[np.float64]:
+        """The view's matrix for pixels of the labels: of the network's grid, counted from the margin's corner."""
+        stride, margin = self.grid.stride, self.grid.margin_px
+        first = (0.5 - margin) * stride - 0.5
+        return view.matrix @ np.array([[stride, 0, first], [0, stride, first], [0, 0, 1]])
+
+    def _read(self, index: int) -> _Cached:
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        image, labels = load_sample(self.samples[index])
+        pixels = normalise(image.pixels)
+        pixels = pixels[:1] if len(image.pixels) == 1 else pixels
+        if labels is None:
+            labels = np.full(pixels.shape[1:], UNKNOWN, dtype=np.int32)
+        item = _Cached(*_pyramid(pixels, labels), diameter_px(labels) or self.grid.canonical_diameter_px)
+        self._cache[index] = item
+        self._cached_bytes += item.nbytes
+        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        return item
+
+
+def _pyramid(pixels: FloatArray, labels: Labels) -> tuple[list[NDArray[np.float16]], list[NDArray]]:
+    """Halve until the shorter side would fall below 64 px."""
+    kind = np.int16 if labels.max(initial=0) < 2**15 else np.int32
+    images, truths = [], []
+    while True:
+        images.append(np.ascontiguousarray(pixels.transpose(1, 2, 0)).astype(np.float16))
+        truths.append(labels.astype(kind))
+        shape = (pixels.shape[1] // 2, pixels.shape[2] // 2)
+        if min(shape) < 64:
+            return images, truths
+        pixels, labels = resize_image(pixels, shape), resize_labels(labels, shape)
+
+
+def _warp(
+    level: NDArray, matrix: NDArray[np.float64], factor: int, size_px: int, *, labels: bool
+) -> NDArray[np.float32]:
+    """Cut a crop out of one pyramid level. Only the window that the crop needs is converted and warped.
+
+    matrix: output pixel -> pixel of the full image; factor: pixels of the full image per pixel of the level.
+    """
+    matrix = matrix / factor
+    matrix[:, 2] += 0.5 / factor - 0.5
+    corners = matrix @ np.array([[0, size_px, 0, size_px], [0, 0, size_px, size_px], [1, 1, 1, 1]])
+    height, width = level.shape[:2]
+    x0, y0 = np.clip(np.floor(corners.min(axis=1)).astype(int) - 2, 0, (width - 1, height - 1))
+    x1, y1 = np.clip(np.ceil(corners.max(axis=1)).astype(int) + 3, (x0 + 1, y0 + 1), (width, height))
+    matrix[:, 2] -= (x0, y0)
+    return cv2.warpAffine(
+        level[y0:y1, x0:x1].astype(np.float32),
+        matrix,
+        (size_px, size_px),
+        flags=cv2.WARP_INVERSE_MAP | (cv2.INTER_NEAREST if labels else cv2.INTER_LINEAR),
+        borderMode=cv2.BORDER_CONSTANT if labels else cv2.BORDER_REFLECT_101,
+        borderValue=float(UNKNOWN),
+    )

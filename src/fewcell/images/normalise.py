@@ -1,0 +1,71 @@
+"""Contrast: from a file's own values to the range that a network sees."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewcell.errors import AxesError
+from fewcell.types import FloatArray
+
+__all__ = ["Contrast", "estimate_contrast", "normalise"]
+
+LOW_PERCENTILE, HIGH_PERCENTILE, PEAK_PERCENTILE = 1.0, 99.8, 99.99
+SAMPLED_PIXELS = 1_000_000  # percentiles of a channel are read from about this many pixels
+DIMMEST_CHANNEL = 0.1  # a channel is stretched at most 1 / this times more than the strongest one
+HIGHEST_PEAK = 4.0  # normalised value that the brightest 0.01 % of the pixels may reach
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The value that becomes 0 and the span that becomes 1, for each channel: (channel,) float64."""
+
+    low: NDArray[np.float64]
+    span: NDArray[np.float64]
+
+
+def estimate_contrast(pixels: NDArray) -> Contrast:
+    """Find the range of values that an image really uses.
+
+    pixels: (channel, height, width), any real type. Per channel, the 1st percentile becomes 0 and the 99.8th
+    becomes 1. Where a few bright cells lie on an empty field (the 99.99th percentile is far above the 99.8th),
+    the span is widened, so that the noise of the field stays dark. A channel that is almost empty beside the
+    others is not blown up. Pixels that are NaN or infinite count for nothing; a constant channel has span 0.
+    """
+    low, span = np.zeros(len(pixels)), np.zeros(len(pixels))
+    step = max(1, round((pixels.shape[-1] * pixels.shape[-2] / SAMPLED_PIXELS) ** 0.5))
+    for i, channel in enumerate(pixels[:, ::step, ::step]):
+        values = channel[np.isfinite(channel)].astype(np.float64)
+        if values.size:
+            low[i], high, peak = np.percentile(values, (LOW_PERCENTILE, HIGH_PERCENTILE, PEAK_PERCENTILE))
+            span[i] = max(high - low[i], (peak - low[i]) / HIGHEST_PEAK)
+    floor = DIMMEST_CHANNEL * span.max(initial=0.0)
+    return Contrast(low, np.where(span > 0, np.maximum(span, floor), 0.0))
+
+
+def normalise(pixels: NDArray, contrast: Contrast | None = None) -> FloatArray:
+    """Stretch an image to about [0, 1] and give it the three channels that a network expects.
+
+    pixels: (1, 2 or 3 channels, height, width), any real type. contrast: the estimate to use, by default that
+    of the image itself. Returns (3, height, width) float32 in [-0.5, 4]; one channel is repeated, two get their
+    mean as the third. Constant channels and pixels that are NaN or infinite become 0.
+
+    Raises AxesError for more than three channels.
+    """
+    if not 1 <= len(pixels) <= 3:
+        raise AxesError(
+            f"The image has {len(pixels)} channels, the model takes 1, 2 or 3. "
+            "Choose them in order, for example --channels 0 or --channels 2,0."
+        )
+    contrast = contrast or estimate_contrast(pixels)
+    gain = np.divide(1.0, contrast.span, out=np.zeros_like(contrast.span), where=contrast.span > 0)
+    stretched = pixels.astype(np.float32)
+    stretched -= contrast.low.astype(np.float32)[:, None, None]
+    stretched *= gain.astype(np.float32)[:, None, None]
+    np.nan_to_num(stretched, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    np.clip(stretched, -0.5, HIGHEST_PEAK, out=stretched)
+    if len(stretched) == 1:
+        return np.repeat(stretched, 3, axis=0)
+    if len(stretched) == 2:
+        return np.concatenate([stretched, stretched.mean(axis=0, keepdims=True)])
+    return stretched

@@ -1,0 +1,198 @@
+"""Write label images, overlays and tables of cells; a file appears whole, or not at all."""
+
+import csv
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import fastremap
+import numpy as np
+import tifffile
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image as PillowImage
+
+from fewcell.errors import DataError, WriteError
+
+__all__ = ["draw_overlay", "whole_file", "write_cells", "write_labels", "write_overlay"]
+
+_ON_DARK = np.array(
+    [
+        [255, 221, 51],
+        [64, 224, 255],
+        [255, 96, 208],
+        [144, 255, 80],
+        [255, 150, 64],
+        [190, 150, 255],
+        [80, 255, 190],
+    ],
+    np.uint8,
+)
+_ON_BRIGHT = np.array(
+    [[200, 0, 40], [0, 70, 210], [0, 120, 50], [150, 0, 170], [190, 80, 0], [0, 110, 140], [90, 50, 0]],
+    np.uint8,
+)
+# From this mean luminance under its outline on, a cell gets a dark outline.
+_BRIGHT = 0.6
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Write a file so that it appears whole, or not at all.
+
+    Yields the path of a temporary file in the same folder (made if need be), with the same suffix; write
+    there. It is renamed to `path` when the block ends, and removed when the block fails. Raises WriteError
+    where `path` exists and may not be overwritten, or cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise WriteError(f"{path}: is a folder; a file was to be written there. Choose another name.")
+    if path.exists() and not overwrite:
+        raise WriteError(f"{path}: exists already. Choose another name, or allow it with --overwrite.")
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        what = error.strerror or error
+        raise WriteError(
+            f"{path}: cannot be written: {what}. Check the folder, your rights and the free space."
+        ) from error
+    finally:
+        # Where even this fails, the first error matters more.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_labels(
+    path: str | os.PathLike[str],
+    labels: ArrayLike,
+    *,
+    pixel_size_um: float | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Save a label image as a compressed TIFF that every image program opens.
+
+    labels: (height, width) whole numbers, stored in the smallest type that holds them: 16 or 32 bits, signed
+    only where some are negative (UNKNOWN). The pixel size goes into the resolution tags.
+    """
+    array = np.asarray(labels)
+    if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "iu":
+        raise WriteError(
+            f"{path}: labels must be whole numbers of shape (height, width), but are {array.dtype} of shape "
+            f"{array.shape}."
+        )
+    low, high = int(array.min()), int(array.max())
+    kinds = (np.uint16, np.uint32) if low >= 0 else (np.int16, np.int32)
+    kind = next((k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max), None)
+    if kind is None:
+        raise WriteError(f"{path}: labels from {low} to {high} do not fit into 32 bits. Number them from 1.")
+    array = array.astype(kind)
+    resolution: dict[str, Any] = {}
+    if pixel_size_um is not None:
+        resolution = {"resolution": (1e4 / pixel_size_um,) * 2, "resolutionunit": "CENTIMETER"}
+    with whole_file(path, overwrite=overwrite) as temporary:
+        tifffile.imwrite(
+            temporary,
+            array,
+            photometric="minisblack",
+            compression="zlib",
+            # Whether the compressed file stays below 4 GiB is known too late.
+            bigtiff=array.nbytes > 2**32 - 2**25,
+            software="fewcell",
+            metadata=None,
+            **resolution,
+        )
+
+
+def draw_overlay(pixels: ArrayLike, labels: ArrayLike) -> NDArray[np.uint8]:
+    """Draw the outline of every cell into the image, each in a colour that stands out from it.
+
+    pixels: (channel, height, width) within [0, 1], clipped; one channel is gray, two are red and green, of
+    more the first three count. labels: (height, width); background and UNKNOWN get no outline. Returns
+    (height, width, 3). Outlines lie inside the cells, so that touching cells keep one each; they are thicker
+    in large images, but not where cells are small.
+    """
+    image, ids = np.asarray(pixels), np.asarray(labels)
+    if image.ndim != 3 or not len(image) or image.shape[1:] != ids.shape:
+        raise DataError(f"The image {image.shape} and the labels {ids.shape} differ in height or width.")
+    canvas = np.zeros((*ids.shape, 3), np.uint8)
+    for i in range(3):
+        if i < len(image) or len(image) == 1:
+            channel = np.clip(image[min(i, len(image) - 1)], 0, 1)
+            canvas[..., i] = np.where(np.isnan(channel), 0, channel) * 255 + 0.5
+    outline = _outline(ids, 1)
+    width_px = _outline_width_px(ids, outline)
+    if width_px > 1:
+        outline = _outline(ids, width_px)
+    cells, cell_of_pixel = fastremap.unique(ids[outline], return_inverse=True)
+    luminance = canvas[outline] @ np.array([0.299, 0.587, 0.114]) / 255
+    mean = np.bincount(cell_of_pixel, luminance) / np.maximum(np.bincount(cell_of_pixel), 1)
+    colour = (cells % len(_ON_DARK)).astype(np.intp)
+    colours = np.where((mean >= _BRIGHT)[:, None], _ON_BRIGHT[colour], _ON_DARK[colour])
+    canvas[outline] = colours[cell_of_pixel]
+    return canvas
+
+
+def _outline(labels: NDArray[Any], width_px: int) -> NDArray[np.bool_]:
+    """Pixels of cells that are at most so many steps from something else; the image frame is nothing else."""
+    inside = np.maximum(labels, 0)
+    outline = np.zeros(labels.shape, bool)
+    for _ in range(width_px):
+        edge = np.zeros(labels.shape, bool)
+        down, right = inside[1:] != inside[:-1], inside[:, 1:] != inside[:, :-1]
+        edge[1:] |= down
+        edge[:-1] |= down
+        edge[:, 1:] |= right
+        edge[:, :-1] |= right
+        edge &= inside > 0
+        outline |= edge
+        inside = np.where(edge, 0, inside)
+    return outline
+
+
+def _outline_width_px(labels: NDArray[Any], outline: NDArray[np.bool_]) -> int:
+    """One pixel for images up to 1500 pixels, more for larger ones, up to a twelfth of a cell's diameter."""
+    count = len(fastremap.unique(labels[outline]))
+    typical_px = (np.count_nonzero(labels > 0) / count) ** 0.5 if count else 0.0
+    return int(np.clip(min(1 + max(labels.shape) // 1500, typical_px / 12), 1, 6))
+
+
+def write_overlay(
+    path: str | os.PathLike[str], pixels: ArrayLike, labels: ArrayLike, *, overwrite: bool = False
+) -> None:
+    """Save the image with the outlines of its cells as a PNG. See `draw_overlay` for what is drawn."""
+    picture = PillowImage.fromarray(draw_overlay(pixels, labels))
+    with whole_file(path, overwrite=overwrite) as temporary:
+        # Level 3 takes a third of the time of the default, for files a few per cent larger.
+        picture.save(temporary, format="PNG", compress_level=3)
+
+
+def write_cells(
+    path: str | os.PathLike[str], columns: Mapping[str, ArrayLike], *, overwrite: bool = False
+) -> None:
+    """Save a table of cells, such as that of `measure_cells`, as CSV: a header, and one row a cell.
+
+    columns: name -> one value a cell. Numbers that are not known (NaN) become empty fields.
+    """
+    arrays = {name: np.asarray(column) for name, column in columns.items()}
+    lengths = {name: array.shape for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1 or any(array.ndim != 1 for array in arrays.values()):
+        raise WriteError(f"{path}: the columns of a table must be of one length, but are {lengths}.")
+    with (
+        whole_file(path, overwrite=overwrite) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(arrays)
+        writer.writerows(zip(*map(_fields, arrays.values()), strict=True))
+
+
+def _fields(column: NDArray[Any]) -> list[Any]:
+    if column.dtype.kind != "f":
+        return column.tolist()
+    # Seven digits: what float32 holds, and a hundredth of a pixel on the largest slides.
+    return ["" if number != number else f"{number:.7g}" for number in column.tolist()]

@@ -1,0 +1,23 @@
+"""What every network has in common."""
+
+from torch import Tensor, nn
+
+__all__ = ["Network"]
+
+
+class Network(nn.Module):
+    """A network from an image to the raw channels of a representation.
+
+    forward: (batch, 3, height, width) -> (batch, out_channels, height / stride, width / stride). Height and
+    width must be multiples of `multiple_px`.
+    stride: input pixels per output pixel, along one axis.
+    multiple_px: total down-sampling; tiles whose origins are multiples of it see the same grid as the whole.
+    reach_px: no input pixel further than this from an output pixel changes it; None if there is no bound.
+    """
+
+    stride: int
+    multiple_px: int
+    reach_px: int | None
+
+    def forward(self, image: Tensor) -> Tensor:
+        raise NotImplementedError

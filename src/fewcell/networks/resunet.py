@@ -1,0 +1,89 @@
+"""resunet: a residual U-Net, purely local, made for CPUs."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewcell.networks.base import Network
+
+__all__ = ["ResUNet"]
+
+
+class ResUNet(Network):
+    """A residual U-Net that works at half resolution and looks no further than its receptive field.
+
+    Convolutions, batch norm and ReLU only: no global pooling, no attention, so a tile with a halo of `reach_px`
+    gives the same output as the whole image. The first convolution has stride 2, so the costly layers see a
+    quarter of the pixels, and so does the output.
+
+    widths: channels per level, from the output's grid downwards.
+    blocks: residual blocks per level on the way down; the way up has one.
+    Source: U-Net (Ronneberger et al., 2015) with residual blocks (He et al., 2016).
+    """
+
+    stride = 2
+
+    def __init__(self, out_channels: int, widths: tuple[int, ...] = (16, 32, 64, 160), blocks: int = 2) -> None:
+        super().__init__()
+        self.multiple_px = self.stride * 2 ** (len(widths) - 1)
+        self.reach_px = _reach_px(len(widths), blocks)
+        self.stem = _conv_norm(3, widths[0], kernel=5, stride=self.stride)
+        self.down = nn.ModuleList(
+            nn.Sequential(
+                *([_conv_norm(widths[i - 1], width, kernel=2, stride=2)] if i else []),
+                *(_Residual(width) for _ in range(blocks)),
+            )
+            for i, width in enumerate(widths)
+        )
+        self.lateral = nn.ModuleList(
+            nn.Conv2d(deep + shallow, shallow, 1, bias=False)
+            for shallow, deep in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.up = nn.ModuleList(_Residual(width) for width in widths[:-1])
+        self.head = nn.Conv2d(widths[0], out_channels, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(batch, 3, height, width) -> (batch, out_channels, height / 2, width / 2)."""
+        x = self.stem(image)
+        skips = []
+        for level in self.down:
+            x = level(x)
+            skips.append(x)
+        for i in reversed(range(len(self.up))):
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = self.up[i](self.lateral[i](torch.cat([x, skips[i]], dim=1)))
+        return self.head(x)
+
+
+class _Residual(nn.Module):
+    """Two 3 x 3 convolutions around which the input passes unchanged."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = _conv_norm(width, width, kernel=3)
+        self.second = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+def _conv_norm(inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> nn.Sequential:
+    padding = kernel // 2 if kernel % 2 else 0
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _reach_px(levels: int, blocks: int) -> int:
+    """The receptive field's half-width in input pixels, from above: each 3 x 3 adds one pixel of its level."""
+    reach = 2  # the 5 x 5 stem
+    for level in range(levels):
+        pixel = ResUNet.stride * 2**level
+        convolutions = 2 * blocks + (2 if level < levels - 1 else 0)
+        # Down-sampling and nearest up-sampling shift the grid by less than one pixel of the coarser level.
+        reach += pixel * convolutions + (pixel if level else 0)
+    return reach

@@ -1,0 +1,86 @@
+"""The contract of a representation: what lies between labels and a network's output, in both directions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from fewcell.types import FloatArray, Instances, Labels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Channel", "Representation"]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a prediction: its name, and the range of its values (so 8 bits can hold it)."""
+
+    name: str
+    low: float = 0.0
+    high: float = 1.0
+
+
+class Representation(ABC):
+    """A way to write cells as channels that a network can learn, and to read cells from such channels.
+
+    Subclasses are final, frozen dataclasses; their fields are their settings. Everything lives on the network's
+    grid: "px" below are pixels of that grid.
+
+    channels: what a prediction consists of.
+    margin_px: `targets` are true only this far from the edge of the labels given; crop wider by as much.
+    reach_px: an instance depends only on predictions this far from it; None where there is no bound.
+    contract_iou: the mean IoU at which `decode(targets(labels))` gives the labels back, on the contract's scenes.
+    """
+
+    channels: ClassVar[tuple[Channel, ...]]
+    margin_px: ClassVar[int]
+    contract_iou: ClassVar[float]
+
+    @property
+    @abstractmethod
+    def reach_px(self) -> int | None:
+        """How far from an instance the predictions lie on which it depends."""
+
+    @abstractmethod
+    def targets(self, labels: Labels) -> FloatArray:
+        """Turn labels (height, width) into targets (channel, height, width), float32.
+
+        Pixels that are UNKNOWN get any value: `loss` never looks at them.
+        """
+
+    @abstractmethod
+    def loss(self, output: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+        """How wrong a network's raw output is: a scalar, and no gradient where `known` is False.
+
+        output, targets: (batch, channel, height, width). known: (batch, height, width) bool. If nothing is known
+        the loss is 0.
+        """
+
+    @abstractmethod
+    def activate(self, output: Tensor) -> Tensor:
+        """Turn raw output (batch, channel, height, width) into a prediction, in the ranges of `channels`."""
+
+    @abstractmethod
+    def decode(self, prediction: FloatArray) -> Instances:
+        """Read the cells from a prediction (channel, height, width).
+
+        Scores are a first guess (see the variant); the segmenter replaces them by those of its scorer.
+        """
+
+    @abstractmethod
+    def tune(self, predictions: Sequence[FloatArray], labels: Sequence[Labels]) -> Self:
+        """A copy whose thresholds give the highest mean F1 at IoU 0.5 on held-out predictions and labels."""
+
+    def turn(self, prediction: FloatArray, *, quarters: int = 0, flip: bool = False) -> FloatArray:
+        """Flip (left to right), then turn by quarters of a circle, a prediction (channel, height, width).
+
+        Scalars just move; a variant with vectors overrides this to turn them as well.
+        """
+        import numpy as np
+
+        flipped = prediction[..., ::-1] if flip else prediction
+        return np.ascontiguousarray(np.rot90(flipped, quarters, axes=(-2, -1)))

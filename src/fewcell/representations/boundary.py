@@ -1,0 +1,131 @@
+"""boundary: each pixel is background, the interior of a cell, or its boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, ClassVar, Self, final
+
+import numpy as np
+
+from fewcell.metrics import match
+from fewcell.representations.base import Channel, Representation
+from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Boundary"]
+
+
+@final
+@dataclass(frozen=True)
+class Boundary(Representation):
+    """Three classes: background, interior, boundary. The baseline of the NeurIPS 2022 challenge.
+
+    Decoding takes the connected pieces where the interior is likely as cells, and grows them into the foreground
+    around them (interior or boundary) by at most `grow_px`: into the nearest cell, so the growth is the same on
+    a tile and on the whole. Foreground that holds no interior at all (cells too small to have one) counts as a
+    cell too. The first-guess score is the mean foreground probability.
+
+    interior_threshold, foreground_threshold: probabilities in (0, 1).
+    grow_px: how far a cell may grow beyond its interior.
+    min_area_px: smaller cells are dropped.
+    boundary_weight: weight of the boundary class in the cross entropy.
+
+    Source: DCAN (Chen et al., 2016) and the three-class U-Net of Caicedo et al. (2019); Ma et al. (2024) for
+    the challenge.
+    """
+
+    interior_threshold: float = 0.5
+    foreground_threshold: float = 0.5
+    grow_px: int = 3
+    min_area_px: int = 6
+    boundary_weight: float = 1.0
+
+    channels: ClassVar[tuple[Channel, ...]] = (Channel("background"), Channel("interior"), Channel("boundary"))
+    margin_px: ClassVar[int] = 1
+    contract_iou: ClassVar[float] = 0.95
+
+    @property
+    def reach_px(self) -> int:
+        """A pixel within `grow_px` may be claimed by another cell as near; a piece ends one pixel further."""
+        return 2 * self.grow_px + 2
+
+    def targets(self, labels: Labels) -> FloatArray:
+        """One-hot classes: the boundary is every pixel of a cell that touches another label, corners included.
+
+        The edge of the field and UNKNOWN are no boundary.
+        """
+        padded = np.pad(labels, 1, mode="edge")
+        height, width = labels.shape
+        border = np.zeros(labels.shape, dtype=bool)
+        for dy, dx in product(range(3), range(3)):
+            other = padded[dy : dy + height, dx : dx + width]
+            border |= (other != labels) & (other != UNKNOWN)
+        cell = labels > 0
+        return np.stack([~cell, cell & ~border, cell & border]).astype(np.float32)
+
+    def loss(self, output: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+        """Cross entropy plus one minus the soft Dice of each class, over known pixels."""
+        from torch.nn import functional as F
+
+        weight = known.float()
+        log_p = F.log_softmax(output.float(), dim=1)
+        class_weight = output.new_tensor([1.0, 1.0, self.boundary_weight], dtype=log_p.dtype).view(1, -1, 1, 1)
+        cross = -(class_weight * targets * log_p).sum(dim=1)
+        cross_entropy = (cross * weight).sum() / weight.sum().clamp(min=1)
+        p, t = log_p.exp() * weight[:, None], targets * weight[:, None]
+        overlap = 2 * (p * t).sum(dim=(0, 2, 3))
+        size = (p + t).sum(dim=(0, 2, 3))
+        dice = ((overlap + 1) / (size + 1)).mean()
+        return cross_entropy + 1 - dice
+
+    def activate(self, output: Tensor) -> Tensor:
+        """Softmax over the three classes."""
+        return output.softmax(dim=1)
+
+    def decode(self, prediction: FloatArray) -> Instances:
+        """Interior pieces, grown into their foreground; see the class."""
+        import cc3d
+        import fastremap
+        from scipy import ndimage
+
+        foreground = 1 - prediction[0]
+        inside = foreground > self.foreground_threshold
+        seeds = cc3d.connected_components(
+            (prediction[1] > self.interior_threshold) & inside, connectivity=4, out_dtype=np.uint32
+        ).astype(np.int32)
+        blobs = cc3d.connected_components(inside, connectivity=4, out_dtype=np.uint32)
+        has_seed = np.zeros(int(blobs.max(initial=0)) + 1, dtype=bool)
+        has_seed[blobs[seeds > 0]] = True
+        seedless = inside & ~has_seed[blobs]
+        seeds[seedless] = blobs[seedless].astype(np.int32) + seeds.max(initial=0)
+        if not seeds.any():
+            return Instances(seeds, np.zeros(0, dtype=np.float32))
+
+        distance, (row, column) = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
+        mine = inside & (distance <= self.grow_px) & (blobs == blobs[row, column])
+        labels = np.where(mine, seeds[row, column], 0)
+        area = np.bincount(labels.ravel())
+        labels[area[labels] < self.min_area_px] = 0
+        labels = fastremap.renumber(labels, in_place=True)[0].astype(np.int32)
+        area = np.bincount(labels.ravel())
+        total = np.bincount(labels.ravel(), weights=foreground.ravel())
+        return Instances(labels, (total[1:] / area[1:]).astype(np.float32))
+
+    def tune(self, predictions: Sequence[FloatArray], labels: Sequence[Labels]) -> Self:
+        """Try a grid of both thresholds; each image counts the same."""
+        best, best_f1 = self, -1.0
+        for interior, foreground in product((0.3, 0.4, 0.5, 0.6, 0.7), (0.3, 0.4, 0.5, 0.6)):
+            candidate = replace(self, interior_threshold=interior, foreground_threshold=foreground)
+            f1 = float(np.mean([_f1(y, candidate.decode(p).labels) for p, y in zip(predictions, labels, strict=True)]))
+            if f1 > best_f1:
+                best, best_f1 = candidate, f1
+        return best
+
+
+def _f1(true: Labels, predicted: Labels) -> float:
+    counts = match(true, predicted)
+    return counts.f1

@@ -1,0 +1,123 @@
+"""The model folder: model.json, network.onnx, weights.safetensors. Plain data, checked when it is read."""
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fewcell.config import Part
+from fewcell.errors import ModelError, nearest
+
+__all__ = ["SCHEMA_VERSION", "ModelFacts", "NetworkFacts", "ScorerFacts", "SourceFacts", "find_model", "read_model"]
+
+SCHEMA_VERSION = 1
+NETWORK_FILE, WEIGHTS_FILE, FACTS_FILE = "network.onnx", "weights.safetensors", "model.json"
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkFacts(Part):
+    """The network: its name and settings, and what tiling must know of it (see networks.Network)."""
+
+    stride: int
+    multiple_px: int
+    reach_px: int | None
+
+
+class ScorerFacts(_Facts):
+    """The arrays of a scoring.Scorer."""
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    weights: tuple[float, ...]
+    bias: float
+
+
+class SourceFacts(_Facts):
+    """How many images of one source the model has learned from, and their licence."""
+
+    images: int
+    licence: str
+
+
+class ModelFacts(_Facts):
+    """All that a model folder says in model.json.
+
+    diameter_um: the known size of the model's cells, in micrometres, if it has one. min_score: instances below
+    it are dropped, unless the user says otherwise. held_out: scores on images held out from training. sha256: of
+    the other files of the folder.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    fewcell_version: str
+    network: NetworkFacts
+    representation: Part
+    scorer: ScorerFacts
+    min_score: float
+    canonical_diameter_px: float
+    trained_on: dict[str, SourceFacts]
+    held_out: dict[str, float]
+    recipe: dict[str, Any]
+    sha256: dict[str, str]
+
+
+def find_model(name: str | Path) -> Path:
+    """The folder of a model: a path, or the name of one inside the package (such as 'default').
+
+    Raises ModelError if there is neither.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    packaged = Path(str(files("fewcell"))) / "models"
+    known = [p.name for p in packaged.iterdir() if p.is_dir()] if packaged.is_dir() else []
+    if str(name) in known:
+        return packaged / name
+    raise ModelError(f"There is no model folder {str(name)!r}; {nearest(str(name), known)}")
+
+
+def read_model(folder: Path) -> ModelFacts:
+    """Read and check a model folder: its facts, and that its files are whole.
+
+    Raises ModelError if a file is missing or damaged, or if a newer fewcell wrote the folder.
+    """
+    path = folder / FACTS_FILE
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ModelError(f"{folder} is no model folder: it has no {FACTS_FILE} that can be read.") from None
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged: {error}. Copy or train the model again.") from None
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ModelError(
+            f"{folder} was written by a newer fewcell (schema {version}, this one reads {SCHEMA_VERSION}). "
+            "Type: pip install --upgrade fewcell"
+        )
+    try:
+        facts = ModelFacts.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or FACTS_FILE
+        raise ModelError(f"{path} is not a model description: {where}: {first['msg']}.") from None
+    if NETWORK_FILE not in facts.sha256:
+        raise ModelError(f"{path} gives no checksum of {NETWORK_FILE}. Copy or train the model again.")
+    for name, expected in facts.sha256.items():
+        if name not in (NETWORK_FILE, WEIGHTS_FILE):
+            raise ModelError(f"{path} names an unknown file {name!r}.")
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder} lacks {name}. Copy or train the model again.")
+        if sha256(folder / name) != expected:
+            raise ModelError(f"{folder / name} is damaged: its checksum is wrong. Copy or train the model again.")
+    return facts
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 checksum of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,203 @@
+"""The segmenter: normalise, scale, run the network, decode, score; from an image to its cells."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+
+from fewcell.engine import Engine, OpenVinoEngine, TorchEngine, check_device
+from fewcell.errors import ConfigError, ModelError
+from fewcell.images import Image, normalise, resize_image, resize_labels
+from fewcell.representations import Representation, make_representation
+from fewcell.scoring import Scorer, instance_features
+from fewcell.segmenter.model_folder import NETWORK_FILE, WEIGHTS_FILE, ModelFacts, find_model, read_model
+from fewcell.tiles import predict_tiled
+from fewcell.types import FloatArray, Instances, Labels
+
+__all__ = ["Segmentation", "Segmenter"]
+
+SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
+SCALES = (2.0, 1.0, 0.5, 0.25, 0.125)  # thumbnails on which the diameter is estimated
+THUMBNAIL_PX = 768  # side of the part of a thumbnail that is looked at
+LARGEST_FACTOR = 4.0  # images are never enlarged more than this
+
+DiameterSource = Literal["given", "given in um", "estimated", "no cell found"]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The cells of one image, and the scale at which they were sought.
+
+    instances: on the image's own grid. diameter_px: the cell diameter, in pixels of the image, that was brought to the
+    model's canonical diameter. diameter_source: where it came from.
+    """
+
+    instances: Instances
+    diameter_px: float
+    diameter_source: DiameterSource
+
+    @property
+    def labels(self) -> Labels:
+        return self.instances.labels
+
+    @property
+    def scores(self) -> FloatArray:
+        return self.instances.scores
+
+
+class Segmenter:
+    """Finds the cells in images with one model.
+
+    Make one by `Segmenter.load()`; it is costly to make and cheap to use again.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        representation: Representation,
+        scorer: Scorer | None,
+        facts: "ModelFacts",
+    ) -> None:
+        self.engine = engine
+        self.representation = representation
+        self.scorer = scorer
+        self.facts = facts
+
+    @classmethod
+    def load(
+        cls, model: str | Path = "default", *, threads: int | None = None, device: str = "cpu"
+    ) -> Self:
+        """Load a model folder, or one of the models inside the package by its name.
+
+        threads: CPU threads, by default one per core. device: 'cpu', or 'cuda' (needs torch).
+
+        Raises ModelError for a folder that is missing, damaged or made by a newer fewcell, DeviceError if there is
+        no such device.
+        """
+        check_device(device)
+        folder = find_model(model)
+        facts = read_model(folder)
+        representation = make_representation(facts.representation.name, facts.representation.settings)
+        if device == "cpu":
+            engine: Engine = OpenVinoEngine(folder / NETWORK_FILE, threads=threads)
+        else:
+            engine = TorchEngine(_torch_module(folder, facts, representation), device)
+        return cls(engine, representation, Scorer(**facts.scorer.model_dump()), facts)
+
+    def segment(
+        self,
+        image: Image | FloatArray,
+        *,
+        diameter_px: float | None = None,
+        min_score: float | None = None,
+        min_area_px: float = 0,
+    ) -> Segmentation:
+        """Find every cell of an image.
+
+        image: as read by `read_image`, or (channel, height, width) with 1 to 3 channels and values of any range.
+        diameter_px: about how wide the cells are, in pixels of the image; estimated if not given. min_score: cells
+        less likely to be right are dropped; by default the model's own threshold. min_area_px: smaller cells are
+        dropped.
+
+        A blank image has no cells. Raises AxesError for more than three channels, ConfigError for a diameter that is
+        not positive.
+        """
+        pixels = normalise(image.pixels if isinstance(image, Image) else np.asarray(image))
+        if diameter_px is not None and not (np.isfinite(diameter_px) and diameter_px > 0):
+            raise ConfigError(f"The diameter must be a positive number of pixels, got {diameter_px}.")
+        source: DiameterSource = "given"
+        if min(pixels.shape[1:]) < SMALLEST_SIDE_PX or not pixels.any():
+            return _nothing(pixels.shape[1:], diameter_px or self.facts.canonical_diameter_px)
+        if diameter_px is None:
+            diameter_px, source = self.estimate_diameter(pixels), "estimated"
+            if diameter_px is None:
+                return _nothing(pixels.shape[1:], self.facts.canonical_diameter_px)
+        found = self._segment_at(pixels, self.facts.canonical_diameter_px / diameter_px)
+        found = _select(found, self.facts.min_score if min_score is None else min_score, min_area=0)
+        labels = resize_labels(found.labels, pixels.shape[1:])
+        kept = _select(Instances(labels, found.scores), -1.0, min_area=max(1, min_area_px))
+        return Segmentation(kept, diameter_px, source)
+
+    def estimate_diameter(self, pixels: FloatArray) -> float | None:
+        """Estimate how wide the cells of a normalised image are, in its pixels; None if no cell is found.
+
+        The model looks at thumbnails at several scales. At the right one it is confident about most of what it finds:
+        the scale with the largest area of cells, each weighed by its score, wins, and the cells found there
+        are measured.
+        """
+        best, best_evidence = None, 0.0
+        for scale in SCALES:
+            thumbnail = _thumbnail(pixels, scale)
+            if thumbnail is None:
+                continue
+            found = self._segment_at(thumbnail, 1.0)
+            keep = found.scores >= self.facts.min_score
+            if not keep.any():
+                continue
+            area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:][keep]
+            weight = found.scores[keep] * area
+            diameters = 2 * np.sqrt(area / np.pi) * self.facts.network.stride
+            evidence = weight.sum() / found.labels.size
+            if evidence > best_evidence:
+                best_evidence = evidence
+                best = _weighted_median(diameters, found.scores[keep]) / scale
+        return best
+
+    def predict(self, pixels: FloatArray) -> FloatArray:
+        """Run the network on a normalised image at canonical scale; returns the prediction on its grid."""
+        network = self.facts.network
+        return predict_tiled(
+            pixels,
+            self.engine,
+            stride=network.stride,
+            multiple_px=network.multiple_px,
+            halo_px=network.reach_px or 0,
+        )
+
+    def _segment_at(self, pixels: FloatArray, factor: float) -> Instances:
+        """Find cells in a normalised image enlarged by `factor`; labels are on the network's grid."""
+        factor = min(factor, LARGEST_FACTOR)
+        shape = tuple(max(1, round(side * factor)) for side in pixels.shape[1:])
+        prediction = self.predict(resize_image(pixels, (shape[0], shape[1])))
+        found = self.representation.decode(prediction)
+        if self.scorer is None or not len(found):
+            return found
+        return Instances(found.labels, self.scorer(instance_features(found.labels, prediction)))
+
+
+def _thumbnail(pixels: FloatArray, scale: float) -> FloatArray | None:
+    """The middle of an image at a scale; None where that says nothing that another scale does not."""
+    height, width = pixels.shape[1:]
+    if scale < 1 and min(height, width) * scale < 32:
+        return None
+    side = int(THUMBNAIL_PX / scale)
+    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
+    part = pixels[:, top : top + side, left : left + side]
+    return resize_image(np.ascontiguousarray(part), (round(part.shape[1] * scale), round(part.shape[2] * scale)))
+
+
+def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
+    order = np.argsort(values)
+    share = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(share, share[-1] / 2)])
+
+
+def _select(found: Instances, min_score: float, *, min_area: float) -> Instances:
+    """Keep instances with enough score and area, numbered anew."""
+    area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
+    keep = (found.scores >= min_score) & (area >= min_area)
+    numbers = np.zeros(len(found) + 1, dtype=np.int32)
+    numbers[1:][keep] = np.arange(1, keep.sum() + 1)
+    return Instances(numbers[found.labels], found.scores[keep])
+
+
+def _nothing(shape: tuple[int, ...], diameter_px: float) -> Segmentation:
+    labels = np.zeros(shape, dtype=np.int32)
+    return Segmentation(Instances(labels, np.zeros(0, dtype=np.float32)), diameter_px, "no cell found")
+
+
+def _torch_module(folder: Path, facts: ModelFacts, representation: Representation):  # noqa: ANN202
+    from fewcell.networks import make_network  # noqa: PLC0415
+
+    ...

@@ -1,0 +1,64 @@
+"""Checkpoints: all that is needed to go on exactly, in one safetensors file. No pickle."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fewcell.errors import ModelError
+
+__all__ = ["load_checkpoint", "save_checkpoint"]
+
+
+def save_checkpoint(
+    path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, facts: dict[str, Any]
+) -> None:
+    """Write modules, optimiser and facts (anything that JSON can hold); the file appears whole or not at all."""
+    tensors = {
+        f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()
+    }
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    temporary = path.with_name(path.name + ".part")
+    save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
+    os.replace(temporary, path)
+
+
+def load_checkpoint(
+    path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer | None = None
+) -> dict[str, Any]:
+    """Put modules (and the optimiser) into the state that a checkpoint holds; return its facts.
+
+    Raises ModelError if there is no such file, or it is damaged, or it belongs to another network.
+    """
+    if not path.is_file():
+        raise ModelError(f"There is no checkpoint {path} to resume from. Start without --resume.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        for name, module in modules.items():
+            module.load_state_dict(_below(tensors, f"{name}/"))
+        if optimizer is not None:
+            _restore(optimizer, _below(tensors, "optimizer/"))
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"The checkpoint {path} is damaged or of another network: {error}.") from None
+    return facts
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split("/")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

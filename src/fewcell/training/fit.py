@@ -1,0 +1,242 @@
+"""Training, from top to bottom: a recipe and labelled images in, a model folder out."""
+
+import csv
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fewcell.config import Recipe
+from fewcell.data.crops import CropSource, Grid
+from fewcell.data.dataset import Sample
+from fewcell.data.split import grouped_split
+from fewcell.errors import ConfigError, DataError, WriteError
+from fewcell.networks import Network, make_network
+from fewcell.representations import Representation, make_representation
+from fewcell.training.batches import batches, make_batch
+from fewcell.training.checkpoint import load_checkpoint, save_checkpoint
+from fewcell.training.finish import finish
+from fewcell.training.machine import Machine, machine
+from fewcell.training.objective import Batch
+from fewcell.training.objectives import make_objective
+
+__all__ = ["Progress", "fit"]
+
+HELD_OUT_CROPS = 32
+REPORT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: one row of its log. waiting: share of the time that the network waited for crops."""
+
+    step: int
+    share_done: float
+    seconds: float
+    seconds_left: float
+    loss: float
+    held_out_loss: float | None
+    learning_rate: float
+    crops_per_s: float
+    waiting: float
+
+
+@dataclass
+class _Run:
+    """The state that a checkpoint keeps, and what it belongs to."""
+
+    recipe: Recipe
+    here: Machine
+    representation: Representation
+    network: Network
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        if self.here.is_first:
+            facts = {"step": self.step, "seconds": self.seconds, "recipe": self.recipe.model_dump(mode="json")}
+            save_checkpoint(path, {"network": self.network, "average": self.average}, self.optimizer, facts)
+
+    def load(self, path: Path) -> None:
+        facts = load_checkpoint(path, {"network": self.network, "average": self.average}, self.optimizer)
+        if facts["recipe"] != self.recipe.model_dump(mode="json"):
+            raise ConfigError(
+                f"{path} was made by another recipe: {facts['recipe']}. Resume with the recipe it began with."
+            )
+        self.step, self.seconds = facts["step"], facts["seconds"]
+
+    def share_done(self) -> float:
+        """How much of the budget is spent, 0 to 1; all processes agree on it."""
+        if self.recipe.steps:
+            return self.step / self.recipe.steps
+        assert self.recipe.minutes is not None
+        share = torch.tensor(min(1.0, self.seconds / 60 / self.recipe.minutes), device=self.here.device)
+        if self.here.world > 1:
+            distributed.broadcast(share, src=0)
+        return float(share)
+
+
+def fit(
+    recipe: Recipe,
+    samples: Sequence[Sample],
+    out: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Path:
+    """Train a network on labelled samples and write a model folder.
+
+    out: a folder for the checkpoint, the log (log.csv) and, in the end, the model (model/). resume: go on from the
+    checkpoint in `out`. report: called every few seconds. Returns the path of the model folder.
+
+    Under `torchrun` each process takes its part of every batch, and only the first writes.
+
+    Raises DataError if there is nothing to learn from, WriteError if `out` holds a run and resume is False,
+    ConfigError if the run in `out` was made by another recipe.
+    """
+    labelled = [s for s in samples if s.labels]
+    if not labelled:
+        raise DataError(f"None of the {len(samples)} images has labels; there is nothing to learn from.")
+    learn, held_out = grouped_split(labelled, recipe.held_out, recipe.seed)
+    checkpoint = out / "checkpoint.safetensors"
+    if checkpoint.exists() and not resume:
+        raise WriteError(f"{out} holds a training run. Go on with it by --resume, or choose another folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    with machine(recipe) as here:
+        run = _begin(recipe, here)
+        if resume:
+            run.load(checkpoint)
+        _train(run, learn, held_out, out, report)
+        run.save(checkpoint)
+        if here.is_first:
+            finish(run.average.module, run.representation, recipe, learn, held_out, out / "model")
+        if here.world > 1:
+            distributed.barrier()
+    return out / "model"
+
+
+def _begin(recipe: Recipe, here: Machine) -> _Run:
+    torch.manual_seed(recipe.seed)
+    representation = make_representation(recipe.representation.name, recipe.representation.settings)
+    network = make_network(recipe.network.name, len(representation.channels), recipe.network.settings)
+    network.to(here.device, memory_format=torch.channels_last)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    return _Run(recipe, here, representation, network, average, optimizer)
+
+
+def _train(
+    run: _Run,
+    learn: Sequence[Sample],
+    held_out: Sequence[Sample],
+    out: Path,
+    report: Callable[[Progress], None],
+) -> None:
+    recipe, here = run.recipe, run.here
+    grid = Grid(
+        recipe.crop_px, run.network.stride, run.representation.margin_px, recipe.canonical_diameter_px
+    )
+    source = CropSource(learn, grid, recipe.augmentation)
+    source.preload()
+    fixed = _fixed_batch(CropSource(held_out, grid, recipe.augmentation), run.representation)
+    network = run.network.train()
+    shared = DistributedDataParallel(network) if here.world > 1 else network
+    objective = make_objective(recipe.objective, shared, run.representation)
+    stream = batches(source, run.representation, recipe, start=run.step, rank=here.rank, world=here.world)
+
+    seconds_before, step_before, start = run.seconds, run.step, time.perf_counter()
+    waited, reported, saved = 0.0, start, start
+    while (share := run.share_done()) < 1:
+        asked = time.perf_counter()
+        batch = _to_device(next(stream), here.device)
+        waited += time.perf_counter() - asked
+
+        for group in run.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * _schedule(share, recipe.warmup)
+        with here.autocast():
+            loss = torch.stack(list(objective.losses(batch).values())).sum()
+        run.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        run.optimizer.step()
+        run.average.update_parameters(network)
+        objective.after_step()
+
+        now = time.perf_counter()
+        run.step += 1
+        run.seconds = seconds_before + now - start
+        due = now - saved > 60 * recipe.checkpoint_minutes or run.share_done() >= 1
+        if due or now - reported > REPORT_SECONDS:
+            share = max(run.share_done(), 1e-6)
+            progress = Progress(
+                step=run.step,
+                share_done=share,
+                seconds=run.seconds,
+                seconds_left=run.seconds * (1 - share) / share,
+                loss=float(loss.detach()),
+                held_out_loss=_held_out_loss(run, fixed) if due else None,
+                learning_rate=run.optimizer.param_groups[0]["lr"],
+                crops_per_s=(run.step - step_before) * recipe.batch / (now - start),
+                waiting=waited / (now - start),
+            )
+            reported = now
+            if here.is_first:
+                report(progress)
+                _log(out / "log.csv", progress)
+        if due:
+            run.save(out / "checkpoint.safetensors")
+            saved = now
+
+
+def _schedule(share: float, warmup: float) -> float:
+    """A linear rise over the share `warmup` of the run, then half a cosine down to 1 %."""
+    if share < warmup:
+        return (share + 0.1 * warmup) / (1.1 * warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
+    return Batch(images, batch.targets.to(device), batch.known.to(device))
+
+
+def _fixed_batch(source: CropSource, representation: Representation) -> Batch:
+    """Crops of held-out images, the same in every run: one in turn from each image, spread over all."""
+    indices = np.linspace(0, len(source.samples) - 1, HELD_OUT_CROPS).round().astype(int).tolist()
+    generators = [np.random.default_rng((1, i)) for i in range(HELD_OUT_CROPS)]
+    return make_batch(source, representation, indices, generators)
+
+
+@torch.no_grad()
+def _held_out_loss(run: _Run, batch: Batch) -> float:
+    network = run.average.module.eval()
+    losses: list[Tensor] = []
+    for i in range(0, len(batch.images), 8):
+        part = _to_device(
+            Batch(batch.images[i : i + 8], batch.targets[i : i + 8], batch.known[i : i + 8]), run.here.device
+        )
+        with run.here.autocast():
+            output = network(part.images)
+        losses.append(run.representation.loss(output, part.targets, part.known))
+    return float(torch.stack(losses).mean())
+
+
+def _log(path: Path, progress: Progress) -> None:
+    row = {k: v if isinstance(v, int) or v is None else round(v, 6) for k, v in asdict(progress).items()}
+    is_new = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)

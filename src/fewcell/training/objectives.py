@@ -1,0 +1,25 @@
+"""The literal table of objectives. A variant is one file and one line here."""
+
+from torch import nn
+
+from fewcell.config import Part
+from fewcell.errors import ConfigError, nearest
+from fewcell.representations import Representation
+from fewcell.training.objective import Objective
+from fewcell.training.supervised import Supervised
+
+__all__ = ["OBJECTIVES", "make_objective"]
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "supervised": Supervised,
+}
+
+
+def make_objective(part: Part, network: nn.Module, representation: Representation) -> Objective:
+    """Build the objective that a recipe names. Raises ConfigError for an unknown name or setting."""
+    if part.name not in OBJECTIVES:
+        raise ConfigError(f"There is no objective {part.name!r}; {nearest(part.name, OBJECTIVES)}")
+    try:
+        return OBJECTIVES[part.name](network, representation, **part.settings)
+    except TypeError as error:
+        raise ConfigError(f"The objective {part.name!r} does not take {part.settings} ({error}).") from None

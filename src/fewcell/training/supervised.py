@@ -1,0 +1,24 @@
+"""supervised: learn from labels alone."""
+
+from typing import final
+
+from torch import Tensor, nn
+
+from fewcell.representations import Representation
+from fewcell.training.objective import Batch, Objective
+
+__all__ = ["Supervised"]
+
+
+@final
+class Supervised(Objective):
+    """The representation's loss on labelled pixels."""
+
+    def __init__(self, network: nn.Module, representation: Representation) -> None:
+        self.network = network
+        self.representation = representation
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """One part, 'supervised'."""
+        output = self.network(batch.images)
+        return {"supervised": self.representation.loss(output, batch.targets, batch.known)}
