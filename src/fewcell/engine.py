@@ -35,7 +35,9 @@ def check_device(device: str) -> None:
         except ImportError:
             raise MissingDependencyError("torch", "train") from None
         if not torch.cuda.is_available():
-            raise DeviceError("The device 'cuda' was asked for, but torch finds no GPU here. Use --device cpu.")
+            raise DeviceError(
+                "The device 'cuda' was asked for, but torch finds no GPU here. Use --device cpu."
+            )
 
 
 def cpu_precision() -> Literal["bf16", "f32"]:

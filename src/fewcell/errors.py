@@ -1,15 +1,15 @@
 """Every error that fewcell raises on purpose. Each message says what was wrong, what was got, what to do.
 
-    FewcellError
-    ├── ReadError            a file cannot be read as an image, labels, or table
-    │   ├── AxesError        its axes or channels are ambiguous, or of a kind that needs a flag
-    │   └── TooLargeError    it would not fit into memory
-    ├── WriteError           an output exists already, or cannot be written
-    ├── DataError            a folder is not laid out as a dataset, or image and labels disagree
-    ├── ConfigError          a setting, flag, or recipe is unknown or out of range
-    ├── ModelError           a model folder is missing, damaged, or made by a newer fewcell
-    ├── DeviceError          the device asked for is not there
-    └── MissingDependencyError   an optional library is not installed
+FewcellError
+├── ReadError            a file cannot be read as an image, labels, or table
+│   ├── AxesError        its axes or channels are ambiguous, or of a kind that needs a flag
+│   └── TooLargeError    it would not fit into memory
+├── WriteError           an output exists already, or cannot be written
+├── DataError            a folder is not laid out as a dataset, or image and labels disagree
+├── ConfigError          a setting, flag, or recipe is unknown or out of range
+├── ModelError           a model folder is missing, damaged, or made by a newer fewcell
+├── DeviceError          the device asked for is not there
+└── MissingDependencyError   an optional library is not installed
 """
 
 import difflib

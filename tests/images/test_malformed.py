@@ -1,6 +1,6 @@
 """Damaged and hostile files: one clear error each; no crash, no hang, no flood of memory.
 
-All files are read in a process of their own, so that a crash in a decoder fails a test instead of ending pytest.
+All files are read in a process of their own, so that a crash in a decoder fails a test, not pytest.
 """
 
 import io
@@ -19,11 +19,14 @@ import pytest
 import tifffile
 from PIL import Image as PillowImage
 
+pytest.importorskip("resource", reason="memory can only be measured on Linux and macOS")
+
 TIMEOUT_S = 60
 MEMORY_BYTES = 2 * 2**30
 
 READER = """
 import json, resource, sys, time
+resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
 import numpy as np
 from fewcell.errors import FewcellError
 from fewcell.images import read_image, read_labels
@@ -99,8 +102,8 @@ def truncated():
     for name, content in valid_files().items():
         for i, part in enumerate((0.002, 0.05, 0.2, 0.5, 0.9)):
             yield Case(f"cut{i}-{name}", content[: int(len(content) * part)])
-        # Some decoders do not need the very last byte.
-        yield Case(f"cut-last-{name}", content[:-1], must_fail=not name.endswith(".jpg"))
+        # The last byte of the ImageJ stack belongs to a resolution, not to pixels.
+        yield Case(f"cut-last-{name}", content[:-1], must_fail=name != "channels.tif")
 
 
 def flipped():
@@ -204,7 +207,7 @@ def broken_bmps_and_jpegs():
 
 
 def raw_tiff(changes=None, data=bytes(100), next_ifd=0, extra=b""):
-    """A gray TIFF of 10 x 10 pixels; `changes` replaces or removes tags: number -> (type, count, value) or None."""
+    """A gray TIFF of 10 x 10 pixels; `changes`: tag number -> (type, count, value), or None to remove it."""
     tags = {256: (4, 1, 10), 257: (4, 1, 10), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 277: (3, 1, 1)}
     tags |= {278: (4, 1, 10), 279: (4, 1, len(data))}
     tags[273] = (4, 1, 0)
@@ -230,7 +233,8 @@ def broken_tiffs():
         "size-2e31-zstd": {256: (4, 1, 2**31), 257: (4, 1, 2**31), 278: (4, 1, 2**31), 259: (3, 1, 50000)},
         "size-2e15-deflate": {256: (4, 1, 2**15), 257: (4, 1, 2**15), 278: (4, 1, 2**15), 259: (3, 1, 8)},
         "height-11": {257: (4, 1, 11), 278: (4, 1, 11)},
-        "strips-missing": {278: (4, 1, 1)},
+        "strips-missing": {278: (4, 1, 1), 259: (3, 1, 32773)},
+        "rows-missing": {278: (4, 1, 1)},
         "strips-none": {273: None},
         "counts-none": {279: None, 259: (3, 1, 5)},
         "offset-0": {273: (4, 1, 0)},
@@ -263,13 +267,15 @@ def broken_tiffs():
         },
         **{f"scrambled-{c}": {259: (3, 1, c)} for c in (33003, 34712, 34892, 50002, 22610, 33007)},
     }
-    may_pass = {"bits-7", "format-99", "photometric-999", "compression-0", "counts-none", "scrambled-2"}
+    # Without compression, all pixels are there whatever some tags say; fax codes and odd bits mean anything.
+    may_pass = {"rows-missing", "count-0", "many-counts", "samples-0", "tile-2e31", "photometric-999", "lab"}
+    may_pass |= {"bits-7", "counts-none", *(f"scrambled-{c}" for c in (2, 3, 4))}
     noise = b"\xa5\x5a\xff\x00\x13" * 20
     for name, change in changes.items():
         yield Case(f"{name}.tif", raw_tiff(change, noise), must_fail=name not in may_pass)
-    yield Case("circle-of-one.tif", raw_tiff(next_ifd=8), must_fail=False)
-    yield Case("next-beyond.tif", raw_tiff(next_ifd=2**31), must_fail=False)
-    yield Case("next-into-pixels.tif", raw_tiff(next_ifd=140, data=b"\xff" * 100), must_fail=False)
+    yield Case("circle-of-one.tif", raw_tiff(next_ifd=8))
+    yield Case("next-beyond.tif", raw_tiff(next_ifd=2**31))
+    yield Case("next-into-pixels.tif", raw_tiff(next_ifd=140, data=b"\xff" * 100))
     yield Case("first-beyond.tif", b"II*\0" + struct.pack("<I", 2**31) + bytes(100))
     yield Case("first-0.tif", b"II*\0" + bytes(100))
     yield Case("first-itself.tif", b"II*\0" + struct.pack("<I", 0) + raw_tiff()[8:])

@@ -93,5 +93,5 @@ def test_what_does_not_fit_is_refused():
         measure_cells(instances(np.ones((2, 2))), np.ones((1, 2, 3)))
     with pytest.raises(DataError, match="1 channel names were given for 2 channels"):
         measure_cells(instances([[1]]), np.ones((2, 1, 1)), channel_names=("a",))
-    with pytest.raises(DataError, match="reach 9.*1 cells"):
+    with pytest.raises(DataError, match=r"reach 9.*1 cells"):
         measure_cells(Instances(np.array([[9]], np.int32), np.ones(1, np.float32)), np.ones((1, 1, 1)))

@@ -464,7 +464,8 @@ def test_pixels_that_are_not_square_have_no_size(tmp_path):
 
 def test_nonsense_in_the_description_does_not_cost_the_image(tmp_path):
     ome = (
-        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0">'
         '<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="13" SizeY="9" SizeC="1" SizeZ="1" '
         'SizeT="1" PhysicalSizeX="large" PhysicalSizeY="0.5"><TiffData/></Pixels></Image></OME>'
     )

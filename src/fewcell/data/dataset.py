@@ -54,7 +54,9 @@ def open_dataset(folder: Path | str, manifest: Path | str | None = None) -> list
     if orphans:
         raise DataError(f"{len(orphans)} label files in {folder} have no image, for example {orphans[0]}.")
     rows = {row["stem"]: row for row in read_manifest(manifest or find_manifest(folder))}
-    return [_sample(stem, path, labels.get(stem), rows.get(stem, {}), folder) for stem, path in images.items()]
+    return [
+        _sample(stem, path, labels.get(stem), rows.get(stem, {}), folder) for stem, path in images.items()
+    ]
 
 
 def read_manifest(path: Path | str | None) -> list[dict[str, str]]:
@@ -107,9 +109,7 @@ def diameter_px(labels: Labels) -> float | None:
     return float(np.median(2 * np.sqrt(area / np.pi))) if len(area) else None
 
 
-def _sample(
-    stem: str, image: Path, labels: Path | None, row: dict[str, str], folder: Path
-) -> Sample:
+def _sample(stem: str, image: Path, labels: Path | None, row: dict[str, str], folder: Path) -> Sample:
     name = folder.resolve().name
     return Sample(
         stem=stem,

@@ -12,7 +12,9 @@ from fewcell.errors import DataError
 __all__ = ["grouped_split", "sampling_weights"]
 
 
-def grouped_split(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
+def grouped_split(
+    samples: Sequence[Sample], share: float, seed: int = 0
+) -> tuple[list[Sample], list[Sample]]:
     """Split samples into (to learn from, held out), whole experiments at a time.
 
     In each modality experiments are held out, in an order drawn from the seed, while no more than `share` of its

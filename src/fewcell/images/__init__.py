@@ -1,17 +1,24 @@
 """Read, write and measure images: files in, arrays out, and back."""
 
 from fewcell.images.measure import measure_cells
+from fewcell.images.normalise import Contrast, estimate_contrast, normalise
 from fewcell.images.read import SUFFIXES, Image, list_images, read_image, read_labels
+from fewcell.images.resample import resize_image, resize_labels
 from fewcell.images.write import draw_overlay, whole_file, write_cells, write_labels, write_overlay
 
 __all__ = [
     "SUFFIXES",
+    "Contrast",
     "Image",
     "draw_overlay",
+    "estimate_contrast",
     "list_images",
     "measure_cells",
+    "normalise",
     "read_image",
     "read_labels",
+    "resize_image",
+    "resize_labels",
     "whole_file",
     "write_cells",
     "write_labels",

@@ -472,19 +472,30 @@ _GREATEST_SHRINKAGE = {1: 1, 5: 1500, 8: 1100, 32946: 1100, 32773: 64}
 
 
 def _check_page_list(path: Path, tif: tifffile.TiffFile) -> None:
-    """Raise where the list of pages breaks off or runs in a circle: tifffile would leave out the rest of them."""
+    """Raise where the list of pages breaks off or runs in a circle: tifffile would leave out the rest."""
     numbers, size, entry, first = ("Q", 8, 20, 8) if tif.is_bigtiff else ("H", 2, 12, 4)
-    link = struct.Struct(tif.byteorder + ("Q" if tif.is_bigtiff else "I"))
-    seen = {0}
+    link = "Q" if tif.is_bigtiff else "I"
+    seen: set[int] = set()
+    beyond = tif.filehandle.size
     with path.open("rb") as file:
-        file.seek(first)
-        while (offset := _unpack(file, link)) != 0:
-            if offset in seen or offset > tif.filehandle.size:
-                raise ReadError(f"{path}: is cut short or damaged: its list of pages breaks off. Get a fresh copy.")
+
+        def number(position: int, kind: str) -> int:
+            file.seek(min(position, beyond))
+            found = file.read(struct.calcsize(kind))
+            return (
+                struct.unpack(tif.byteorder + kind, found)[0]
+                if len(found) == struct.calcsize(kind)
+                else beyond
+            )
+
+        offset = number(first, link)
+        while offset:
+            if offset in seen or offset >= beyond:
+                raise ReadError(
+                    f"{path}: is cut short or damaged: its list of pages breaks off. Get a new copy."
+                )
             seen.add(offset)
-            file.seek(offset)
-            count = _unpack(file, struct.Struct(tif.byteorder + numbers))
-            file.seek(offset + size + count * entry)
+            offset = number(offset + size + entry * number(offset, numbers), link)
 
 
 def _check_complete(
@@ -493,17 +504,18 @@ def _check_complete(
     """Raise where strips or tiles are missing or beyond the end of the file: tifffile would put zeros."""
     if any(page is not None and page.parent is not tif for page in pages):
         raise ReadError(
-            f"{path}: is one of several files of one image. Save the image as a single file, for instance in Fiji."
+            f"{path}: is one of several files of one image. Save the image as a single file, for instance "
+            "in Fiji."
         )
     key, file_size = series.keyframe, tif.filehandle.size
-    is_one_run = series.dataoffset is not None
-    promised = (tif.imagej_metadata or {}).get("images", 1) if tif.is_imagej else 1
-    has_all_pages = is_one_run or len(series) * math.prod(key.shape) == series.size
-    is_whole = has_all_pages and series.size >= promised * math.prod(key.shape) // max(key.samplesperpixel, 1)
-    if is_one_run:
-        is_whole &= 0 < series.dataoffset <= file_size - series.nbytes
+    run_at = series.dataoffset
+    has_all_pages = run_at is not None or len(series) * math.prod(key.shape) == series.size
+    # Where an ImageJ stack is shorter than it says, tifffile takes what is there as another kind of file.
+    is_whole = has_all_pages and not (tif.is_imagej and series.kind in ("generic", "uniform"))
+    if run_at is not None:
+        is_whole &= 0 < run_at <= file_size - series.nbytes
     needed = math.prod(key.shape) * key.bitspersample / 8 / _GREATEST_SHRINKAGE.get(key.compression, math.inf)
-    for page in pages if is_whole and not is_one_run else ():
+    for page in pages if is_whole and run_at is None else ():
         is_whole &= page is not None and _has_its_bytes(page, key, needed, file_size)
     if not is_whole or not pages:
         raise ReadError(f"{path}: is cut short or damaged: some of its pixels are missing. Get a fresh copy.")

@@ -1,10 +1,12 @@
 """Networks: from an image to the raw channels of a representation. A variant is one file and one line here."""
 
-from fewcell.errors import ConfigError, nearest
-from fewcell.networks.base import Network
+from pathlib import Path
+
+from fewcell.errors import ConfigError, ModelError, nearest
+from fewcell.networks.base import Network, Predictor
 from fewcell.networks.resunet import ResUNet
 
-__all__ = ["NETWORKS", "Network", "ResUNet", "make_network"]
+__all__ = ["NETWORKS", "Network", "Predictor", "ResUNet", "load_network", "make_network"]
 
 NETWORKS: dict[str, type[Network]] = {
     "resunet": ResUNet,
@@ -22,4 +24,22 @@ def make_network(name: str, out_channels: int, settings: dict | None = None) -> 
     try:
         return NETWORKS[name](out_channels, **settings)
     except TypeError as error:
-        raise ConfigError(f"The network {name!r} does not take these settings: {settings} ({error}).") from None
+        raise ConfigError(
+            f"The network {name!r} does not take these settings: {settings} ({error})."
+        ) from None
+
+
+def load_network(name: str, out_channels: int, settings: dict, weights: Path) -> Network:
+    """Build a network and give it the weights of a safetensors file.
+
+    Raises ModelError if the file is missing or damaged, or belongs to another network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    network = make_network(name, out_channels, settings)
+    try:
+        network.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{weights} does not hold the weights of this {name}: {error}") from None
+    return network

@@ -1,8 +1,10 @@
 """What every network has in common."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
-__all__ = ["Network"]
+__all__ = ["Network", "Predictor"]
 
 
 class Network(nn.Module):
@@ -21,3 +23,16 @@ class Network(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         raise NotImplementedError
+
+
+class Predictor(nn.Module):
+    """A network and the activation of its representation, as one module: image in, prediction out."""
+
+    def __init__(self, network: Network, activate: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network = network
+        self.activate = activate
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(batch, 3, height, width) -> (batch, channel, height / stride, width / stride)."""
+        return self.activate(self.network(image))

@@ -23,7 +23,9 @@ class ResUNet(Network):
 
     stride = 2
 
-    def __init__(self, out_channels: int, widths: tuple[int, ...] = (16, 32, 64, 160), blocks: int = 2) -> None:
+    def __init__(
+        self, out_channels: int, widths: tuple[int, ...] = (16, 32, 64, 160), blocks: int = 2
+    ) -> None:
         super().__init__()
         self.multiple_px = self.stride * 2 ** (len(widths) - 1)
         self.reach_px = _reach_px(len(widths), blocks)
@@ -61,9 +63,7 @@ class _Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = _conv_norm(width, width, kernel=3)
-        self.second = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
-        )
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.second(self.first(x)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, final
 
 import numpy as np
 
-from fewcell.metrics import match
+from fewcell.metrics import f1, match
 from fewcell.representations.base import Channel, Representation
 from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
 
@@ -44,7 +44,11 @@ class Boundary(Representation):
     min_area_px: int = 6
     boundary_weight: float = 1.0
 
-    channels: ClassVar[tuple[Channel, ...]] = (Channel("background"), Channel("interior"), Channel("boundary"))
+    channels: ClassVar[tuple[Channel, ...]] = (
+        Channel("background"),
+        Channel("interior"),
+        Channel("boundary"),
+    )
     margin_px: ClassVar[int] = 1
     contract_iou: ClassVar[float] = 0.95
 
@@ -73,7 +77,9 @@ class Boundary(Representation):
 
         weight = known.float()
         log_p = F.log_softmax(output.float(), dim=1)
-        class_weight = output.new_tensor([1.0, 1.0, self.boundary_weight], dtype=log_p.dtype).view(1, -1, 1, 1)
+        class_weight = output.new_tensor([1.0, 1.0, self.boundary_weight], dtype=log_p.dtype).view(
+            1, -1, 1, 1
+        )
         cross = -(class_weight * targets * log_p).sum(dim=1)
         cross_entropy = (cross * weight).sum() / weight.sum().clamp(min=1)
         p, t = log_p.exp() * weight[:, None], targets * weight[:, None]
@@ -120,12 +126,8 @@ class Boundary(Representation):
         best, best_f1 = self, -1.0
         for interior, foreground in product((0.3, 0.4, 0.5, 0.6, 0.7), (0.3, 0.4, 0.5, 0.6)):
             candidate = replace(self, interior_threshold=interior, foreground_threshold=foreground)
-            f1 = float(np.mean([_f1(y, candidate.decode(p).labels) for p, y in zip(predictions, labels, strict=True)]))
-            if f1 > best_f1:
-                best, best_f1 = candidate, f1
+            decoded = (candidate.decode(prediction).labels for prediction in predictions)
+            scores = [f1(match(true, found, (0.5,))[0]) for true, found in zip(labels, decoded, strict=True)]
+            if np.mean(scores) > best_f1:
+                best, best_f1 = candidate, float(np.mean(scores))
         return best
-
-
-def _f1(true: Labels, predicted: Labels) -> float:
-    counts = match(true, predicted)
-    return counts.f1

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import shutil
+import tempfile
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +14,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fewcell.config import Part
 from fewcell.errors import ModelError, nearest
 
-__all__ = ["SCHEMA_VERSION", "ModelFacts", "NetworkFacts", "ScorerFacts", "SourceFacts", "find_model", "read_model"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "ModelFacts",
+    "NetworkFacts",
+    "ScorerFacts",
+    "SourceFacts",
+    "find_model",
+    "read_model",
+    "sha256",
+    "write_model",
+]
 
 SCHEMA_VERSION = 1
 NETWORK_FILE, WEIGHTS_FILE, FACTS_FILE = "network.onnx", "weights.safetensors", "model.json"
@@ -113,7 +126,9 @@ def read_model(folder: Path) -> ModelFacts:
         if not (folder / name).is_file():
             raise ModelError(f"{folder} lacks {name}. Copy or train the model again.")
         if sha256(folder / name) != expected:
-            raise ModelError(f"{folder / name} is damaged: its checksum is wrong. Copy or train the model again.")
+            raise ModelError(
+                f"{folder / name} is damaged: its checksum is wrong. Copy or train the model again."
+            )
     return facts
 
 
@@ -121,3 +136,24 @@ def sha256(path: Path) -> str:
     """The SHA-256 checksum of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_model(folder: Path, facts: ModelFacts, network: Path, weights: Path) -> None:
+    """Write a model folder, whole or not at all; one of the same name is replaced.
+
+    network, weights: the files to copy into it. Their checksums are put into the facts.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        made = Path(temporary) / "model"
+        made.mkdir()
+        shutil.copyfile(network, made / NETWORK_FILE)
+        shutil.copyfile(weights, made / WEIGHTS_FILE)
+        checksums = {name: sha256(made / name) for name in (NETWORK_FILE, WEIGHTS_FILE)}
+        facts = facts.model_copy(update={"sha256": checksums})
+        (made / FACTS_FILE).write_text(
+            json.dumps(facts.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
+        )
+        if folder.exists():
+            os.replace(folder, Path(temporary) / "old")
+        os.replace(made, folder)

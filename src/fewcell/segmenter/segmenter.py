@@ -2,20 +2,30 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
 from fewcell.engine import Engine, OpenVinoEngine, TorchEngine, check_device
-from fewcell.errors import ConfigError, ModelError
+from fewcell.errors import ConfigError
 from fewcell.images import Image, normalise, resize_image, resize_labels
 from fewcell.representations import Representation, make_representation
 from fewcell.scoring import Scorer, instance_features
-from fewcell.segmenter.model_folder import NETWORK_FILE, WEIGHTS_FILE, ModelFacts, find_model, read_model
+from fewcell.segmenter.model_folder import (
+    NETWORK_FILE,
+    WEIGHTS_FILE,
+    ModelFacts,
+    NetworkFacts,
+    find_model,
+    read_model,
+)
 from fewcell.tiles import predict_tiled
 from fewcell.types import FloatArray, Instances, Labels
 
-__all__ = ["Segmentation", "Segmenter"]
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Segmentation", "Segmenter", "predict_at_scale"]
 
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
 SCALES = (2.0, 1.0, 0.5, 0.25, 0.125)  # thumbnails on which the diameter is estimated
@@ -57,7 +67,7 @@ class Segmenter:
         engine: Engine,
         representation: Representation,
         scorer: Scorer | None,
-        facts: "ModelFacts",
+        facts: ModelFacts,
     ) -> None:
         self.engine = engine
         self.representation = representation
@@ -65,9 +75,7 @@ class Segmenter:
         self.facts = facts
 
     @classmethod
-    def load(
-        cls, model: str | Path = "default", *, threads: int | None = None, device: str = "cpu"
-    ) -> Self:
+    def load(cls, model: str | Path = "default", *, threads: int | None = None, device: str = "cpu") -> Self:
         """Load a model folder, or one of the models inside the package by its name.
 
         threads: CPU threads, by default one per core. device: 'cpu', or 'cuda' (needs torch).
@@ -144,26 +152,26 @@ class Segmenter:
                 best = _weighted_median(diameters, found.scores[keep]) / scale
         return best
 
-    def predict(self, pixels: FloatArray) -> FloatArray:
-        """Run the network on a normalised image at canonical scale; returns the prediction on its grid."""
-        network = self.facts.network
-        return predict_tiled(
-            pixels,
-            self.engine,
-            stride=network.stride,
-            multiple_px=network.multiple_px,
-            halo_px=network.reach_px or 0,
-        )
-
     def _segment_at(self, pixels: FloatArray, factor: float) -> Instances:
         """Find cells in a normalised image enlarged by `factor`; labels are on the network's grid."""
-        factor = min(factor, LARGEST_FACTOR)
-        shape = tuple(max(1, round(side * factor)) for side in pixels.shape[1:])
-        prediction = self.predict(resize_image(pixels, (shape[0], shape[1])))
+        prediction = predict_at_scale(pixels, factor, self.engine, self.facts.network)
         found = self.representation.decode(prediction)
         if self.scorer is None or not len(found):
             return found
         return Instances(found.labels, self.scorer(instance_features(found.labels, prediction)))
+
+
+def predict_at_scale(pixels: FloatArray, factor: float, engine: Engine, network: NetworkFacts) -> FloatArray:
+    """Run a network on a normalised image enlarged by `factor` (at most 4); the prediction is on its grid."""
+    factor = min(factor, LARGEST_FACTOR)
+    height, width = (max(1, round(side * factor)) for side in pixels.shape[1:])
+    return predict_tiled(
+        resize_image(pixels, (height, width)),
+        engine,
+        stride=network.stride,
+        multiple_px=network.multiple_px,
+        halo_px=network.reach_px or 0,
+    )
 
 
 def _thumbnail(pixels: FloatArray, scale: float) -> FloatArray | None:
@@ -174,7 +182,9 @@ def _thumbnail(pixels: FloatArray, scale: float) -> FloatArray | None:
     side = int(THUMBNAIL_PX / scale)
     top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
     part = pixels[:, top : top + side, left : left + side]
-    return resize_image(np.ascontiguousarray(part), (round(part.shape[1] * scale), round(part.shape[2] * scale)))
+    return resize_image(
+        np.ascontiguousarray(part), (round(part.shape[1] * scale), round(part.shape[2] * scale))
+    )
 
 
 def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
@@ -197,7 +207,9 @@ def _nothing(shape: tuple[int, ...], diameter_px: float) -> Segmentation:
     return Segmentation(Instances(labels, np.zeros(0, dtype=np.float32)), diameter_px, "no cell found")
 
 
-def _torch_module(folder: Path, facts: ModelFacts, representation: Representation):  # noqa: ANN202
-    from fewcell.networks import make_network  # noqa: PLC0415
+def _torch_module(folder: Path, facts: ModelFacts, representation: Representation) -> "nn.Module":
+    from fewcell.networks import Predictor, load_network
 
-    ...
+    part = facts.network
+    network = load_network(part.name, len(representation.channels), part.settings, folder / WEIGHTS_FILE)
+    return Predictor(network, representation.activate)

@@ -17,7 +17,10 @@ __all__ = ["batches", "make_batch"]
 
 
 def make_batch(
-    source: CropSource, representation: Representation, indices: list[int], generators: list[np.random.Generator]
+    source: CropSource,
+    representation: Representation,
+    indices: list[int],
+    generators: list[np.random.Generator],
 ) -> Batch:
     """Draw one crop for each sample index, with its own random generator, and make its targets."""
     images, targets, known = [], [], []

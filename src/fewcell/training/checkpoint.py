@@ -20,7 +20,9 @@ def save_checkpoint(
 ) -> None:
     """Write modules, optimiser and facts (anything that JSON can hold); the file appears whole or not at all."""
     tensors = {
-        f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()
+        f"{name}/{key}": value
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
     }
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}

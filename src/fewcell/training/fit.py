@@ -63,7 +63,11 @@ class _Run:
 
     def save(self, path: Path) -> None:
         if self.here.is_first:
-            facts = {"step": self.step, "seconds": self.seconds, "recipe": self.recipe.model_dump(mode="json")}
+            facts = {
+                "step": self.step,
+                "seconds": self.seconds,
+                "recipe": self.recipe.model_dump(mode="json"),
+            }
             save_checkpoint(path, {"network": self.network, "average": self.average}, self.optimizer, facts)
 
     def load(self, path: Path) -> None:
@@ -75,7 +79,7 @@ class _Run:
         self.step, self.seconds = facts["step"], facts["seconds"]
 
     def share_done(self) -> float:
-        """How much of the budget is spent, 0 to 1; all processes agree on it."""
+        """How much of the budget is spent, 0 to 1. All processes must ask at the same time, and agree."""
         if self.recipe.steps:
             return self.step / self.recipe.steps
         assert self.recipe.minutes is not None
@@ -157,7 +161,8 @@ def _train(
 
     seconds_before, step_before, start = run.seconds, run.step, time.perf_counter()
     waited, reported, saved = 0.0, start, start
-    while (share := run.share_done()) < 1:
+    share = run.share_done()
+    while share < 1:
         asked = time.perf_counter()
         batch = _to_device(next(stream), here.device)
         waited += time.perf_counter() - asked
@@ -176,14 +181,14 @@ def _train(
         now = time.perf_counter()
         run.step += 1
         run.seconds = seconds_before + now - start
-        due = now - saved > 60 * recipe.checkpoint_minutes or run.share_done() >= 1
+        share = run.share_done()
+        due = now - saved > 60 * recipe.checkpoint_minutes or share >= 1
         if due or now - reported > REPORT_SECONDS:
-            share = max(run.share_done(), 1e-6)
             progress = Progress(
                 step=run.step,
                 share_done=share,
                 seconds=run.seconds,
-                seconds_left=run.seconds * (1 - share) / share,
+                seconds_left=run.seconds * (1 / max(share, 1e-6) - 1),
                 loss=float(loss.detach()),
                 held_out_loss=_held_out_loss(run, fixed) if due else None,
                 learning_rate=run.optimizer.param_groups[0]["lr"],
