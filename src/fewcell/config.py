@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fewcell.errors import ConfigError, nearest
 
-__all__ = ["Augmentation", "Part", "Recipe", "load_recipe"]
+__all__ = ["CANONICAL_DIAMETER_PX", "Augmentation", "Part", "Probability", "Recipe", "load_recipe"]
 
 CANONICAL_DIAMETER_PX = 24.0
 
@@ -16,9 +16,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel):
-    """Unknown keys are errors; a recipe never changes once it is made."""
+    """Unknown keys and infinite numbers are errors; a recipe never changes once it is made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Part(_Strict):
@@ -80,12 +80,13 @@ class Recipe(_Strict):
     threads: Annotated[int, Field(ge=1)] | None = None
     workers: Annotated[int, Field(ge=0)] = 1
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 4.0
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _one_budget(self) -> "Recipe":
         if (self.steps is None) == (self.minutes is None):
-            raise ValueError("give either steps or minutes, and not both")
+            got = f"steps = {self.steps}, minutes = {self.minutes}"
+            raise ValueError(f"give either steps or minutes, and not both; got {got}")
         return self
 
 
@@ -120,10 +121,15 @@ _PARTS = ("network", "representation", "objective")
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
+        *tables, name = (str(part) for part in problem["loc"]) if problem["loc"] else ("",)
+        where = ".".join([*tables, name])
         if problem["type"] == "extra_forbidden":
-            known = Augmentation.model_fields if where.startswith("augmentation.") else Recipe.model_fields
-            lines.append(f"there is no setting {where!r}; {nearest(where.rsplit('.')[-1], known)}")
+            known = Recipe.model_fields
+            if tables:
+                known = Part.model_fields if tables[0] in _PARTS else Augmentation.model_fields
+            lines.append(f"there is no setting {where!r}; {nearest(name, known)}")
+        elif where:
+            lines.append(f"{where}: {problem['msg']}, got {problem['input']!r}.")
         else:
-            lines.append(f"{where or 'recipe'}: {problem['msg']}, got {problem['input']!r}.")
+            lines.append(f"{problem['msg'].removeprefix('Value error, ')}.")
     return " ".join(lines)

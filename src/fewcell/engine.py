@@ -14,7 +14,7 @@ from fewcell.types import FloatArray
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["DEVICES", "Engine", "OpenVinoEngine", "TorchEngine", "check_device", "cpu_precision"]
+__all__ = ["DEVICES", "Engine", "OpenVinoEngine", "TorchEngine", "available_threads", "check_device", "cpu_precision"]
 
 DEVICES = ("cpu", "cuda")
 
@@ -35,9 +35,7 @@ def check_device(device: str) -> None:
         except ImportError:
             raise MissingDependencyError("torch", "train") from None
         if not torch.cuda.is_available():
-            raise DeviceError(
-                "The device 'cuda' was asked for, but torch finds no GPU here. Use --device cpu."
-            )
+            raise DeviceError("The device 'cuda' was asked for, but torch finds no GPU here. Use --device cpu.")
 
 
 def cpu_precision() -> Literal["bf16", "f32"]:

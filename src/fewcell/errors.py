@@ -70,9 +70,7 @@ class MissingDependencyError(FewcellError):
     """An optional library is not installed."""
 
     def __init__(self, library: str, extra: str) -> None:
-        super().__init__(
-            f"This needs {library}, which is not installed. Type: pip install 'fewcell[{extra}]'"
-        )
+        super().__init__(f"This needs {library}, which is not installed. Type: pip install 'fewcell[{extra}]'")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

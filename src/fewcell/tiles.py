@@ -7,7 +7,7 @@ import numpy as np
 
 from fewcell.types import FloatArray
 
-__all__ = ["Tile", "plan_tiles", "predict_tiled"]
+__all__ = ["Tile", "pad_to_multiple", "plan_tiles", "predict_tiled"]
 
 Shape = tuple[int, int]
 

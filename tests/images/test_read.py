@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 
 import fewcell.images
 from fewcell.errors import AxesError, ReadError, TooLargeError
-from fewcell.images import list_images, read, read_image, read_labels
+from fewcell.images import list_images, memory, read_image, read_labels
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -151,9 +151,7 @@ def test_tiff_types(tmp_path, dtype, byteorder):
 @pytest.mark.parametrize("bigtiff", [False, True])
 def test_tiff_compressions(tmp_path, compression, tile, bigtiff):
     array = noise((50, 70, 3), np.uint16)
-    tifffile.imwrite(
-        tmp_path / "a.tif", array, compression=compression, tile=tile, bigtiff=bigtiff, photometric="rgb"
-    )
+    tifffile.imwrite(tmp_path / "a.tif", array, compression=compression, tile=tile, bigtiff=bigtiff, photometric="rgb")
     image = read_image(tmp_path / "a.tif")
     assert_pixels(image, array.transpose(2, 0, 1))
     assert image.is_colour
@@ -162,9 +160,7 @@ def test_tiff_compressions(tmp_path, compression, tile, bigtiff):
 def test_jpeg_in_tiff(tmp_path):
     y, x = np.mgrid[:64, :64]
     array = np.stack([y * 3, x * 3, 255 - y * 3], -1).astype(np.uint8)
-    tifffile.imwrite(
-        tmp_path / "a.tif", array, compression="jpeg", compressionargs={"level": 98}, photometric="rgb"
-    )
+    tifffile.imwrite(tmp_path / "a.tif", array, compression="jpeg", compressionargs={"level": 98}, photometric="rgb")
     tifffile.imwrite(
         tmp_path / "b.tif",
         array,
@@ -183,9 +179,7 @@ def test_jpeg_in_tiff(tmp_path):
 def test_alpha_in_tiff_is_dropped(tmp_path, planar):
     array = noise((9, 13, 4))
     written = array if planar == "contig" else array.transpose(2, 0, 1)
-    tifffile.imwrite(
-        tmp_path / "a.tif", written, photometric="rgb", planarconfig=planar, extrasamples=["unassalpha"]
-    )
+    tifffile.imwrite(tmp_path / "a.tif", written, photometric="rgb", planarconfig=planar, extrasamples=["unassalpha"])
     image = read_image(tmp_path / "a.tif")
     assert_pixels(image, array[..., :3].transpose(2, 0, 1))
     assert image.is_colour
@@ -264,9 +258,7 @@ def test_bare_stack_is_ambiguous_and_the_error_says_what_to_type(tmp_path):
     array = noise((7, 20, 30), np.uint16)
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, array, photometric="minisblack", metadata=None)
-    with pytest.raises(
-        AxesError, match=r"a\.tif.*\(7, 20, 30\).*--axes CYX.*axes=\"CYX\".*--axes ZYX"
-    ) as error:
+    with pytest.raises(AxesError, match=r"a\.tif.*\(7, 20, 30\).*--axes CYX.*axes=\"CYX\".*--axes ZYX") as error:
         read_image(path)
     assert "\n" not in str(error.value)
     assert_pixels(read_image(path, axes="CYX"), array)
@@ -285,9 +277,7 @@ def test_last_axis_without_metadata_is_ambiguous(tmp_path):
     assert_pixels(read_image(path, axes="XYC"), array.transpose(2, 1, 0))
 
 
-@pytest.mark.parametrize(
-    ("axes", "shape"), [("ZCYX", (4, 2, 9, 13)), ("TZCYX", (3, 4, 2, 9, 13)), ("TYX", (3, 9, 13))]
-)
+@pytest.mark.parametrize(("axes", "shape"), [("ZCYX", (4, 2, 9, 13)), ("TZCYX", (3, 4, 2, 9, 13)), ("TYX", (3, 9, 13))])
 @pytest.mark.parametrize("kind", ["imagej", "ome"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_stacks_need_a_plane(tmp_path, axes, shape, kind, compression):
@@ -549,9 +539,9 @@ def test_an_image_larger_than_memory_is_refused_before_reading(tmp_path, monkeyp
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(array))
     needed = 100 * 100 * (2 + 4)
     for name in ("a.tif", "a.png"):
-        monkeypatch.setattr(read, "_available_bytes", lambda: needed / read.MEMORY_FRACTION)
+        monkeypatch.setattr(memory, "available_bytes", lambda: needed / memory.MEMORY_FRACTION)
         assert read_image(tmp_path / name).pixels.shape == (1, 100, 100)
-        monkeypatch.setattr(read, "_available_bytes", lambda: needed / read.MEMORY_FRACTION - 2)
+        monkeypatch.setattr(memory, "available_bytes", lambda: needed / memory.MEMORY_FRACTION - 2)
         with pytest.raises(TooLargeError, match=r"100 x 100 pixels of uint16 would need"):
             read_image(tmp_path / name)
 
@@ -559,12 +549,12 @@ def test_an_image_larger_than_memory_is_refused_before_reading(tmp_path, monkeyp
 def test_one_plane_of_a_stack_needs_the_memory_of_one(tmp_path, monkeypatch):
     array, path = noise((50, 100, 100), np.uint16), tmp_path / "a.tif"
     tifffile.imwrite(path, array, metadata={"axes": "ZYX"}, ome=True, compression="zlib")
-    monkeypatch.setattr(read, "_available_bytes", lambda: 100 * 100 * 6 / read.MEMORY_FRACTION)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100 * 100 * 6 / memory.MEMORY_FRACTION)
     assert_pixels(read_image(path, plane={"z": 49}), array[49:])
 
 
 def test_available_memory_is_plausible():
-    assert 2**26 < read._available_bytes() < 2**50
+    assert 2**26 < memory.available_bytes() < 2**50
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the shared images are not there")

@@ -117,9 +117,7 @@ class _Facts:
         self.by_stem: dict[str, list[dict[str, str]]] = defaultdict(list)
         for entry in manifest:
             self.by_stem[entry["stem"]].append(entry)
-        self.trained = {
-            e["experiment"] for e in manifest if e.get("split") == "train" and e.get("experiment")
-        }
+        self.trained = {e["experiment"] for e in manifest if e.get("split") == "train" and e.get("experiment")}
 
     def row(self, stem: str, scores: ImageScores, problem: str) -> Row:
         entry = self._entry(stem)
@@ -189,9 +187,7 @@ def _named(files: dict[str, Path], stem: str) -> list[Path]:
 
 def _only(candidates: Sequence[Path], stem: str) -> Path:
     if not candidates:
-        raise DataError(
-            f"No prediction for {stem}: it counts as one without cells. Expected {stem}_label.tiff."
-        )
+        raise DataError(f"No prediction for {stem}: it counts as one without cells. Expected {stem}_label.tiff.")
     if len(candidates) > 1:
         raise DataError(f"Several predictions for {stem}: {', '.join(c.name for c in candidates)}. Keep one.")
     return candidates[0]

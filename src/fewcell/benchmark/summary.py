@@ -109,9 +109,7 @@ def summarise(evaluation: Evaluation, *, seed: int = 0) -> Summary:
         for name, members in sorted(_grouped(rows, name_of).items())
     ]
     subsets = {name: [row for row in rows if row.seen in seen] for name, seen in HEADLINES.items()}
-    headlines = [
-        _headline(name, members, seed) for name, members in subsets.items() if members or name == "all"
-    ]
+    headlines = [_headline(name, members, seed) for name, members in subsets.items() if members or name == "all"]
     return Summary(tuple(headlines), tuple(groups))
 
 

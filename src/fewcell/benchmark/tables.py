@@ -34,16 +34,12 @@ def render(summary: Summary, evaluation: Evaluation) -> RenderableType:
         parts.append(_table(summary.groups))
         parts.append(Text("Means over images, and the median of F1@.5; 95 %: experiments resampled."))
     if any(group.interval and group.interval.over == "images" for group in summary.groups):
-        parts.append(
-            Text("* one experiment only: its images were resampled, which says nothing about others.")
-        )
+        parts.append(Text("* one experiment only: its images were resampled, which says nothing about others."))
     if evaluation.unscorable:
         names = ", ".join(evaluation.unscorable)
         parts.append(Text(f"Not scorable, every true cell is cut by the border or there is none: {names}"))
     if evaluation.failures:
-        parts.append(
-            Text(f"{len(evaluation.failures)} failed; a missing or unusable prediction counts as F1 0:")
-        )
+        parts.append(Text(f"{len(evaluation.failures)} failed; a missing or unusable prediction counts as F1 0:"))
         parts += [Text(f"  {failure.stem}: {failure.message}") for failure in evaluation.failures]
     return Lines(*parts)
 
@@ -166,9 +162,7 @@ def _save(
     extra = extra or {}
     columns = list(dict.fromkeys(name for row in rows for name in row))
     if taken := sorted(extra.keys() & set(columns)):
-        raise ConfigError(
-            f"The extra column {taken[0]!r} has the name of a column of the table: choose another."
-        )
+        raise ConfigError(f"The extra column {taken[0]!r} has the name of a column of the table: choose another.")
     lines = [{name: _cell(value) for name, value in {**row, **extra}.items()} for row in rows]
     with (
         whole_file(path, overwrite=overwrite) as temporary,

@@ -33,9 +33,7 @@ def _stain(image: FloatArray, rng: Generator) -> FloatArray:
     """Scale and shift the optical density of each channel, and a little of one channel into another."""
     density = -np.log(np.clip(image, 0.02, 1.0))
     mixing = np.eye(3) * rng.uniform(0.7, 1.35, 3) + rng.normal(0, 0.06, (3, 3))
-    return np.exp(-cv2.transform(density, mixing.astype(np.float32))) + rng.normal(0, 0.02, 3).astype(
-        np.float32
-    )
+    return np.exp(-cv2.transform(density, mixing.astype(np.float32))) + rng.normal(0, 0.02, 3).astype(np.float32)
 
 
 def _gray(image: FloatArray, rng: Generator) -> FloatArray:
@@ -125,9 +123,7 @@ def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
     elif kind == "text":
         drawn = np.zeros(shape, dtype=np.uint8)
         for _ in range(int(rng.integers(3, 25))):
-            word = "".join(
-                rng.choice(list("abcdefghijkmnoprstuvwxyzABDEGHKMNPRST0123456789"), rng.integers(1, 9))
-            )
+            word = "".join(rng.choice(list("abcdefghijkmnoprstuvwxyzABDEGHKMNPRST0123456789"), rng.integers(1, 9)))
             place = (int(rng.integers(-20, shape[1])), int(rng.integers(0, shape[0])))
             size, width = rng.uniform(0.3, 1.6), int(rng.integers(1, 4))
             drawn = cv2.putText(drawn, word, place, cv2.FONT_HERSHEY_SIMPLEX, size, 255, width)

@@ -199,9 +199,7 @@ def _pair(entries: list[_Entry]) -> tuple[list[_Item], list[str]]:
         labels = [entry for entry in group if entry.role == "labels"]
         names = ", ".join(entry.file.name for entry in group)
         if len(images) > 1 or len(labels) > 1:
-            problems.append(
-                f"{split}/{stem}: several files of this name, it is unclear which to use: {names}"
-            )
+            problems.append(f"{split}/{stem}: several files of this name, it is unclear which to use: {names}")
         elif not images:
             problems.append(f"{split}/{stem}: labels without an image: {names}")
         elif not labels and split in _NEED_LABELS:

@@ -1,17 +1,20 @@
 """Datasets in the challenge layout: images/<stem>.<ext>, labels/<stem>_label.tiff, and a manifest if there is one."""
 
 import csv
-from collections.abc import Sequence
+from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import fastremap
 import numpy as np
 
-from fewcell.errors import DataError
+from fewcell.errors import DataError, ReadError
 from fewcell.images.read import Image, list_images, read_image, read_labels
 from fewcell.types import Labels
 
-__all__ = ["Sample", "diameter_px", "load_sample", "open_dataset", "read_manifest"]
+__all__ = ["Sample", "diameter_px", "find_manifest", "load_sample", "open_dataset", "read_manifest"]
+
+LABEL_ENDINGS = ("_label.tiff", "_label.tif", "_label.png")
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,11 @@ def open_dataset(folder: Path | str, manifest: Path | str | None = None) -> list
 
     folder: holds images/ and, for labelled data, labels/. manifest: a CSV with a row an image (columns stem,
     source, modality, experiment, licence), by default manifest.csv in the folder or next to it. Without one,
-    every image is an experiment of its own and the folder's name is the source.
+    every image is an experiment of its own and the folder's name is the source. Where it has several rows of one
+    stem, that of the image is told by the columns `file` and `split` (the folder's name).
 
-    Raises DataError if there is no images folder or no image in it, and if labels have no image.
+    Raises DataError if there is no images folder or no image in it, if labels have no image, if two files are of
+    one stem, and if several rows of the manifest fit an image.
     """
     folder = Path(folder)
     if not (folder / "images").is_dir():
@@ -46,16 +51,27 @@ def open_dataset(folder: Path | str, manifest: Path | str | None = None) -> list
             f"{folder} is no dataset: it has no folder 'images'. Lay it out as images/<stem>.png and "
             "labels/<stem>_label.tiff."
         )
-    images = {path.stem: path for path in list_images([folder / "images"])}
-    if not images:
-        raise DataError(f"{folder / 'images'} holds no image that can be read.")
-    labels = {p.name.removesuffix("_label.tiff"): p for p in sorted(folder.glob("labels/*_label.tiff"))}
+    try:
+        images = _by_stem({path: path.stem for path in list_images([folder / "images"])})
+    except ReadError as error:
+        raise DataError(f"{folder} is no dataset: {error}") from None
+    labels = _by_stem(
+        {
+            path: path.name.removesuffix(ending)
+            for path in sorted(folder.glob("labels/[!.]*"))
+            for ending in LABEL_ENDINGS
+            if path.name.endswith(ending)
+        }
+    )
     orphans = sorted(labels.keys() - images.keys())
     if orphans:
         raise DataError(f"{len(orphans)} label files in {folder} have no image, for example {orphans[0]}.")
-    rows = {row["stem"]: row for row in read_manifest(manifest or find_manifest(folder))}
+    rows = defaultdict(list)
+    for row in read_manifest(manifest or find_manifest(folder)):
+        rows[row["stem"]].append(row)
     return [
-        _sample(stem, path, labels.get(stem), rows.get(stem, {}), folder) for stem, path in images.items()
+        _sample(stem, path, labels.get(stem), _row_of(path, rows[stem], folder), folder)
+        for stem, path in images.items()
     ]
 
 
@@ -67,7 +83,7 @@ def read_manifest(path: Path | str | None) -> list[dict[str, str]]:
     if path is None:
         return []
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a CSV with a mark
             reader = csv.DictReader(file)
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -104,9 +120,37 @@ def load_sample(sample: Sample) -> tuple[Image, Labels | None]:
 
 def diameter_px(labels: Labels) -> float | None:
     """The median diameter of the cells: that of the circle of equal area. None if there is no cell."""
-    area = np.bincount(labels[labels > 0].ravel())
-    area = area[area > 0]
+    area = fastremap.unique(labels[labels > 0], return_counts=True)[1]
     return float(np.median(2 * np.sqrt(area / np.pi))) if len(area) else None
+
+
+def _by_stem(stems: dict[Path, str]) -> dict[str, Path]:
+    """Turn file -> stem into stem -> file."""
+    found: dict[str, Path] = {}
+    for path, stem in stems.items():
+        if stem in found:
+            raise DataError(f"{found[stem]} and {path.name} are of one stem, {stem!r}: keep one of them.")
+        found[stem] = path
+    return found
+
+
+def _row_of(image: Path, rows: list[dict[str, str]], folder: Path) -> dict[str, str]:
+    """The row of an image among a manifest's rows of its stem; no row gives an empty one."""
+    split = folder.resolve().name
+    place = (split, "images", image.name)
+
+    def by_file(row: dict[str, str]) -> bool:
+        file = PurePosixPath(row.get("file") or "").parts[-len(place) :]
+        return bool(file) and place[-len(file) :] == file
+
+    rows = list(filter(by_file, rows)) or rows
+    rows = [row for row in rows if row.get("split") == split] or rows
+    if len(rows) > 1:
+        raise DataError(
+            f"The manifest has {len(rows)} rows for {image}, and neither their column 'file' nor 'split' (here "
+            f"{split!r}, the folder's name) tells which. Keep one row an image."
+        )
+    return rows[0] if rows else {}
 
 
 def _sample(stem: str, image: Path, labels: Path | None, row: dict[str, str], folder: Path) -> Sample:
@@ -120,9 +164,3 @@ def _sample(stem: str, image: Path, labels: Path | None, row: dict[str, str], fo
         experiment=row.get("experiment") or stem,
         licence=row.get("licence") or "not stated",
     )
-
-
-def count_by(samples: Sequence[Sample], attribute: str) -> dict[str, int]:
-    """How many samples have each value of an attribute, largest first."""
-    values, counts = np.unique([getattr(s, attribute) for s in samples], return_counts=True)
-    return {str(values[i]): int(counts[i]) for i in np.argsort(-counts, kind="stable")}

@@ -1,6 +1,6 @@
 """Which images to learn from, which to hold out, and how often to draw each."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,38 +12,45 @@ from fewcell.errors import DataError
 __all__ = ["grouped_split", "sampling_weights"]
 
 
-def grouped_split(
-    samples: Sequence[Sample], share: float, seed: int = 0
-) -> tuple[list[Sample], list[Sample]]:
+def grouped_split(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
     """Split samples into (to learn from, held out), whole experiments at a time.
 
     In each modality experiments are held out, in an order drawn from the seed, while no more than `share` of its
-    images is; the last experiment of a modality always stays, so every modality is learned from. If that would hold
-    out nothing at all, the smallest experiment is.
+    images is; the last experiment of a modality always stays, so every modality is learned from. An experiment of
+    several modalities must fit into each. If that would hold out nothing at all, the smallest experiment is, if
+    possible one without which every modality can still be learned.
 
     Raises DataError if there are fewer than two experiments.
     """
-    by_modality: dict[str, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
-    for sample in samples:
-        by_modality[sample.modality][sample.experiment].append(sample)
-    if sum(len(groups) for groups in by_modality.values()) < 2:
+    sizes = Counter((sample.modality, sample.experiment) for sample in samples)
+    by_modality: dict[str, set[str]] = defaultdict(set)
+    by_experiment: dict[str, set[str]] = defaultdict(set)
+    for modality, name in sizes:
+        by_modality[modality].add(name)
+        by_experiment[name].add(modality)
+    if len(by_experiment) < 2:
         raise DataError(
             f"Cannot hold images out: all {len(samples)} belong to one experiment. Give at least two experiments "
             "in the manifest, or no manifest (then each image is one)."
         )
-    rng = np.random.default_rng(seed)
     held: set[str] = set()
+    room = {m: share * sum(sizes[m, name] for name in names) for m, names in by_modality.items()}
+
+    def leaves_some(name: str) -> bool:
+        return all(by_modality[m] - held - {name} for m in by_experiment[name])
+
+    rng = np.random.default_rng(seed)
     for modality in sorted(by_modality):
-        groups = by_modality[modality]
-        budget = share * sum(len(g) for g in groups.values())
-        taken = 0
-        for name in rng.permutation(sorted(groups))[: len(groups) - 1].tolist():
-            if taken + len(groups[name]) <= budget:
+        names = by_modality[modality]
+        for name in rng.permutation(sorted(names))[: len(names) - 1].tolist():
+            fits = all(sizes[m, name] <= room[m] for m in by_experiment[name])
+            if name not in held and fits and leaves_some(name):
                 held.add(name)
-                taken += len(groups[name])
+                for m in by_experiment[name]:
+                    room[m] -= sizes[m, name]
     if not held:
-        everything = {name: g for groups in by_modality.values() for name, g in groups.items()}
-        held.add(min(sorted(everything), key=lambda name: len(everything[name])))
+        total = Counter(sample.experiment for sample in samples)
+        held.add(min(sorted(total), key=lambda name: (not leaves_some(name), total[name])))
     return [s for s in samples if s.experiment not in held], [s for s in samples if s.experiment in held]
 
 

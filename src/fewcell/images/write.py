@@ -171,9 +171,7 @@ def write_overlay(
         picture.save(temporary, format="PNG", compress_level=3)
 
 
-def write_cells(
-    path: str | os.PathLike[str], columns: Mapping[str, ArrayLike], *, overwrite: bool = False
-) -> None:
+def write_cells(path: str | os.PathLike[str], columns: Mapping[str, ArrayLike], *, overwrite: bool = False) -> None:
     """Save a table of cells, such as that of `measure_cells`, as CSV: a header, and one row a cell.
 
     columns: name -> one value a cell. Numbers that are not known (NaN) become empty fields.

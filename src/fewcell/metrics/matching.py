@@ -279,7 +279,6 @@ def _checked(labels: Labels) -> Labels:
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
     if low < UNKNOWN or high > LARGEST_ID:
         raise DataError(
-            f"Labels go from {low} to {high}: use -1 for unknown, 0 for background and 1 to {LARGEST_ID} "
-            "for cells."
+            f"Labels go from {low} to {high}: use -1 for unknown, 0 for background and 1 to {LARGEST_ID} for cells."
         )
     return labels.astype(np.int32, copy=False)

@@ -63,9 +63,7 @@ class ImageScores:
             "recall": _ratio(at_half.true_positives, at_half.n_true),
         }
         row |= {f"f1_{100 * t:.0f}": value for t, value in zip(THRESHOLDS, self.f1, strict=True)}
-        row |= {
-            f"ap_{100 * t:.0f}": value for t, value in zip(THRESHOLDS, self.average_precision, strict=True)
-        }
+        row |= {f"ap_{100 * t:.0f}": value for t, value in zip(THRESHOLDS, self.average_precision, strict=True)}
         row |= {"pq": self.panoptic.pq, "sq": self.panoptic.sq, "rq": self.panoptic.rq}
         row["aji"] = self.aggregated_jaccard
         return row

@@ -24,9 +24,7 @@ def make_network(name: str, out_channels: int, settings: dict | None = None) -> 
     try:
         return NETWORKS[name](out_channels, **settings)
     except TypeError as error:
-        raise ConfigError(
-            f"The network {name!r} does not take these settings: {settings} ({error})."
-        ) from None
+        raise ConfigError(f"The network {name!r} does not take these settings: {settings} ({error}).") from None
 
 
 def load_network(name: str, out_channels: int, settings: dict, weights: Path) -> Network:

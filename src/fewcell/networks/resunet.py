@@ -1,5 +1,7 @@
 """resunet: a residual U-Net, purely local, made for CPUs."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,9 +25,7 @@ class ResUNet(Network):
 
     stride = 2
 
-    def __init__(
-        self, out_channels: int, widths: tuple[int, ...] = (16, 32, 64, 160), blocks: int = 2
-    ) -> None:
+    def __init__(self, out_channels: int, widths: tuple[int, ...] = (16, 32, 64, 160), blocks: int = 2) -> None:
         super().__init__()
         self.multiple_px = self.stride * 2 ** (len(widths) - 1)
         self.reach_px = _reach_px(len(widths), blocks)
@@ -38,8 +38,7 @@ class ResUNet(Network):
             for i, width in enumerate(widths)
         )
         self.lateral = nn.ModuleList(
-            nn.Conv2d(deep + shallow, shallow, 1, bias=False)
-            for shallow, deep in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv2d(deep + shallow, shallow, 1, bias=False) for shallow, deep in pairwise(widths)
         )
         self.up = nn.ModuleList(_Residual(width) for width in widths[:-1])
         self.head = nn.Conv2d(widths[0], out_channels, 1)

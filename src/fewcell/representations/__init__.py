@@ -21,6 +21,4 @@ def make_representation(name: str, settings: dict | None = None) -> Representati
     try:
         return REPRESENTATIONS[name](**(settings or {}))
     except TypeError as error:
-        raise ConfigError(
-            f"The representation {name!r} does not take these settings: {settings} ({error})."
-        ) from None
+        raise ConfigError(f"The representation {name!r} does not take these settings: {settings} ({error}).") from None

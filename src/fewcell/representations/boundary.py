@@ -77,9 +77,7 @@ class Boundary(Representation):
 
         weight = known.float()
         log_p = F.log_softmax(output.float(), dim=1)
-        class_weight = output.new_tensor([1.0, 1.0, self.boundary_weight], dtype=log_p.dtype).view(
-            1, -1, 1, 1
-        )
+        class_weight = output.new_tensor([1.0, 1.0, self.boundary_weight], dtype=log_p.dtype).view(1, -1, 1, 1)
         cross = -(class_weight * targets * log_p).sum(dim=1)
         cross_entropy = (cross * weight).sum() / weight.sum().clamp(min=1)
         p, t = log_p.exp() * weight[:, None], targets * weight[:, None]

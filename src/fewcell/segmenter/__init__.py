@@ -1,5 +1,6 @@
 """From an image to its cells, with a model folder."""
 
+from fewcell.segmenter.files import Failed, FileSettings, Segmented, parse_diameter, segment_files
 from fewcell.segmenter.model_folder import (
     ModelFacts,
     NetworkFacts,
@@ -12,14 +13,19 @@ from fewcell.segmenter.model_folder import (
 from fewcell.segmenter.segmenter import Segmentation, Segmenter, predict_at_scale
 
 __all__ = [
+    "Failed",
+    "FileSettings",
     "ModelFacts",
     "NetworkFacts",
     "ScorerFacts",
     "Segmentation",
+    "Segmented",
     "Segmenter",
     "SourceFacts",
     "find_model",
+    "parse_diameter",
     "predict_at_scale",
     "read_model",
+    "segment_files",
     "write_model",
 ]

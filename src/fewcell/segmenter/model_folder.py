@@ -126,9 +126,7 @@ def read_model(folder: Path) -> ModelFacts:
         if not (folder / name).is_file():
             raise ModelError(f"{folder} lacks {name}. Copy or train the model again.")
         if sha256(folder / name) != expected:
-            raise ModelError(
-                f"{folder / name} is damaged: its checksum is wrong. Copy or train the model again."
-            )
+            raise ModelError(f"{folder / name} is damaged: its checksum is wrong. Copy or train the model again.")
     return facts
 
 
@@ -151,9 +149,7 @@ def write_model(folder: Path, facts: ModelFacts, network: Path, weights: Path) -
         shutil.copyfile(weights, made / WEIGHTS_FILE)
         checksums = {name: sha256(made / name) for name in (NETWORK_FILE, WEIGHTS_FILE)}
         facts = facts.model_copy(update={"sha256": checksums})
-        (made / FACTS_FILE).write_text(
-            json.dumps(facts.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
-        )
+        (made / FACTS_FILE).write_text(json.dumps(facts.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
         if folder.exists():
             os.replace(folder, Path(temporary) / "old")
         os.replace(made, folder)

@@ -29,7 +29,8 @@ __all__ = ["Segmentation", "Segmenter", "predict_at_scale"]
 
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
 SCALES = (2.0, 1.0, 0.5, 0.25, 0.125)  # thumbnails on which the diameter is estimated
-THUMBNAIL_PX = 768  # side of the part of a thumbnail that is looked at
+THUMBNAIL_PX = 512  # side of the part of a thumbnail that is looked at
+SCALE_TOLERANCE_OCTAVES = 0.7  # how far from the canonical diameter a cell may be and still tell the scale
 LARGEST_FACTOR = 4.0  # images are never enlarged more than this
 
 DiameterSource = Literal["given", "given in um", "estimated", "no cell found"]
@@ -130,26 +131,23 @@ class Segmenter:
     def estimate_diameter(self, pixels: FloatArray) -> float | None:
         """Estimate how wide the cells of a normalised image are, in its pixels; None if no cell is found.
 
-        The model looks at thumbnails at several scales. At the right one it is confident about most of what it finds:
-        the scale with the largest area of cells, each weighed by its score, wins, and the cells found there
-        are measured.
+        The model looks at thumbnails at several scales. At the right one it is sure of much of what it finds, and
+        what it finds is about as wide as the cells that it learned from: the scale with the largest area of such
+        cells, each weighed by its score, wins, and the cells found there are measured.
         """
         best, best_evidence = None, 0.0
         for scale in SCALES:
             thumbnail = _thumbnail(pixels, scale)
             if thumbnail is None:
                 continue
-            found = self._segment_at(thumbnail, 1.0)
-            keep = found.scores >= self.facts.min_score
-            if not keep.any():
-                continue
-            area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:][keep]
-            weight = found.scores[keep] * area
+            found = _select(self._segment_at(thumbnail, 1.0), self.facts.min_score, min_area=0)
+            area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
             diameters = 2 * np.sqrt(area / np.pi) * self.facts.network.stride
-            evidence = weight.sum() / found.labels.size
+            octaves_off = np.log2(np.maximum(diameters, 1) / self.facts.canonical_diameter_px)
+            weights = found.scores * np.exp(-0.5 * (octaves_off / SCALE_TOLERANCE_OCTAVES) ** 2)
+            evidence = float((weights * area).sum() / found.labels.size)
             if evidence > best_evidence:
-                best_evidence = evidence
-                best = _weighted_median(diameters, found.scores[keep]) / scale
+                best, best_evidence = _weighted_median(diameters, weights) / scale, evidence
         return best
 
     def _segment_at(self, pixels: FloatArray, factor: float) -> Instances:
@@ -182,9 +180,7 @@ def _thumbnail(pixels: FloatArray, scale: float) -> FloatArray | None:
     side = int(THUMBNAIL_PX / scale)
     top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
     part = pixels[:, top : top + side, left : left + side]
-    return resize_image(
-        np.ascontiguousarray(part), (round(part.shape[1] * scale), round(part.shape[2] * scale))
-    )
+    return resize_image(np.ascontiguousarray(part), (round(part.shape[1] * scale), round(part.shape[2] * scale)))
 
 
 def _weighted_median(values: FloatArray, weights: FloatArray) -> float:

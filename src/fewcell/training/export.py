@@ -12,7 +12,7 @@ from fewcell.errors import ModelError
 from fewcell.networks import Network, Predictor
 from fewcell.representations import Representation
 
-__all__ = ["export_network", "round_weights"]
+__all__ = ["export_network", "parity", "round_weights"]
 
 TOLERANCE = 1e-3
 
@@ -33,9 +33,7 @@ def export_network(network: Network, representation: Representation, onnx: Path,
 
     Raises ModelError if OpenVINO, running the file, differs from torch by more than 0.001 anywhere.
     """
-    predictor = Predictor(
-        network.cpu().float().to(memory_format=torch.contiguous_format), representation.activate
-    )
+    predictor = Predictor(network.cpu().float().to(memory_format=torch.contiguous_format), representation.activate)
     predictor.eval()
     side = 2 * network.multiple_px
     with warnings.catch_warnings():
@@ -51,8 +49,7 @@ def export_network(network: Network, representation: Representation, onnx: Path,
             dynamo=False,
         )
     state = {
-        name: (value.half() if value.ndim == 4 else value).contiguous()
-        for name, value in network.state_dict().items()
+        name: (value.half() if value.ndim == 4 else value).contiguous() for name, value in network.state_dict().items()
     }
     save_file(state, weights)
     difference = parity(predictor, onnx, network.multiple_px)

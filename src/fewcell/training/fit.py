@@ -134,9 +134,7 @@ def _begin(recipe: Recipe, here: Machine) -> _Run:
     network = make_network(recipe.network.name, len(representation.channels), recipe.network.settings)
     network.to(here.device, memory_format=torch.channels_last)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     return _Run(recipe, here, representation, network, average, optimizer)
 
 
@@ -148,9 +146,7 @@ def _train(
     report: Callable[[Progress], None],
 ) -> None:
     recipe, here = run.recipe, run.here
-    grid = Grid(
-        recipe.crop_px, run.network.stride, run.representation.margin_px, recipe.canonical_diameter_px
-    )
+    grid = Grid(recipe.crop_px, run.network.stride, run.representation.margin_px, recipe.canonical_diameter_px)
     source = CropSource(learn, grid, recipe.augmentation)
     source.preload()
     fixed = _fixed_batch(CropSource(held_out, grid, recipe.augmentation), run.representation)

@@ -1,0 +1,272 @@
+"""The command `fewcell`: one function a command. Heavy libraries are imported where they are used."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewcell.errors import ConfigError, FewcellError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Few labels, every cell: find every cell in a microscopy image.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Prepare datasets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the outputs; made if it is missing.")]
+Model = Annotated[str, typer.Option(help="A model folder, or the name of a model inside the package.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: one per core]")]
+Device = Annotated[str, typer.Option(help="cpu, or cuda (needs torch and a GPU).")]
+
+
+def main() -> None:
+    """Run the command line; an error that fewcell raises on purpose is one message and exit code 1."""
+    try:
+        app()
+    except FewcellError as error:
+        _fail(str(error))
+
+
+@app.command()
+def segment(
+    paths: Annotated[list[Path], typer.Argument(help="Images, and folders of images.")],
+    out: Out,
+    diameter: Annotated[
+        str | None, typer.Option(help="How wide the cells are: 30 (pixels) or 12um.  [default: estimated]")
+    ] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(min=1e-6, help="Micrometres per pixel, where the file does not say.")
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(help="Channels that the model sees, in order, from 0: 0 or 2,0.")
+    ] = None,
+    axes: Annotated[str | None, typer.Option(help="Meaning of the axes of an ambiguous file: CYX.")] = None,
+    plane: Annotated[str | None, typer.Option(help="Which plane of a stack or time series: z=3 or t=0,z=3.")] = None,
+    model: Model = "default",
+    device: Device = "cpu",
+    threads: Threads = None,
+    min_score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Drop cells less likely to be right.  [default: the model's]")
+    ] = None,
+    min_area: Annotated[float, typer.Option(min=0, help="Drop cells smaller than this, in pixels.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace outputs that exist.")] = False,
+) -> None:
+    """Find every cell in images: labels (TIFF), an overlay (PNG) and a table (CSV) for each."""
+    from fewcell.images import list_images
+    from fewcell.segmenter import FileSettings, Segmenter, parse_diameter
+
+    value, in_um = parse_diameter(diameter) if diameter else (None, False)
+    settings = FileSettings(
+        channels=_numbers(channels),
+        axes=axes,
+        plane=_plane(plane),
+        diameter=value,
+        diameter_in_um=in_um,
+        pixel_size_um=pixel_size,
+        min_score=min_score,
+        min_area_px=min_area,
+        overwrite=overwrite,
+    )
+    images = list_images(paths)
+    _segment_all(Segmenter.load(model, threads=threads, device=device), images, out, settings)
+
+
+@app.command()
+def demo(out: Out = Path("demo"), threads: Threads = None) -> None:
+    """Segment the two microscopy images that come with scikit-image, to see that all works."""
+    import shutil
+
+    from skimage import data
+
+    from fewcell.segmenter import FileSettings, Segmenter
+
+    out.mkdir(parents=True, exist_ok=True)
+    originals = [Path(data.__file__).parent / name for name in ("ihc.png", "cell.png")]
+    images = [Path(shutil.copy(original, out)) for original in originals]
+    _segment_all(Segmenter.load(threads=threads), images, out, FileSettings(overwrite=True))
+    typer.echo(f"See the overlays: {out / 'ihc_overlay.png'} and {out / 'cell_overlay.png'}")
+
+
+@app.command()
+def info(model: Model = "default") -> None:
+    """Show versions, engine, threads, and what a model has learned from."""
+    from importlib.metadata import version
+
+    from fewcell.engine import available_threads, cpu_precision
+    from fewcell.segmenter import find_model, read_model
+
+    folder = find_model(model)
+    facts = read_model(folder)
+    cpu = f"{available_threads()} threads, {cpu_precision()}"
+    rows = {
+        "fewcell": version("fewcell"),
+        "python": sys.version.split()[0],
+        "engine": f"OpenVINO {version('openvino')} on the CPU, {cpu}",
+        "model": str(folder),
+        "network": f"{facts.network.name} {facts.network.settings or ''}".strip(),
+        "representation": f"{facts.representation.name} {facts.representation.settings}",
+        "canonical scale": f"cells {facts.canonical_diameter_px:g} px wide",
+        "min score": f"{facts.min_score:g}",
+        "held-out scores": ", ".join(f"{k} {v:.3f}" for k, v in facts.held_out.items()),
+    }
+    for name, value in rows.items():
+        typer.echo(f"{name:16} {value}")
+    for source, of in facts.trained_on.items():
+        typer.echo(f"{'trained on':16} {source}: {of.images} images, licence: {of.licence}")
+
+
+@app.command()
+def train(
+    data: Annotated[list[Path], typer.Argument(help="Dataset folders: images/ and labels/, and a manifest.csv.")],
+    out: Out,
+    recipe: Annotated[Path | None, typer.Option(help="A TOML recipe; flags win over it.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="How long to train.")] = None,
+    steps: Annotated[int | None, typer.Option(help="How many steps to train, instead of minutes.")] = None,
+    network: Annotated[str | None, typer.Option(help="The network, by its name.")] = None,
+    representation: Annotated[str | None, typer.Option(help="The representation, by its name.")] = None,
+    objective: Annotated[str | None, typer.Option(help="The objective, by its name.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    threads: Threads = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in the output folder.")] = False,
+) -> None:
+    """Train a model on labelled images; the model folder is OUT/model."""
+    _require("torch", "train")
+    from fewcell.config import load_recipe
+    from fewcell.data.dataset import open_dataset
+    from fewcell.training.fit import fit
+    from fewcell.training.progress import shown_progress
+
+    flags = {
+        "minutes": minutes,
+        "steps": steps,
+        "network": network,
+        "representation": representation,
+        "objective": objective,
+        "seed": seed,
+        "threads": threads,
+    }
+    plan = load_recipe(recipe, **flags)
+    samples = [sample for folder in data for sample in open_dataset(folder)]
+    with shown_progress() as report:
+        folder = fit(plan, samples, out, resume=resume, report=report)
+    typer.echo(f"The model is in {folder}. Use it: fewcell segment IMAGES -o OUT --model {folder}")
+
+
+@app.command()
+def evaluate(
+    true_dir: Annotated[Path, typer.Argument(help="A dataset folder, or a folder of <stem>_label.tiff.")],
+    predicted_dir: Annotated[Path, typer.Argument(help="A folder of <stem>_label.tiff as `segment` writes them.")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="CSV with modality, source, experiment and split of every stem.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write one row an image to this CSV, and a summary beside it.")
+    ] = None,
+    note: Annotated[
+        list[str] | None, typer.Option(help="A column to add to every row of the CSVs: name=value.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace outputs that exist.")] = False,
+) -> None:
+    """Score labels against true ones by the rule of the NeurIPS 2022 challenge."""
+    from rich.console import Console
+
+    from fewcell.benchmark import evaluate_folders, render, save_rows, save_summary, summarise
+
+    evaluation = evaluate_folders(true_dir, predicted_dir, manifest=manifest)
+    summary = summarise(evaluation)
+    Console(width=None if sys.stdout.isatty() else 120).print(render(summary, evaluation))
+    if out is not None:
+        extra = _notes(note or [])
+        save_rows(evaluation, out, extra=extra, overwrite=overwrite)
+        save_summary(summary, out.with_name(f"{out.stem}-summary.csv"), extra=extra, overwrite=overwrite)
+    if evaluation.failures:
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def challenge(
+    folder: Annotated[Path, typer.Argument(help="Where the downloaded archives or unpacked folders are.")],
+    out: Out,
+) -> None:
+    """Lay out the public archives of the NeurIPS 2022 Cell Segmentation Challenge as a dataset, and check them.
+
+    The archives are record 10719375 on Zenodo; download them first.
+    """
+    from fewcell.data.challenge import lay_out_challenge
+
+    report = lay_out_challenge(folder, out)
+    for split, count in report.counts.items():
+        typer.echo(f"{split:14} {count} images")
+    for line in (*report.warnings, *report.problems):
+        typer.echo(line, err=True)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def _segment_all(segmenter, images, out: Path, settings) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from fewcell.segmenter import Failed, segment_files
+
+    failures = []
+    console = Console(stderr=True, highlight=False)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("segmenting", total=len(images))
+        for result in segment_files(segmenter, images, out, settings):
+            progress.advance(task)
+            if isinstance(result, Failed):
+                failures.append(result)
+                continue
+            scale = f"diameter {result.segmentation.diameter_px:.1f} px, {result.segmentation.diameter_source}"
+            typer.echo(f"{result.path.name}: {result.n_cells} cells ({scale}) in {result.seconds:.1f} s")
+    if failures:
+        typer.echo(f"{len(failures)} of {len(images)} files failed:", err=True)
+        for failure in failures:
+            typer.echo(f"  {failure.error}", err=True)
+        raise typer.Exit(1)
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--channels {text!r} is not understood. Write numbers from 0, such as 0 or 2,0.") from None
+
+
+def _plane(text: str | None) -> dict[str, int] | None:
+    if text is None:
+        return None
+    try:
+        return {axis.strip().lower(): int(index) for axis, index in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise ConfigError(f"--plane {text!r} is not understood. Write axis=number, such as z=3 or t=0,z=3.") from None
+
+
+def _notes(texts: list[str]) -> dict[str, str]:
+    notes = dict(text.partition("=")[::2] for text in texts)
+    if "" in notes or "" in notes.values():
+        raise ConfigError(f"--note {texts} is not understood. Write name=value, such as model=default.")
+    return notes
+
+
+def _require(library: str, extra: str) -> None:
+    from importlib.util import find_spec
+
+    from fewcell.errors import MissingDependencyError
+
+    if find_spec(library) is None:
+        raise MissingDependencyError(library, extra)
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"fewcell: {message}", err=True)
+    raise SystemExit(1)

@@ -1,0 +1,111 @@
+"""Pixels as a file stores them, and the choice of one plane among its dimensions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewcell.errors import AxesError
+
+__all__ = ["Raster", "Request", "choose_plane"]
+
+
+@dataclass(frozen=True)
+class Raster:
+    """Pixels as stored, before channels are put first. `axes` has one letter a dimension."""
+
+    array: NDArray[Any]
+    axes: str
+    is_colour: bool = False
+    pixel_size_um: float | None = None
+    channel_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller wants from a file. See `read_image` for axes and plane."""
+
+    path: Path
+    axes: str | None = None
+    plane: Mapping[str, int] | None = None
+    as_labels: bool = False
+
+
+def choose_plane(request: Request, shape: Sequence[int], axes: str) -> tuple[tuple[int | slice, ...], str]:
+    """What to take of each dimension, and the letters that remain: Y, X, and C or S where it has several.
+
+    axes: what the file says of its dimensions; what the caller says counts more. Raises AxesError where more
+    than one plane would remain, or it is not known what a dimension is.
+    """
+    path, axes = request.path, _named_axes(request, shape, axes)
+    described = _describe(axes, shape)
+    wanted = {letter.upper(): number for letter, number in (request.plane or {}).items()}
+    for letter, number in wanted.items():
+        size = shape[axes.index(letter)] if letter in axes else 1
+        if letter in "YX" or not isinstance(number, int | np.integer):
+            raise AxesError(f"{path}: plane {letter.lower()}={number!r} is none. Type for instance --plane z=3.")
+        if not 0 <= number < size:
+            raise AxesError(
+                f"{path}: there is no plane {letter.lower()}={number}: the image has {size} along "
+                f"{letter.lower()}, and the first is 0 ({described})."
+            )
+    index: list[int | slice] = []
+    for letter, size in zip(axes, shape, strict=True):
+        if letter in wanted:
+            index.append(wanted[letter])
+        elif letter in "YX" or (letter in "CS" and size > 1):
+            index.append(slice(None))
+        elif size == 1:
+            index.append(0)
+        elif request.as_labels:
+            raise AxesError(f"{path}: labels must be a single plane, but are {described}. Save one plane.")
+        else:
+            raise AxesError(_which_plane(path, letter, size, described, axes))
+    left = "".join(letter for letter, i in zip(axes, index, strict=True) if isinstance(i, slice))
+    if "C" in left and "S" in left:
+        raise AxesError(
+            f"{path}: has several channels of several colours each: {described}. Choose one, such as --plane c=0."
+        )
+    return tuple(index), left
+
+
+def _named_axes(request: Request, shape: Sequence[int], axes: str) -> str:
+    if request.axes is None:
+        return axes
+    named = request.axes.upper()
+    if not named.isalpha() or len(set(named)) < len(named) or not {"Y", "X"} <= set(named):
+        raise AxesError(
+            f"{request.path}: axes {request.axes!r} must be different letters, one a dimension, with Y (rows) "
+            'and X (columns) among them, such as --axes CYX (axes="CYX") or --axes YXC.'
+        )
+    if len(named) != len(shape):
+        raise AxesError(
+            f"{request.path}: axes {named!r} name {len(named)} dimensions, but the image has "
+            f"{len(shape)}: {_describe(axes, shape)}. Name each of them."
+        )
+    return named
+
+
+def _describe(axes: str, shape: Sequence[int]) -> str:
+    return f"shape ({', '.join(map(str, shape))}), axes {axes}"
+
+
+def _which_plane(path: Path, letter: str, size: int, described: str, axes: str) -> str:
+    """The message for a dimension of several planes: what it is, and what to type."""
+    middle, small = size // 2, letter.lower()
+    flag = f'--plane {small}={middle} (plane={{"{small}": {middle}}})'
+    known = {"Z": "a z-stack", "T": "a time series"}
+    if letter in known:
+        what = f"{path}: is {known[letter]} of {size} planes: {described}"
+        return f"{what}. Choose one plane, the first is 0: {flag}."
+    ways = [f"to choose one plane, the first is 0, type {flag}"]
+    if "Z" not in axes:
+        as_stack = axes.replace(letter, "Z")
+        ways.insert(0, f"if they are a stack, --axes {as_stack} with a plane such as --plane z={middle}")
+    if "C" not in axes and "S" not in axes:
+        as_channels = axes.replace(letter, "C")
+        ways.insert(0, f'if they are channels, type --axes {as_channels} (axes="{as_channels}")')
+    return f"{path}: does not say what its {size} planes are: {described}; {'; '.join(ways)}."

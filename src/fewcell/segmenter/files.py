@@ -1,0 +1,146 @@
+"""Files in, files out: the labels, overlay and table of each image, whole or not at all."""
+
+import os
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fewcell.errors import ConfigError, FewcellError, TooLargeError, WriteError
+from fewcell.images import Image, measure_cells, normalise, read_image, write_cells, write_labels, write_overlay
+from fewcell.segmenter.segmenter import Segmentation, Segmenter
+
+__all__ = ["Failed", "FileSettings", "Segmented", "parse_diameter", "segment_files"]
+
+OUTPUTS = {"cells": "_cells.csv", "overlay": "_overlay.png", "labels": "_label.tiff"}
+
+
+@dataclass(frozen=True)
+class FileSettings:
+    """What to do with every file.
+
+    channels: which channels the model sees, in order, counted from 0; all are measured. diameter: in pixels, or in
+    micrometres with diameter_in_um; None estimates it for each image. pixel_size_um: overrides that of the file.
+    min_score: None is the model's own. axes, plane: see `read_image`.
+    """
+
+    channels: tuple[int, ...] | None = None
+    axes: str | None = None
+    plane: dict[str, int] | None = None
+    diameter: float | None = None
+    diameter_in_um: bool = False
+    pixel_size_um: float | None = None
+    min_score: float | None = None
+    min_area_px: float = 0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A file that was segmented: how many cells, at which scale, and where the outputs are."""
+
+    path: Path
+    n_cells: int
+    segmentation: Segmentation
+    outputs: dict[str, Path]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A file that could not be segmented, and why."""
+
+    path: Path
+    error: FewcellError
+
+
+def segment_files(
+    segmenter: Segmenter, paths: Sequence[Path], out: Path, settings: FileSettings
+) -> Iterator[Segmented | Failed]:
+    """Segment files one by one; a file that fails does not stop the others.
+
+    Into `out` go, for each file, <stem>_label.tiff, <stem>_overlay.png and <stem>_cells.csv; either all three or
+    none. Two files of the same stem both fail, since they would overwrite each other.
+    """
+    stems = Counter(path.stem for path in paths)
+    for path in paths:
+        start = time.perf_counter()
+        try:
+            if stems[path.stem] > 1:
+                raise WriteError(
+                    f"{path}: {stems[path.stem]} files are called {path.stem}, so their outputs would overwrite each "
+                    "other. Segment them into different folders."
+                )
+            outputs = {kind: out / f"{path.stem}{suffix}" for kind, suffix in OUTPUTS.items()}
+            segmentation = _segment_file(segmenter, path, outputs, settings)
+            seconds = time.perf_counter() - start
+            yield Segmented(path, len(segmentation.scores), segmentation, outputs, seconds)
+        except FewcellError as error:
+            yield Failed(path, error)
+        except MemoryError:
+            yield Failed(path, TooLargeError(f"{path}: there was not enough memory to segment it."))
+
+
+def parse_diameter(text: str) -> tuple[float, bool]:
+    """Read a diameter such as '30' or '30px' (pixels) or '12um' (micrometres): the number, and whether it is um.
+
+    Raises ConfigError for anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(px|um|µm|μm)?\s*", text)
+    if not found or float(found[1]) <= 0:
+        raise ConfigError(f"The diameter {text!r} is not understood. Write pixels as 30, or micrometres as 12um.")
+    return float(found[1]), found[2] not in (None, "px")
+
+
+def _segment_file(segmenter: Segmenter, path: Path, outputs: dict[str, Path], settings: FileSettings) -> Segmentation:
+    existing = [str(p) for p in outputs.values() if p.exists()]
+    if existing and not settings.overwrite:
+        raise WriteError(f"{path}: {existing[0]} exists already. Add --overwrite to replace it.")
+    image = read_image(path, axes=settings.axes, plane=settings.plane)
+    pixel_size_um = settings.pixel_size_um or image.pixel_size_um
+    seen = image if settings.channels is None else image.choose(settings.channels)
+    segmentation = segmenter.segment(
+        seen,
+        diameter_px=_diameter_px(path, settings, pixel_size_um),
+        min_score=settings.min_score,
+        min_area_px=settings.min_area_px,
+    )
+    columns = measure_cells(
+        segmentation.instances, image.pixels, pixel_size_um=pixel_size_um, channel_names=image.channel_names
+    )
+    out = outputs["labels"].parent
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".fewcell-") as temporary:
+            made = {kind: Path(temporary) / target.name for kind, target in outputs.items()}
+            write_cells(made["cells"], columns)
+            write_overlay(made["overlay"], _for_display(seen), segmentation.labels)
+            write_labels(made["labels"], segmentation.labels, pixel_size_um=pixel_size_um)
+            for kind, target in outputs.items():
+                os.replace(made[kind], target)
+    except OSError as error:
+        raise WriteError(f"{path}: the outputs cannot be written to {out}: {error.strerror or error}.") from None
+    return segmentation
+
+
+def _diameter_px(path: Path, settings: FileSettings, pixel_size_um: float | None) -> float | None:
+    if settings.diameter is None or not settings.diameter_in_um:
+        return settings.diameter
+    if pixel_size_um is None:
+        raise ConfigError(
+            f"{path}: a diameter in um needs the pixel size, which the file does not say. Add --pixel-size UM, "
+            "or give the diameter in pixels."
+        )
+    return settings.diameter / pixel_size_um
+
+
+def _for_display(image: Image) -> np.ndarray:
+    """Colours of 8-bit pictures as they are; anything else as the network sees it."""
+    if image.is_colour and np.nanmin(image.pixels) >= 0 and np.nanmax(image.pixels) <= 255:
+        return image.pixels / 255
+    return np.clip(normalise(image.pixels), 0, 1)

@@ -1,0 +1,29 @@
+"""A progress bar for a training run."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from fewcell.training.fit import Progress as Report
+
+__all__ = ["shown_progress"]
+
+
+@contextmanager
+def shown_progress() -> Iterator[Callable[[Report], None]]:
+    """Show where a run stands: on a terminal as a bar, elsewhere as a line at each checkpoint."""
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("training", total=1.0)
+
+        def report(at: Report) -> None:
+            left = f"{at.seconds_left / 60:.0f} min left" if at.seconds_left > 90 else f"{at.seconds_left:.0f} s left"
+            line = f"step {at.step}, loss {at.loss:.3f}, {at.crops_per_s:.1f} crops/s, {left}"
+            bar.update(task, completed=at.share_done, description=line)
+            if at.held_out_loss is not None:
+                console.print(f"{line}, held-out loss {at.held_out_loss:.4f}")
+
+        yield report

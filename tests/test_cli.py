@@ -1,0 +1,259 @@
+"""The command line, from arguments to files, exit codes and messages, with the model inside the package."""
+
+import csv
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as PillowImage
+from skimage import data as skimage_data
+
+from fewcell import cli
+from fewcell.images import read_labels, write_labels
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command with arguments; returns (exit code, stdout, stderr)."""
+
+    def run_command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["fewcell", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(stopped.value.code or 0), printed.out, printed.err
+
+    return run_command
+
+
+@pytest.fixture
+def nuclei(tmp_path) -> Path:
+    """A drawn fluorescence image of 25 nuclei, 24 px wide."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:256, :256]
+    image = rng.normal(10, 2, (256, 256))
+    for i in range(25):
+        cy, cx = 28 + 48 * (i // 5) + rng.integers(-6, 7), 28 + 48 * (i % 5) + rng.integers(-6, 7)
+        image += 120 * np.clip(13 - np.hypot(y - cy, x - cx), 0, 1)
+    path = tmp_path / "nuclei.png"
+    PillowImage.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+def test_segment_writes_labels_overlay_and_table(run, nuclei, tmp_path):
+    code, out, _ = run("segment", nuclei, "-o", tmp_path / "out", "--diameter", 24, "--threads", 1)
+    assert code == 0
+    assert "diameter 24.0 px, given" in out
+    labels = read_labels(tmp_path / "out" / "nuclei_label.tiff")
+    assert labels.shape == (256, 256)
+    assert 22 <= labels.max() <= 28
+    assert PillowImage.open(tmp_path / "out" / "nuclei_overlay.png").size == (256, 256)
+    with open(tmp_path / "out" / "nuclei_cells.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == labels.max()
+    assert 18 < np.median([float(row["diameter_px"]) for row in rows]) < 30
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "nuclei_cells.csv",
+        "nuclei_label.tiff",
+        "nuclei_overlay.png",
+    ]
+
+
+def test_the_diameter_is_estimated_and_said_when_it_is_not_given(run, nuclei, tmp_path):
+    code, out, _ = run("segment", nuclei, "-o", tmp_path, "--threads", 1)
+    assert code == 0
+    assert "estimated" in out
+
+
+def test_a_diameter_in_um_uses_the_pixel_size(run, nuclei, tmp_path):
+    um = ("segment", nuclei, "-o", tmp_path / "um", "--diameter", "12um", "--threads", 1)
+    code, out, err = run(*um)
+    assert code == 1
+    assert "--pixel-size" in err
+    code, out, err = run(*um, "--pixel-size", 0.5)
+    assert code == 0
+    assert "diameter 24.0 px, given" in out
+    with open(tmp_path / "um" / "nuclei_cells.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert float(row["diameter_um"]) == pytest.approx(float(row["diameter_px"]) / 2, rel=1e-3)
+
+
+def test_bad_files_are_listed_and_the_others_finish(run, nuclei, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    shutil.copy(nuclei, folder / "good.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
+    (folder / "empty.tif").write_bytes(b"")
+    code, out, err = run("segment", folder, "-o", tmp_path / "out", "--diameter", 24)
+    assert code == 1
+    assert "good.png" in out
+    assert "2 of 3 files failed" in err
+    assert "broken.png" in err
+    assert "empty.tif" in err
+    assert {p.name.split("_")[0] for p in (tmp_path / "out").iterdir()} == {"good"}
+
+
+def test_outputs_are_replaced_only_when_asked(run, nuclei, tmp_path):
+    command = ("segment", nuclei, "-o", tmp_path / "out", "--diameter", 24)
+    assert run(*command)[0] == 0
+    (tmp_path / "out" / "nuclei_cells.csv").write_text("mine")
+    code, _, err = run(*command)
+    assert code == 1
+    assert "--overwrite" in err
+    assert (tmp_path / "out" / "nuclei_cells.csv").read_text() == "mine"
+    assert run(*command, "--overwrite")[0] == 0
+    assert (tmp_path / "out" / "nuclei_cells.csv").read_text() != "mine"
+
+
+def test_files_of_one_name_do_not_overwrite_each_other(run, nuclei, tmp_path):
+    (tmp_path / "other").mkdir()
+    shutil.copy(nuclei, tmp_path / "other" / nuclei.name)
+    code, _, err = run("segment", nuclei, tmp_path / "other", "-o", tmp_path / "out")
+    assert code == 1
+    assert "2 of 2 files failed" in err
+
+
+def test_nothing_is_left_when_an_output_cannot_be_written(run, nuclei, tmp_path, monkeypatch):
+    def full(*arguments: object, **keywords: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fewcell.segmenter.files.write_labels", full)
+    code, _, err = run("segment", nuclei, "-o", tmp_path / "out", "--diameter", 24)
+    assert code == 1
+    assert "No space left" in err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_channels_are_chosen_for_the_model_and_all_are_measured(run, nuclei, tmp_path):
+    gray = np.asarray(PillowImage.open(nuclei))
+    stack = np.stack([np.full_like(gray, 7), gray, 255 - gray, gray // 2])
+    tifffile.imwrite(tmp_path / "four.tif", stack, imagej=True, metadata={"axes": "CYX"})
+    code, _, err = run("segment", tmp_path / "four.tif", "-o", tmp_path / "out", "--diameter", 24)
+    assert code == 1
+    assert "4 channels" in err
+    assert "--channels" in err
+    code, *_ = run("segment", tmp_path / "four.tif", "-o", tmp_path / "out", "--diameter", 24, "--channels", "1")
+    assert code == 0
+    with open(tmp_path / "out" / "four_cells.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert 22 <= len(rows) <= 28
+    assert {name for name in rows[0] if name.startswith("mean_")} == {f"mean_channel_{i}" for i in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--diameter", "wide"), ("'wide'", "12um")),
+        (("--diameter", "0"), ("'0'",)),
+        (("--channels", "red"), ("'red'", "2,0")),
+        (("--channels", "5"), ("5", "1 channel")),
+        (("--plane", "3"), ("'3'", "z=3")),
+        (("--model", "defualt"), ("defualt", "default")),
+        (("--device", "gpu"), ("gpu", "cpu, cuda")),
+    ],
+)
+def test_a_wrong_flag_is_one_clear_error(run, nuclei, tmp_path, flags, words):
+    code, _, err = run("segment", nuclei, "-o", tmp_path / "out", *flags)
+    assert code == 1
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+
+
+def test_a_missing_input_is_one_clear_error(run, tmp_path):
+    code, _, err = run("segment", tmp_path / "nowhere", "-o", tmp_path / "out")
+    assert code == 1
+    assert "nowhere" in err
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(np.zeros((300, 200), np.uint8), id="black"),
+        pytest.param(np.full((64, 64, 3), 255, np.uint8), id="white"),
+        pytest.param(np.zeros((1, 1), np.uint8), id="1x1"),
+        pytest.param(np.zeros((1, 500), np.uint8), id="line"),
+        pytest.param(np.random.default_rng(0).integers(0, 256, (256, 256), np.uint8), id="noise"),
+        pytest.param(np.random.default_rng(1).integers(0, 256, (256, 256, 3), np.uint8), id="colour-noise"),
+        pytest.param(np.random.default_rng(2).poisson(3, (256, 256)).astype(np.uint8), id="photon-noise"),
+        pytest.param(np.linspace(0, 255, 256 * 256).reshape(256, 256).astype(np.uint8), id="gradient"),
+    ],
+)
+def test_images_without_cells_give_no_cells(run, tmp_path, image):
+    PillowImage.fromarray(image).save(tmp_path / "image.png")
+    code, out, _ = run("segment", tmp_path / "image.png", "-o", tmp_path / "out")
+    assert code == 0
+    assert "image.png: 0 cells" in out
+    assert read_labels(tmp_path / "out" / "image_label.tiff").shape == image.shape[:2]
+
+
+def test_demo_needs_no_network(run, tmp_path, monkeypatch):
+    def refuse(*arguments: object, **keywords: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    code, out, _ = run("demo", "-o", tmp_path)
+    assert code == 0
+    for name in ("ihc", "cell"):
+        overlay = tmp_path / f"{name}_overlay.png"
+        assert str(overlay) in out
+        image = PillowImage.open(Path(skimage_data.__file__).parent / f"{name}.png")
+        assert PillowImage.open(overlay).size == image.size
+    assert read_labels(tmp_path / "ihc_label.tiff").max() > 50
+
+
+def test_info_says_what_runs(run):
+    code, out, _ = run("info")
+    assert code == 0
+    for word in ("OpenVINO", "threads", "resunet", "boundary", "dsb2018", "licence"):
+        assert word in out
+
+
+def test_evaluate_scores_what_segment_writes(run, tmp_path):
+    truth = np.zeros((100, 100), np.int32)
+    truth[10:30, 10:30], truth[50:80, 50:80] = 1, 2
+    half = np.where(truth == 1, 1, 0).astype(np.int32)
+    write_labels(tmp_path / "true" / "a_label.tiff", truth)
+    write_labels(tmp_path / "predicted" / "a_label.tiff", half)
+    code, out, _ = run("evaluate", tmp_path / "true", tmp_path / "predicted", "--out", tmp_path / "rows.csv")
+    assert code == 0
+    assert "0.667" in out
+    with open(tmp_path / "rows.csv", newline="") as file:
+        assert float(next(csv.DictReader(file))["f1_50"]) == pytest.approx(2 / 3)
+    assert (tmp_path / "rows-summary.csv").exists()
+
+
+def test_train_ends_in_a_model_that_segments(run, nuclei, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    image = np.asarray(PillowImage.open(nuclei))
+    for i in range(3):
+        PillowImage.fromarray(np.roll(image, 17 * i, axis=1)).save(data / "images" / f"{i}.png")
+        write_labels(data / "labels" / f"{i}_label.tiff", (np.roll(image, 17 * i, axis=1) > 60).astype(np.int32))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('batch = 2\ncrop_px = 64\nworkers = 0\nnetwork = {name = "resunet", settings = {widths = [8, 12]}}')
+    code, out, _ = run("train", data, "-o", tmp_path / "run", "--recipe", recipe, "--steps", 2)
+    assert code == 0
+    model = tmp_path / "run" / "model"
+    assert str(model) in out
+    assert run("segment", nuclei, "-o", tmp_path / "out", "--model", model)[0] == 0
+    code, _, err = run("train", data, "-o", tmp_path / "run", "--recipe", recipe, "--steps", 2)
+    assert code == 1
+    assert "--resume" in err
+
+
+def test_the_model_finds_cells_of_real_images(run, tmp_path):
+    if not SHARED.is_dir():
+        pytest.skip("the multi-modality data set is not beside the checkout")
+    images = sorted((SHARED / "test" / "images").glob("dsb2018_*"))[:4]
+    code, out, _ = run("segment", *images, "-o", tmp_path)
+    assert code == 0
+    assert len(list(tmp_path.glob("*_label.tiff"))) == len(images)
