@@ -151,7 +151,7 @@ def test_channels_are_chosen_for_the_model_and_all_are_measured(run, nuclei, tmp
         (("--diameter", "wide"), ("'wide'", "12um")),
         (("--diameter", "0"), ("'0'",)),
         (("--channels", "red"), ("'red'", "2,0")),
-        (("--channels", "5"), ("5", "1 channel")),
+        (("--channels", "5"), ("[5]", "nuclei.png", "intensity")),
         (("--plane", "3"), ("'3'", "z=3")),
         (("--model", "defualt"), ("defualt", "default")),
         (("--device", "gpu"), ("gpu", "cpu, cuda")),

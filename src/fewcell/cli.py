@@ -229,7 +229,8 @@ def _segment_all(segmenter, images, out: Path, settings) -> None:
     if failures:
         typer.echo(f"{len(failures)} of {len(images)} files failed:", err=True)
         for failure in failures:
-            typer.echo(f"  {failure.error}", err=True)
+            where = "" if str(failure.path) in str(failure.error) else f"{failure.path}: "
+            typer.echo(f"  {where}{failure.error}", err=True)
         raise typer.Exit(1)
 
 

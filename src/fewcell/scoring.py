@@ -85,10 +85,14 @@ class Scorer:
     def fit(cls, features: NDArray[np.float64], right: NDArray[np.bool_]) -> Self:
         """Fit to instances of which one knows whether they are right (IoU >= 0.5 with a true cell).
 
-        features: (n, feature). right: (n,). Logistic regression is calibrated on what it was fitted to.
+        features: (n, feature). right: (n,). Logistic regression is calibrated on what it was fitted to. Without any
+        instance every probability is 0.5.
         """
         from scipy.optimize import minimize
 
+        if not len(features):
+            zeros = (0.0,) * features.shape[1]
+            return cls(zeros, (1.0,) * len(zeros), 2 * zeros, 0.0)
         scale = features.std(axis=0)
         start = cls(
             tuple(features.mean(axis=0).tolist()),

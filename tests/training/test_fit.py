@@ -1,27 +1,218 @@
-import torch
+"""A training run from end to end: it learns, it can be killed and resumed, and it refuses what cannot work."""
+
+import csv
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from fewcell.config import Part
 from fewcell.data.dataset import open_dataset
+from fewcell.errors import ConfigError, DataError, ModelError, WriteError
+from fewcell.metrics import f1, match
+from fewcell.networks import load_network
+from fewcell.representations import make_representation
+from fewcell.segmenter import Segmenter, read_model
 from fewcell.training import fit as fit_module
+from fewcell.training.finish import finish
 from fewcell.training.fit import fit
+
 
 class Killed(Exception):
     pass
 
-def kill_at(step):
+
+@pytest.fixture
+def samples(disc_dataset):
+    return open_dataset(disc_dataset)
+
+
+@pytest.fixture
+def without_finish(monkeypatch):
+    """Spare the end of training where only the training itself is looked at."""
+    monkeypatch.setattr(fit_module, "finish", lambda *args: None)
+
+
+def kill_when(is_time):
     def report(progress):
-        if progress.step >= step:
+        if is_time(progress):
             raise Killed
+
     return report
 
-def test_resume(disc_dataset, tiny_recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(fit_module, "finish", lambda *a: None)
+
+def rows_of(log: Path) -> list[dict[str, str]]:
+    with open(log, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def change_recipe_in_checkpoint(path: Path, old: str, new: str) -> None:
+    with safe_open(path, framework="pt") as file:
+        facts = file.metadata()["facts"]
+    assert old in facts
+    save_file(load_file(path), path, metadata={"facts": facts.replace(old, new)})
+
+
+def test_the_loss_falls(trained):
+    held_out = [p.held_out_loss for p in trained.progress if p.held_out_loss is not None]
+    assert len(held_out) > 2
+    assert held_out[-1] < 0.5 * held_out[0]
+    assert trained.progress[-1].share_done == 1
+
+
+def test_the_model_folder_is_whole_and_nothing_else_is_left(trained):
+    assert {p.name for p in trained.folder.iterdir()} == {"model.json", "network.onnx", "weights.safetensors"}
+    assert {p.name for p in trained.out.iterdir()} == {"checkpoint.safetensors", "log.csv", "model"}
+    facts = read_model(trained.folder)
+    assert facts.held_out["f1_50"] > 0.8
+    assert sum(source.images for source in facts.trained_on.values()) == 6
+    assert facts.recipe["steps"] == 150
+
+
+def test_the_model_finds_discs_that_it_has_not_seen(trained, draw_discs):
+    image, labels = draw_discs(100, (150, 211))
+    found = Segmenter.load(trained.folder, threads=1).segment(image[None])
+    assert f1(match(labels, found.labels, (0.5,))[0]) > 0.8
+
+
+def test_the_log_has_a_header_and_rising_steps(trained):
+    rows = rows_of(trained.out / "log.csv")
+    assert {"step", "loss", "held_out_loss", "learning_rate", "crops_per_s"} <= rows[0].keys()
+    steps = [int(row["step"]) for row in rows]
+    assert steps == [p.step for p in trained.progress] == sorted(set(steps))
+
+
+def test_the_learning_rate_rises_then_follows_half_a_cosine(samples, tiny_recipe, tmp_path, without_finish):
+    recipe, rates = tiny_recipe(steps=20, warmup=0.2, checkpoint_minutes=1e-6), []
+    fit(recipe, samples, tmp_path, report=lambda p: rates.append(p.learning_rate / recipe.learning_rate))
+    rise = [(i + 0.4) / 4.4 for i in range(4)]
+    fall = [0.01 + 0.99 * (1 + math.cos(math.pi * i / 16)) / 2 for i in range(16)]
+    np.testing.assert_allclose(rates, rise + fall, rtol=1e-6)
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(samples, tiny_recipe, tmp_path, without_finish):
     recipe = tiny_recipe(steps=24, checkpoint_minutes=1e-6)
-    samples = open_dataset(disc_dataset)
     fit(recipe, samples, tmp_path / "whole")
     with pytest.raises(Killed):
-        fit(recipe, samples, tmp_path / "killed", report=kill_at(10))
-    fit(recipe, samples, tmp_path / "killed", resume=True)
+        fit(recipe, samples, tmp_path / "killed", report=kill_when(lambda p: p.step == 10))
+    steps = []
+    fit(recipe, samples, tmp_path / "killed", resume=True, report=lambda p: steps.append(p.step))
+    assert steps[0] == 10
     whole, resumed = (load_file(tmp_path / run / "checkpoint.safetensors") for run in ("whole", "killed"))
     assert whole.keys() == resumed.keys()
-    assert {k for k in whole if not torch.equal(whole[k], resumed[k])} == set()
+    assert {k.split("/")[0] for k in whole} == {"network", "average", "optimizer"}
+    assert [k for k in whole if not torch.equal(whole[k], resumed[k])] == []
+
+
+def test_a_resumed_run_logs_no_step_twice(samples, tiny_recipe, tmp_path, without_finish):
+    recipe = tiny_recipe(steps=8, checkpoint_minutes=1e-6)
+    with pytest.raises(Killed):
+        fit(recipe, samples, tmp_path, report=kill_when(lambda p: p.step == 5))
+    log = tmp_path / "log.csv"
+    last = log.read_text().splitlines()[-1]
+    with open(log, "a") as file:
+        file.write(last.replace("4,", "5,", 1) + "\n")  # logged, but killed before its checkpoint
+    fit(recipe, samples, tmp_path, resume=True)
+    assert [int(row["step"]) for row in rows_of(log)] == list(range(1, 9))
+
+
+def test_a_finished_run_only_finishes_again(samples, tiny_recipe, tmp_path, monkeypatch):
+    finished = []
+    monkeypatch.setattr(fit_module, "finish", lambda *args: finished.append(args))
+    recipe, progress = tiny_recipe(steps=3), []
+    fit(recipe, samples, tmp_path)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    fit(recipe, samples, tmp_path, resume=True, report=progress.append)
+    assert len(finished) == 2
+    assert progress == []
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_budget_in_minutes_holds_across_a_resume(samples, tiny_recipe, tmp_path, without_finish):
+    recipe = tiny_recipe(minutes=0.05, checkpoint_minutes=0.002)
+    with pytest.raises(Killed):
+        fit(recipe, samples, tmp_path, report=kill_when(lambda p: p.seconds > 1.5))
+    saved = float(rows_of(tmp_path / "log.csv")[-1]["seconds"])
+    assert 0.5 < saved <= 1.5
+    progress, start = [], time.perf_counter()
+    fit(recipe, samples, tmp_path, resume=True, report=progress.append)
+    assert time.perf_counter() - start < 3 - saved + 3  # the last step, and what comes before the first
+    assert 3 <= progress[-1].seconds < 4.5
+    rates = [p.learning_rate for p in progress]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.05 * recipe.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": 40}, "steps was 2, now 40"),
+        ({"seed": 1}, "seed was 0, now 1"),
+        ({"network": Part(name="resunet", settings={"widths": [8, 16]})}, "network was"),
+    ],
+)
+def test_another_recipe_cannot_resume_a_run(changes, words, samples, tiny_recipe, tmp_path, without_finish):
+    fit(tiny_recipe(steps=2), samples, tmp_path)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match=words):
+        fit(tiny_recipe(**({"steps": 2} | changes)), samples, tmp_path, resume=True)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_checkpoint_older_than_a_setting_can_be_resumed(samples, tiny_recipe, tmp_path, without_finish):
+    fit(tiny_recipe(steps=2), samples, tmp_path)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    change_recipe_in_checkpoint(checkpoint, ', "seed": 0', "")
+    fit(tiny_recipe(steps=2), samples, tmp_path, resume=True)
+    with pytest.raises(ConfigError, match="seed"):
+        fit(tiny_recipe(steps=2, seed=3), samples, tmp_path, resume=True)
+
+
+def test_a_run_is_not_overwritten(samples, tiny_recipe, tmp_path, without_finish):
+    fit(tiny_recipe(steps=1), samples, tmp_path)
+    with pytest.raises(WriteError, match="--resume"):
+        fit(tiny_recipe(steps=1), samples, tmp_path)
+
+
+def test_nothing_can_be_resumed_where_nothing_was_begun(samples, tiny_recipe, tmp_path):
+    with pytest.raises(ModelError, match="no checkpoint"):
+        fit(tiny_recipe(steps=1), samples, tmp_path / "out", resume=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_without_labels_teach_nothing(samples, tiny_recipe, tmp_path):
+    with pytest.raises(DataError, match="None of the 8 images has labels"):
+        fit(tiny_recipe(steps=1), [replace(s, labels=None) for s in samples], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"objective": Part(name="supervized")}, "did you mean 'supervised'"),
+        ({"objective": Part(name="supervised", settings={"weight": 1})}, "weight"),
+        ({"representation": Part(name="boundry")}, "did you mean 'boundary'"),
+        ({"network": Part(name="resnet")}, "did you mean 'resunet'"),
+        ({"crop_px": 66}, "crop_px must be a multiple of 4.*got 66"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_before_any_work(changes, words, samples, tiny_recipe, tmp_path):
+    unreadable = [replace(s, image=Path("missing.png")) for s in samples]
+    with pytest.raises(ConfigError, match=words):
+        fit(tiny_recipe(steps=1, **changes), unreadable, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_held_out_image_is_enough_for_thresholds(trained, samples, tiny_recipe, tmp_path):
+    """The scorer of the other folds would know wrong instances only, and every threshold would drop all."""
+    recipe = tiny_recipe(steps=1)
+    representation = make_representation("boundary")
+    weights = trained.folder / "weights.safetensors"
+    network = load_network("resunet", len(representation.channels), recipe.network.settings, weights)
+    finish(network, representation, recipe, samples[1:], samples[:1], tmp_path / "model")
+    assert read_model(tmp_path / "model").held_out["f1_50"] > 0.8

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
+import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +16,7 @@ from fewcell.images.normalise import normalise
 from fewcell.images.resample import resize_image, resize_labels
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
-__all__ = ["CropSource", "Grid", "View", "draw_view"]
+__all__ = ["CACHE_BYTES", "CropSource", "Grid", "View", "draw_view"]
 
 CACHE_BYTES = 3_000_000_000
 
@@ -103,9 +104,9 @@ class CropSource:
     def preload(self) -> None:
         """Read the images ahead, as far as memory allows, so that forked workers share them."""
         for i in range(len(self.samples)):
-            if self._cached_bytes > CACHE_BYTES:
-                return
             self._read(i)
+            if len(self._cache) <= i:  # something was dropped to make room: whatever comes next would be as well
+                return
 
     def crop(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
         """Draw a crop of a sample: image (3, size, size) float32, labels on the network's grid, with margin.
@@ -156,6 +157,9 @@ class CropSource:
 
 def _pyramid(pixels: FloatArray, labels: Labels) -> tuple[list[NDArray[np.float16]], list[NDArray]]:
     """Halve until the shorter side would fall below 64 px."""
+    if labels.max(initial=0) >= 2**15:  # OpenCV warps labels as float32, which holds no large numbers
+        numbers, _ = fastremap.renumber(np.maximum(labels, 0))
+        labels = np.where(labels > 0, numbers.astype(np.int32), labels)
     kind = np.int16 if labels.max(initial=0) < 2**15 else np.int32
     images, truths = [], []
     while True:

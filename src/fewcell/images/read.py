@@ -51,6 +51,20 @@ class Image:
     channel_names: tuple[str, ...]
     is_colour: bool = False
 
+    def choose(self, channels: Sequence[int]) -> "Image":
+        """The same image with some of its channels, in this order; the first is 0.
+
+        Raises AxesError for a channel that it does not have.
+        """
+        _check_channels(channels, self.channel_names, "the image")
+        chosen = list(channels)
+        return Image(
+            self.pixels[chosen],
+            self.pixel_size_um,
+            tuple(self.channel_names[i] for i in chosen),
+            self.is_colour and chosen == [0, 1, 2],
+        )
+
 
 def read_image(
     path: str | os.PathLike[str],
@@ -191,16 +205,21 @@ def _to_image(raster: Raster, channels: Sequence[int] | None, path: Path) -> Ima
     else:
         names = tuple(f"channel_{i}" for i in range(count)) if count > 1 else ("intensity",)
     chosen = range(count) if channels is None else channels
-    if not len(chosen) or any(not 0 <= i < count for i in chosen):
-        raise AxesError(
-            f"{path}: channels {list(chosen)} were asked for, but it has {count}: {', '.join(names)}; the first is 0."
-        )
+    _check_channels(chosen, names, str(path))
     if list(chosen) != list(range(count)):
         array = array[list(chosen)]
     with np.errstate(over="ignore"):
         pixels = np.ascontiguousarray(array, dtype=np.float32)
     is_colour = raster.is_colour and list(chosen) == [0, 1, 2]
     return Image(pixels, raster.pixel_size_um, tuple(names[i] for i in chosen), is_colour)
+
+
+def _check_channels(chosen: Sequence[int], names: Sequence[str], what: str) -> None:
+    if not len(chosen) or any(not 0 <= i < len(names) for i in chosen):
+        raise AxesError(
+            f"{what}: channels {list(chosen)} were asked for, but it has {len(names)}: {', '.join(names)}; "
+            "the first is 0."
+        )
 
 
 def _to_labels(raster: Raster, path: Path) -> Labels:

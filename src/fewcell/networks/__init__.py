@@ -1,5 +1,6 @@
 """Networks: from an image to the raw channels of a representation. A variant is one file and one line here."""
 
+import inspect
 from pathlib import Path
 
 from fewcell.errors import ConfigError, ModelError, nearest
@@ -20,10 +21,15 @@ def make_network(name: str, out_channels: int, settings: dict | None = None) -> 
     """
     if name not in NETWORKS:
         raise ConfigError(f"There is no network {name!r}; {nearest(name, NETWORKS)}")
+    variant = NETWORKS[name]
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in (settings or {}).items()}
+    known = list(inspect.signature(variant).parameters)[1:]
+    for setting in settings:
+        if setting not in known:
+            raise ConfigError(f"The network {name!r} has no setting {setting!r}; {nearest(setting, known)}")
     try:
-        return NETWORKS[name](out_channels, **settings)
-    except TypeError as error:
+        return variant(out_channels, **settings)
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
         raise ConfigError(f"The network {name!r} does not take these settings: {settings} ({error}).") from None
 
 

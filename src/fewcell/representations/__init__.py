@@ -1,5 +1,7 @@
 """Representations: from labels to channels and back. A variant is one file and one line here."""
 
+from dataclasses import fields
+
 from fewcell.errors import ConfigError, nearest
 from fewcell.representations.base import Channel, Representation
 from fewcell.representations.boundary import Boundary
@@ -14,11 +16,17 @@ REPRESENTATIONS: dict[str, type[Representation]] = {
 def make_representation(name: str, settings: dict | None = None) -> Representation:
     """Build the representation called `name`. settings: its own fields, for example {"grow_px": 2}.
 
-    Raises ConfigError for an unknown name or setting.
+    Lists become tuples, so that settings may come from JSON or TOML. Raises ConfigError for an unknown name or
+    setting.
     """
     if name not in REPRESENTATIONS:
         raise ConfigError(f"There is no representation {name!r}; {nearest(name, REPRESENTATIONS)}")
-    try:
-        return REPRESENTATIONS[name](**(settings or {}))
-    except TypeError as error:
-        raise ConfigError(f"The representation {name!r} does not take these settings: {settings} ({error}).") from None
+    variant = REPRESENTATIONS[name]
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in (settings or {}).items()}
+    known = [field.name for field in fields(variant)]
+    for setting in settings:
+        if setting not in known:
+            raise ConfigError(
+                f"The representation {name!r} has no setting {setting!r}; {nearest(setting, known)}"
+            )
+    return variant(**settings)

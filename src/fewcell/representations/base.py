@@ -32,13 +32,15 @@ class Representation(ABC):
 
     channels: what a prediction consists of.
     margin_px: `targets` are true only this far from the edge of the labels given; crop wider by as much.
-    reach_px: an instance depends only on predictions this far from it; None where there is no bound.
+    reach_px: an instance depends only on predictions this far from it, along each axis; None where there is no bound.
     contract_iou: the mean IoU at which `decode(targets(labels))` gives the labels back, on the contract's scenes.
+    turn_tolerance: by how much, on average over pixels, turned targets may differ from targets of turned labels.
     """
 
     channels: ClassVar[tuple[Channel, ...]]
     margin_px: ClassVar[int]
     contract_iou: ClassVar[float]
+    turn_tolerance: ClassVar[float] = 0.0
 
     @property
     @abstractmethod

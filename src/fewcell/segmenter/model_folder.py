@@ -7,12 +7,12 @@ import shutil
 import tempfile
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fewcell.config import Part
-from fewcell.errors import ModelError, nearest
+from fewcell.errors import ModelError, WriteError, nearest
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -31,15 +31,15 @@ NETWORK_FILE, WEIGHTS_FILE, FACTS_FILE = "network.onnx", "weights.safetensors", 
 
 
 class _Facts(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NetworkFacts(Part):
     """The network: its name and settings, and what tiling must know of it (see networks.Network)."""
 
-    stride: int
-    multiple_px: int
-    reach_px: int | None
+    stride: Annotated[int, Field(ge=1)]
+    multiple_px: Annotated[int, Field(ge=1)]
+    reach_px: Annotated[int, Field(ge=0)] | None
 
 
 class ScorerFacts(_Facts):
@@ -49,6 +49,13 @@ class ScorerFacts(_Facts):
     scale: tuple[float, ...]
     weights: tuple[float, ...]
     bias: float
+
+    @model_validator(mode="after")
+    def _lengths(self) -> "ScorerFacts":
+        if not len(self.mean) == len(self.scale) == len(self.weights) / 2:
+            got = f"{len(self.mean)}, {len(self.scale)} and {len(self.weights)}"
+            raise ValueError(f"mean, scale and half of the weights must be as many, got {got}")
+        return self
 
 
 class SourceFacts(_Facts):
@@ -71,8 +78,8 @@ class ModelFacts(_Facts):
     network: NetworkFacts
     representation: Part
     scorer: ScorerFacts
-    min_score: float
-    canonical_diameter_px: float
+    min_score: Annotated[float, Field(ge=0, le=1)]
+    canonical_diameter_px: Annotated[float, Field(gt=0)]
     trained_on: dict[str, SourceFacts]
     held_out: dict[str, float]
     recipe: dict[str, Any]
@@ -80,17 +87,19 @@ class ModelFacts(_Facts):
 
 
 def find_model(name: str | Path) -> Path:
-    """The folder of a model: a path, or the name of one inside the package (such as 'default').
+    """The folder of a model: the name of one inside the package (such as 'default'), or a path.
+
+    A name in the package wins, whatever lies in the current folder; write ./default for a folder there.
 
     Raises ModelError if there is neither.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        return folder
     packaged = Path(str(files("fewcell"))) / "models"
     known = [p.name for p in packaged.iterdir() if p.is_dir()] if packaged.is_dir() else []
     if str(name) in known:
         return packaged / name
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
     raise ModelError(f"There is no model folder {str(name)!r}; {nearest(str(name), known)}")
 
 
@@ -140,7 +149,11 @@ def write_model(folder: Path, facts: ModelFacts, network: Path, weights: Path) -
     """Write a model folder, whole or not at all; one of the same name is replaced.
 
     network, weights: the files to copy into it. Their checksums are put into the facts.
+
+    Raises WriteError if there is something else of that name.
     """
+    if folder.exists() and not (folder / FACTS_FILE).is_file():
+        raise WriteError(f"{folder} exists and is no model folder, so it is not replaced. Choose another name.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         made = Path(temporary) / "model"

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from fewcell.errors import ModelError
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["load_checkpoint", "read_facts", "save_checkpoint"]
 
 
 def save_checkpoint(
@@ -28,6 +30,12 @@ def save_checkpoint(
     os.replace(temporary, path)
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts of a checkpoint, without its tensors. Raises ModelError if there is no such file, or it is damaged."""
+    with _readable(path), safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["facts"])
+
+
 def load_checkpoint(
     path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer | None = None
 ) -> dict[str, Any]:
@@ -35,19 +43,25 @@ def load_checkpoint(
 
     Raises ModelError if there is no such file, or it is damaged, or it belongs to another network.
     """
-    if not path.is_file():
-        raise ModelError(f"There is no checkpoint {path} to resume from. Start without --resume.")
-    try:
+    facts = read_facts(path)
+    with _readable(path):
         with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["facts"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         for name, module in modules.items():
             module.load_state_dict(_below(tensors, f"{name}/"))
         if optimizer is not None:
             _restore(optimizer, _below(tensors, "optimizer/"))
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"The checkpoint {path} is damaged or of another network: {error}.") from None
     return facts
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    if not path.is_file():
+        raise ModelError(f"There is no checkpoint {path} to resume from. Start without --resume.")
+    try:
+        yield
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"The checkpoint {path} is damaged or of another network: {error}.") from None
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

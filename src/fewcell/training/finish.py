@@ -140,10 +140,14 @@ def _fit(judged: Sequence[_Judged]) -> Scorer:
 
 
 def _choose_min_score(cases: Sequence[_Case], judged: Sequence[_Judged]) -> tuple[float, dict[str, float]]:
-    """The threshold of the highest mean F1 over held-out images, and the scores it reaches, per modality."""
+    """The threshold of the highest mean F1 over held-out images, and the scores it reaches, per modality.
+
+    Where the other folds hold no right instance (all of them lie in one held-out image), the scorer is fitted to all.
+    """
     f1s, modalities = [], []
     for fold in range(FOLDS):
-        scorer = _fit([j for c, j in zip(cases, judged, strict=True) if c.fold != fold])
+        others = [j for c, j in zip(cases, judged, strict=True) if c.fold != fold]
+        scorer = _fit(others if any(j.right.any() for j in others) else judged)
         for case, found in zip(cases, judged, strict=True):
             if case.fold == fold and case.modality != "empty":
                 f1s.append(_f1_by_threshold(case.labels, found, scorer(found.features)))

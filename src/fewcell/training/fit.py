@@ -13,18 +13,19 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from fewcell.config import Recipe
+from fewcell.config import Recipe, load_recipe
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample
 from fewcell.data.split import grouped_split
 from fewcell.errors import ConfigError, DataError, WriteError
+from fewcell.images import whole_file
 from fewcell.networks import Network, make_network
 from fewcell.representations import Representation, make_representation
 from fewcell.training.batches import batches, make_batch
-from fewcell.training.checkpoint import load_checkpoint, save_checkpoint
+from fewcell.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from fewcell.training.finish import finish
 from fewcell.training.machine import Machine, machine
-from fewcell.training.objective import Batch
+from fewcell.training.objective import Batch, Objective
 from fewcell.training.objectives import make_objective
 
 __all__ = ["Progress", "fit"]
@@ -57,6 +58,7 @@ class _Run:
     representation: Representation
     network: Network
     average: AveragedModel
+    objective: Objective
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
@@ -71,11 +73,19 @@ class _Run:
             save_checkpoint(path, {"network": self.network, "average": self.average}, self.optimizer, facts)
 
     def load(self, path: Path) -> None:
-        facts = load_checkpoint(path, {"network": self.network, "average": self.average}, self.optimizer)
-        if facts["recipe"] != self.recipe.model_dump(mode="json"):
+        # The recipe comes first: of another one, the network would not fit. Settings that are newer than the
+        # checkpoint have their defaults in it.
+        facts = read_facts(path)
+        began, now = (
+            load_recipe(None, **recipe).model_dump(mode="json")
+            for recipe in (facts["recipe"], self.recipe.model_dump(mode="json"))
+        )
+        changed = [f"{key} was {began[key]}, now {now[key]}" for key in now if began[key] != now[key]]
+        if changed:
             raise ConfigError(
-                f"{path} was made by another recipe: {facts['recipe']}. Resume with the recipe it began with."
+                f"{path} was made by another recipe: {'; '.join(changed)}. Resume with the recipe it began with."
             )
+        load_checkpoint(path, {"network": self.network, "average": self.average}, self.optimizer)
         self.step, self.seconds = facts["step"], facts["seconds"]
 
     def share_done(self) -> float:
@@ -105,7 +115,7 @@ def fit(
     Under `torchrun` each process takes its part of every batch, and only the first writes.
 
     Raises DataError if there is nothing to learn from, WriteError if `out` holds a run and resume is False,
-    ConfigError if the run in `out` was made by another recipe.
+    ConfigError if the recipe names what does not exist or fit, or if the run in `out` was made by another recipe.
     """
     labelled = [s for s in samples if s.labels]
     if not labelled:
@@ -114,13 +124,14 @@ def fit(
     checkpoint = out / "checkpoint.safetensors"
     if checkpoint.exists() and not resume:
         raise WriteError(f"{out} holds a training run. Go on with it by --resume, or choose another folder.")
-    out.mkdir(parents=True, exist_ok=True)
     with machine(recipe) as here:
         run = _begin(recipe, here)
         if resume:
             run.load(checkpoint)
+        out.mkdir(parents=True, exist_ok=True)
+        if here.is_first:
+            _rewind_log(out / "log.csv", run.step)
         _train(run, learn, held_out, out, report)
-        run.save(checkpoint)
         if here.is_first:
             finish(run.average.module, run.representation, recipe, learn, held_out, out / "model")
         if here.world > 1:
@@ -129,13 +140,31 @@ def fit(
 
 
 def _begin(recipe: Recipe, here: Machine) -> _Run:
+    if recipe.batch % here.world:
+        raise ConfigError(f"{here.world} processes cannot share a batch of {recipe.batch} evenly.")
     torch.manual_seed(recipe.seed)
     representation = make_representation(recipe.representation.name, recipe.representation.settings)
     network = make_network(recipe.network.name, len(representation.channels), recipe.network.settings)
+    if recipe.crop_px % network.multiple_px:
+        raise ConfigError(
+            f"crop_px must be a multiple of {network.multiple_px} for this {recipe.network.name}, got {recipe.crop_px}."
+        )
     network.to(here.device, memory_format=torch.channels_last)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+    average = AveragedModel(network, multi_avg_fn=_ema(recipe.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return _Run(recipe, here, representation, network, average, optimizer)
+    shared = DistributedDataParallel(network) if here.world > 1 else network
+    objective = make_objective(recipe.objective, shared, representation)
+    return _Run(recipe, here, representation, network, average, objective, optimizer)
+
+
+def _ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """An exponential moving average that forgets the first, random weights quickly: it starts with a short memory."""
+
+    def update(average: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        step = float(count)
+        get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))(average, current, count)
+
+    return update
 
 
 def _train(
@@ -151,8 +180,6 @@ def _train(
     source.preload()
     fixed = _fixed_batch(CropSource(held_out, grid, recipe.augmentation), run.representation)
     network = run.network.train()
-    shared = DistributedDataParallel(network) if here.world > 1 else network
-    objective = make_objective(recipe.objective, shared, run.representation)
     stream = batches(source, run.representation, recipe, start=run.step, rank=here.rank, world=here.world)
 
     seconds_before, step_before, start = run.seconds, run.step, time.perf_counter()
@@ -166,13 +193,13 @@ def _train(
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(share, recipe.warmup)
         with here.autocast():
-            loss = torch.stack(list(objective.losses(batch).values())).sum()
+            loss = torch.stack(list(run.objective.losses(batch).values())).sum()
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         run.optimizer.step()
         run.average.update_parameters(network)
-        objective.after_step()
+        run.objective.after_step()
 
         now = time.perf_counter()
         run.step += 1
@@ -231,6 +258,16 @@ def _held_out_loss(run: _Run, batch: Batch) -> float:
             output = network(part.images)
         losses.append(run.representation.loss(output, part.targets, part.known))
     return float(torch.stack(losses).mean())
+
+
+def _rewind_log(path: Path, step: int) -> None:
+    """Drop the rows after `step`: a run that was killed makes the steps after its last checkpoint again."""
+    if not path.exists():
+        return
+    header, *rows = path.read_bytes().splitlines(keepends=True) or [b""]
+    kept = [row for row in rows if int(row.split(b",")[0]) <= step]
+    with whole_file(path, overwrite=True) as temporary:
+        temporary.write_bytes(b"".join([header, *kept]))
 
 
 def _log(path: Path, progress: Progress) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 from fewcell.config import Recipe
 
 __all__ = ["Machine", "machine"]
+
+LONGEST_WAIT = timedelta(hours=6)  # the others wait while the first fits thresholds and scorer on held-out images
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,10 @@ def machine(recipe: Recipe) -> Iterator[Machine]:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if on_gpu else torch.device("cpu")
     if recipe.threads and not on_gpu:
         torch.set_num_threads(recipe.threads)
+    if on_gpu:
+        torch.cuda.set_device(device)
     if world > 1:
-        distributed.init_process_group("nccl" if on_gpu else "gloo")
+        distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=LONGEST_WAIT)
     try:
         yield Machine(device, _precision(recipe, device, world), rank, world)
     finally:

@@ -1,5 +1,6 @@
 """A progress bar for a training run."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,8 @@ def shown_progress() -> Iterator[Callable[[Report], None]]:
     """Show where a run stands: on a terminal as a bar, elsewhere as a line at each checkpoint."""
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    shown = console.is_terminal and os.environ.get("RANK", "0") == "0"
+    with Progress(*columns, console=console, disable=not shown) as bar:
         task = bar.add_task("training", total=1.0)
 
         def report(at: Report) -> None:

@@ -1,0 +1,106 @@
+"""Put the figures of the model inside the package into docs/model-card.md, between its two markers.
+
+They come from docs/results/default-model-test-summary.csv (see scripts/score_default_model) and from model.json.
+"""
+
+import csv
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- figures: begin (scripts/model_card.py) -->", "<!-- figures: end -->"
+HEADINGS = {
+    "modality": "Per modality, open test",
+    "modality, seen": "Experiments that training saw",
+    "modality, unseen": "Experiments that training never saw",
+    "source": "Per source, open test",
+}
+
+
+def main() -> None:
+    card = ROOT / "docs" / "model-card.md"
+    text = card.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    card.write_text(f"{before}{BEGIN}\n{figures()}\n{END}{after}", encoding="utf-8")
+
+
+def figures() -> str:
+    with open(ROOT / "docs/results/default-model-test-summary.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    facts = json.loads((ROOT / "src/fewcell/models/default/model.json").read_text(encoding="utf-8"))
+    parts = [headlines([row for row in rows if row["grouping"] == "headline"])]
+    for grouping in dict.fromkeys(row["grouping"] for row in rows if row["grouping"] != "headline"):
+        heading = HEADINGS.get(grouping, grouping)
+        parts.append(f"### {heading}\n\n{table([row for row in rows if row['grouping'] == grouping])}")
+    parts.append(held_out(facts))
+    parts.append(sources(facts))
+    return "\n\n".join(parts)
+
+
+def headlines(rows: list[dict[str, str]]) -> str:
+    lines = [
+        "### Headline\n",
+        "Mean over fluorescence, histology, brightfield and phase of the mean F1 at IoU 0.5 of each; in brackets the",
+        "95 % interval from resampling experiments.\n",
+    ]
+    for row in rows:
+        if row["f1_50"]:
+            interval = f" ({number(row['f1_50_low'])} to {number(row['f1_50_high'])})" if row["f1_50_low"] else ""
+            lines.append(f"- {row['name']}: **{number(row['f1_50'])}**{interval}")
+        else:
+            lines.append(f"- {row['name']}: none, for it has no scorable image of {row['missing'].replace(' ', ', ')}")
+    return "\n".join(lines)
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    columns = {
+        "": "name",
+        "images": "n_images",
+        "experiments": "n_experiments",
+        "mean F1@0.5": "f1_50",
+        "95 %": None,
+        "median": "median_f1_50",
+        "@0.6": "f1_60",
+        "@0.7": "f1_70",
+        "@0.8": "f1_80",
+        "@0.9": "f1_90",
+        "AP@0.5": "ap_50",
+        "PQ": "pq",
+        "AJI": "aji",
+    }
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        interval = "-"
+        if row["f1_50_low"]:
+            star = "*" if row["resampled"] == "images" else ""
+            interval = f"{number(row['f1_50_low'])} to {number(row['f1_50_high'])}{star}"
+        lines.append("| " + " | ".join(interval if key is None else number(row[key]) for key in columns.values()) + " |")
+    return "\n".join(lines)
+
+
+def held_out(facts: dict) -> str:
+    scores = ", ".join(f"{name.removeprefix('f1_50_')} {value:.3f}" for name, value in facts["held_out"].items())
+    return (
+        "### Held-out part of train\n\n"
+        "Mean F1 at IoU 0.5 at the true scale, with scores from a scorer fitted to other images (thresholds were chosen "
+        f"on these images): {scores.replace('f1_50', 'all')}."
+    )
+
+
+def sources(facts: dict) -> str:
+    lines = ["### Learned from\n", "| source | images | licence, as the manifest gives it |", "|---|---|---|"]
+    lines += [f"| {name} | {of['images']} | {of['licence']} |" for name, of in facts["trained_on"].items()]
+    return "\n".join(lines)
+
+
+def number(text: str) -> str:
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return str(int(value)) if value.is_integer() and value > 1 else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    main()

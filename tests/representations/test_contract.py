@@ -1,0 +1,283 @@
+"""The contract of representations; every variant of the table is picked up by itself."""
+
+import json
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, asdict, fields, replace
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from fewcell.errors import ConfigError
+from fewcell.metrics import f1, match, overlaps
+from fewcell.representations import REPRESENTATIONS, Representation, make_representation
+from fewcell.types import UNKNOWN, FloatArray, Labels
+
+from .scenes import SCENES, scattered
+
+torch = pytest.importorskip("torch")
+
+VIEWS = list(product(range(4), (False, True)))
+SMALL = scattered(3, 4, seed=1)
+
+every_variant = pytest.mark.parametrize("representation", [v() for v in REPRESENTATIONS.values()], ids=[*REPRESENTATIONS])
+every_scene = pytest.mark.parametrize("scene", SCENES)
+
+
+def as_tensors(representation: Representation, labels: Labels) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Targets and known pixels of one image, as a batch of one."""
+    return torch.from_numpy(representation.targets(labels))[None], torch.from_numpy(labels != UNKNOWN)[None]
+
+
+def learned(representation: Representation, labels: Labels, steps: int = 150) -> "torch.Tensor":
+    """The raw output that a perfect network would learn: the loss, descended from nothing."""
+    targets, known = as_tensors(representation, labels)
+    output = torch.zeros_like(targets, requires_grad=True)
+    optimizer = torch.optim.Adam([output], lr=0.2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        representation.loss(output, targets, known).backward()
+        optimizer.step()
+    return output.detach()
+
+
+def smooth_output(representation: Representation, shape: tuple[int, int], seed: int) -> "torch.Tensor":
+    """Raw output without any sense, in blobs of all sizes."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(len(representation.channels), *shape))
+    blobs = [ndimage.gaussian_filter(channel, rng.uniform(1, 4)) for channel in noise]
+    return torch.from_numpy(np.stack([4 * b / b.std() for b in blobs]).astype(np.float32))[None]
+
+
+def noisy_prediction(representation: Representation, labels: Labels, seed: int) -> FloatArray:
+    """The truth's targets, mixed with as much nonsense: what a network predicts that has learned a little."""
+    nonsense = representation.activate(smooth_output(representation, labels.shape, seed))[0].numpy()
+    return (0.55 * representation.targets(labels) + 0.45 * nonsense).astype(np.float32)
+
+
+def turned(labels: Labels, quarters: int, flip: bool) -> Labels:
+    return np.ascontiguousarray(np.rot90(labels[:, ::-1] if flip else labels, quarters))
+
+
+def mean_iou(true: Labels, found: Labels) -> float:
+    """Over true cells, the IoU with the found cell that fits best."""
+    table = overlaps(true, found)
+    best = np.zeros(table.n_true)
+    np.maximum.at(best, table.pair_true, table.pair_iou)
+    return float(best.mean())
+
+
+@every_variant
+@every_scene
+def test_decode_finds_as_many_cells_as_there_are(representation: Representation, scene: str) -> None:
+    labels = SCENES[scene].copy()
+    targets = representation.targets(labels)
+    assert np.array_equal(labels, SCENES[scene])
+    assert targets.dtype == np.float32
+    assert targets.shape == (len(representation.channels), *labels.shape)
+    given_targets = targets.copy()
+    found = representation.decode(targets)
+    assert np.array_equal(targets, given_targets)
+    assert len(found) == len(np.unique(labels[labels > 0]))
+    assert found.labels.dtype == np.int32
+    assert np.array_equal(np.unique(found.labels[found.labels > 0]), np.arange(1, len(found) + 1))
+    assert found.scores.dtype == np.float32
+    assert np.all((found.scores >= 0) & (found.scores <= 1))
+
+
+@every_variant
+def test_decode_of_targets_gives_the_labels_back(representation: Representation) -> None:
+    ious = {
+        name: mean_iou(labels, representation.decode(representation.targets(labels)).labels)
+        for name, labels in SCENES.items()
+        if labels.any()
+    }
+    assert np.mean(list(ious.values())) >= representation.contract_iou, ious
+    assert min(ious.values()) > 0.5, ious
+
+
+@every_variant
+@every_scene
+def test_targets_are_in_the_ranges_that_the_channels_state(representation: Representation, scene: str) -> None:
+    targets = representation.targets(SCENES[scene])
+    for channel, values in zip(representation.channels, targets, strict=True):
+        assert channel.low - 1e-6 <= values.min() <= values.max() <= channel.high + 1e-6, channel
+
+
+@every_variant
+def test_activate_gives_values_in_the_ranges_that_the_channels_state(representation: Representation) -> None:
+    shape = (2, len(representation.channels), 9, 7)
+    for size in (0.1, 5.0, 100.0):
+        output = size * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        prediction = representation.activate(output)
+        assert prediction.shape == shape
+        for i, channel in enumerate(representation.channels):
+            low, high = float(prediction[:, i].min()), float(prediction[:, i].max())
+            assert channel.low - 1e-6 <= low <= high <= channel.high + 1e-6, channel
+
+
+@every_variant
+def test_unknown_pixels_give_no_gradient(representation: Representation) -> None:
+    labels = SMALL.copy()
+    labels[20:45, 18:50] = UNKNOWN
+    targets, known = as_tensors(representation, labels)
+    hidden = ~known[:, None].expand_as(targets)
+    output = torch.randn(targets.shape, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    loss = representation.loss(output, targets, known)
+    loss.backward()
+    assert output.grad is not None
+    assert not output.grad[hidden].any()
+    assert output.grad[~hidden].any()
+
+    other_output = torch.where(hidden, 3 * torch.randn(targets.shape), output.detach())
+    other_targets = torch.where(hidden, torch.rand(targets.shape), targets)
+    assert float(representation.loss(other_output, targets, known)) == pytest.approx(loss.item(), rel=1e-6)
+    assert float(representation.loss(other_output, other_targets, known)) == pytest.approx(loss.item(), rel=1e-6)
+
+
+@every_variant
+def test_nothing_known_costs_nothing(representation: Representation) -> None:
+    targets, known = as_tensors(representation, np.full((24, 40), UNKNOWN, dtype=np.int32))
+    assert bool(torch.isfinite(targets).all())
+    output = torch.randn(targets.shape, requires_grad=True)
+    loss = representation.loss(output, targets, known)
+    loss.backward()
+    assert loss.shape == ()
+    assert abs(loss.item()) < 1e-6
+    assert output.grad is not None
+    assert not output.grad.any()
+
+
+@every_variant
+@pytest.mark.parametrize("scene", ["empty", "touching", "elongated"])
+def test_the_loss_falls_towards_the_truth(representation: Representation, scene: str) -> None:
+    labels = SCENES[scene]
+    targets, known = as_tensors(representation, labels)
+    right = learned(representation, labels)
+    wrong = (-right, torch.zeros_like(right), smooth_output(representation, labels.shape, 2))
+    for start in wrong:
+        losses = [float(representation.loss(torch.lerp(start, right, t), targets, known)) for t in (0, 0.25, 0.5, 0.75, 1)]
+        assert np.all(np.isfinite(losses))
+        assert losses == sorted(set(losses), reverse=True)
+
+
+@every_variant
+@pytest.mark.parametrize("scene", ["empty", "touching", "elongated"])
+def test_who_descends_the_loss_finds_the_cells(representation: Representation, scene: str) -> None:
+    labels = SCENES[scene]
+    prediction = representation.activate(learned(representation, labels))[0].numpy()
+    found = representation.decode(prediction)
+    assert len(found) == len(np.unique(labels[labels > 0]))
+    assert not labels.any() or mean_iou(labels, found.labels) > 0.85
+
+
+@every_variant
+@pytest.mark.parametrize(("quarters", "flip"), VIEWS)
+def test_turning_targets_is_turning_labels(representation: Representation, quarters: int, flip: bool) -> None:
+    for labels in (SMALL, SCENES["elongated"], SCENES["touching"]):
+        after = representation.turn(representation.targets(labels), quarters=quarters, flip=flip)
+        before = representation.targets(turned(labels, quarters, flip))
+        assert after.shape == before.shape
+        assert np.abs(after - before).mean() <= representation.turn_tolerance
+
+
+@every_variant
+def test_targets_near_the_edge_of_a_crop_are_those_of_the_whole(representation: Representation) -> None:
+    margin = representation.margin_px
+    start, stop = margin + 11, margin + 61
+    lattice = (stop + margin) // 15 + 1
+    labels = scattered(lattice, lattice, seed=6)
+    wide = slice(start - margin, stop + margin)
+    cropped = representation.targets(labels[wide, wide])[:, margin : margin + 50, margin : margin + 50]
+    whole = representation.targets(labels)[:, start:stop, start:stop]
+    assert np.abs(cropped - whole).mean() <= representation.turn_tolerance
+
+
+def _instances_within(found: Labels, mask: "np.ndarray") -> Labels:
+    """`found` without the cells that have no pixel in the mask."""
+    return np.where(np.isin(found, np.unique(found[mask])), found, 0)
+
+
+@every_variant
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), sensible=st.booleans())
+def test_an_instance_depends_on_nothing_beyond_its_reach(
+    representation: Representation, seed: int, sensible: bool
+) -> None:
+    reach = representation.reach_px
+    if reach is None:
+        pytest.skip("states no bound")
+    side = 2 * reach + 60
+    first, second = (
+        representation.activate(smooth_output(representation, (side, side), seed + i))[0].numpy() for i in (0, 1)
+    )
+    if sensible:
+        labels = scattered(side // 15 - 1, side // 15 - 1, seed=seed % 1000)
+        part = (slice(None), slice(0, labels.shape[0]), slice(0, labels.shape[1]))
+        first[part] = 0.7 * representation.targets(labels) + 0.3 * first[part]
+    found = representation.decode(first)
+    rng = np.random.default_rng(seed)
+    for number in rng.permutation(np.arange(1, len(found) + 1))[:6]:
+        cell = found.labels == number
+        near = ndimage.maximum_filter(cell, size=2 * reach + 1, mode="constant")
+        again = representation.decode(np.where(near, first, second)).labels
+        assert np.array_equal(_instances_within(again, cell) > 0, cell)
+        assert len(np.unique(again[cell])) == 1
+
+
+@every_variant
+def test_tune_is_never_worse_than_the_start(representation: Representation) -> None:
+    truths = [scattered(3, 4, seed=i) for i in range(3)]
+    predictions = [noisy_prediction(representation, labels, i) for i, labels in enumerate(truths)]
+
+    def mean_f1(variant: Representation) -> float:
+        decoded = (variant.decode(p).labels for p in predictions)
+        return float(np.mean([f1(match(t, d, (0.5,))[0]) for t, d in zip(truths, decoded, strict=True)]))
+
+    nudged = {f.name: 0.93 * v for f in fields(representation) if isinstance(v := getattr(representation, f.name), float)}
+    for start in (representation, replace(representation, **nudged)):
+        as_it_was = asdict(start)
+        tuned = start.tune(predictions, truths)
+        assert type(tuned) is type(start)
+        assert asdict(start) == as_it_was
+        assert mean_f1(tuned) >= mean_f1(start)
+
+
+@every_variant
+def test_tune_without_any_image_changes_nothing(representation: Representation) -> None:
+    assert representation.tune([], []) == representation
+
+
+@every_variant
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (64, 48)])
+def test_a_blank_prediction_has_no_instance(representation: Representation, shape: tuple[int, int]) -> None:
+    found = representation.decode(representation.targets(np.zeros(shape, dtype=np.int32)))
+    assert len(found) == 0
+    assert found.labels.shape == shape
+    assert not found.labels.any()
+
+
+@every_variant
+def test_settings_are_frozen_and_survive_a_model_file(representation: Representation) -> None:
+    (name,) = (name for name, variant in REPRESENTATIONS.items() if variant is type(representation))
+    assert make_representation(name, json.loads(json.dumps(asdict(representation)))) == representation
+    assert hash(representation) == hash(make_representation(name))
+    for field in fields(representation):
+        with pytest.raises(FrozenInstanceError):
+            setattr(representation, field.name, getattr(representation, field.name))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: make_representation("boundry"), "did you mean 'boundary'"),
+        (lambda: make_representation("boundary", {"grow": 2}), "did you mean 'grow_px'"),
+        (lambda: make_representation("boundary", {"colour": 2}), "known: "),
+    ],
+)
+def test_unknown_names_and_settings_are_errors(make: Callable[[], Representation], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make()
