@@ -75,7 +75,9 @@ def table(rows: list[dict[str, str]]) -> str:
         if row["f1_50_low"]:
             star = "*" if row["resampled"] == "images" else ""
             interval = f"{number(row['f1_50_low'])} to {number(row['f1_50_high'])}{star}"
-        lines.append("| " + " | ".join(interval if key is None else number(row[key]) for key in columns.values()) + " |")
+        lines.append(
+            "| " + " | ".join(interval if key is None else number(row[key]) for key in columns.values()) + " |"
+        )
     return "\n".join(lines)
 
 

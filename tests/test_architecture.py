@@ -195,9 +195,7 @@ def test_the_check_for_unsafe_code_finds_it(code: str) -> None:
 
 
 def test_the_check_for_unsafe_code_lets_good_code_pass() -> None:
-    good = (
-        "model.eval()\nnp.load(p, allow_pickle=False)\ntorch.load(p, weights_only=True)\nconsole.print('x')"
-    )
+    good = "model.eval()\nnp.load(p, allow_pickle=False)\ntorch.load(p, weights_only=True)\nconsole.print('x')"
     assert unsafe_code(ast.parse(good)) == []
 
 
@@ -229,8 +227,6 @@ def test_the_check_for_heavy_libraries_looks_into_classes_but_not_functions() ->
 @pytest.mark.parametrize("module", ["fewcell", "fewcell.cli"])
 def test_help_is_fast_because_nothing_slow_is_loaded(module: str) -> None:
     code = f"import {module}, json, sys; sys.stdout.write(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert {name.split(".")[0] for name in json.loads(done.stdout)} & SLOW_TO_LOAD == set()

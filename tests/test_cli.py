@@ -239,7 +239,9 @@ def test_train_ends_in_a_model_that_segments(run, nuclei, tmp_path):
         PillowImage.fromarray(np.roll(image, 17 * i, axis=1)).save(data / "images" / f"{i}.png")
         write_labels(data / "labels" / f"{i}_label.tiff", (np.roll(image, 17 * i, axis=1) > 60).astype(np.int32))
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text('batch = 2\ncrop_px = 64\nworkers = 0\nnetwork = {name = "resunet", settings = {widths = [8, 12]}}')
+    recipe.write_text(
+        'batch = 2\ncrop_px = 64\nworkers = 0\nnetwork = {name = "resunet", settings = {widths = [8, 12]}}'
+    )
     code, out, _ = run("train", data, "-o", tmp_path / "run", "--recipe", recipe, "--steps", 2)
     assert code == 0
     model = tmp_path / "run" / "model"
@@ -254,6 +256,6 @@ def test_the_model_finds_cells_of_real_images(run, tmp_path):
     if not SHARED.is_dir():
         pytest.skip("the multi-modality data set is not beside the checkout")
     images = sorted((SHARED / "test" / "images").glob("dsb2018_*"))[:4]
-    code, out, _ = run("segment", *images, "-o", tmp_path)
+    code, *_ = run("segment", *images, "-o", tmp_path)
     assert code == 0
     assert len(list(tmp_path.glob("*_label.tiff"))) == len(images)

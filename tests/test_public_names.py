@@ -120,9 +120,7 @@ def drawn_tree(drawing: str) -> dict[str, str]:
 
 
 def test_the_error_tree_is_the_one_that_is_drawn() -> None:
-    classes = [
-        c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.FewcellError)
-    ]
+    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.FewcellError)]
     real = {c.__name__: c.__base__.__name__ for c in classes if c is not errors.FewcellError}
     assert drawn_tree(errors.__doc__ or "") == real
     assert len(real) >= 9

@@ -8,7 +8,7 @@ import typer
 
 from fewcell.errors import ConfigError, FewcellError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "challenge", "demo", "evaluate", "info", "main", "segment", "train"]
 
 app = typer.Typer(
     help="Few labels, every cell: find every cell in a microscopy image.",
@@ -253,7 +253,7 @@ def _plane(text: str | None) -> dict[str, int] | None:
 
 
 def _notes(texts: list[str]) -> dict[str, str]:
-    notes = dict(text.partition("=")[::2] for text in texts)
+    notes = {name: value for name, _, value in (text.partition("=") for text in texts)}
     if "" in notes or "" in notes.values():
         raise ConfigError(f"--note {texts} is not understood. Write name=value, such as model=default.")
     return notes

@@ -32,6 +32,7 @@ class Augmentation(_Strict):
     """How crops are varied. Every number is a probability unless its name says otherwise.
 
     scale_jitter: cells are trained at canonical scale times a factor between 1 / scale_jitter and scale_jitter.
+    immunostain: of images whose modality is histology, turned into a drawn immunostain.
     """
 
     scale_jitter: Annotated[float, Field(ge=1, le=4)] = 1.8
@@ -46,6 +47,7 @@ class Augmentation(_Strict):
     blur: Probability = 0.2
     noise: Probability = 0.3
     jpeg: Probability = 0.1
+    immunostain: Probability = 0.3
     empty: Probability = 0.04
 
 
@@ -107,7 +109,7 @@ def load_recipe(path: Path | str | None, **overrides: Any) -> Recipe:
     for budget, other in (("steps", "minutes"), ("minutes", "steps")):
         if budget in given and other not in given:
             values.pop(other, None)
-    values.update({k: {"name": v} if k in _PARTS and isinstance(v, str) else v for k, v in given.items()})
+    values.update(given)
     values = {k: {"name": v} if k in _PARTS and isinstance(v, str) else v for k, v in values.items()}
     try:
         return Recipe(**values)

@@ -63,7 +63,8 @@ def predict_tiled(
     padded = pad_to_multiple(image, multiple_px)
     core_px = -(-core_px // multiple_px) * multiple_px
     prediction: FloatArray | None = None
-    for tile in plan_tiles(padded.shape[1:], core_px=core_px, halo_px=halo_px, multiple_px=multiple_px):
+    field = (padded.shape[1], padded.shape[2])
+    for tile in plan_tiles(field, core_px=core_px, halo_px=halo_px, multiple_px=multiple_px):
         top, left, bottom, right = tile.window
         part = predict(np.ascontiguousarray(padded[:, top:bottom, left:right]))
         if prediction is None:

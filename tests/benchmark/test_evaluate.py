@@ -93,9 +93,7 @@ def test_broken_true_labels_are_a_failure_without_a_row(folders):
     assert "true labels" in evaluation.failures[0].message
 
 
-@pytest.mark.parametrize(
-    "name", ["a_label.tif", "a_label.png", "a_labels.tiff", "a_labels.png", "a.tiff", "a.png"]
-)
+@pytest.mark.parametrize("name", ["a_label.tif", "a_label.png", "a_labels.tiff", "a_labels.png", "a.tiff", "a.png"])
 def test_names_of_predictions(folders, name):
     (folders[1] / "a_label.tiff").rename(folders[1] / "keep.bin")
     write(folders[1] / name, cells())

@@ -129,11 +129,7 @@ def test_intervals_depend_on_the_seed_and_the_group_alone():
 
 def test_modalities_are_resampled_independently():
     found = (0, 1, 2, 3, 5, 6, 7, 8, 9, 10)
-    rows = [
-        row(f"{modality}{n}", n, modality, f"{modality}{n}")
-        for modality in HEADLINE_MODALITIES
-        for n in found
-    ]
+    rows = [row(f"{modality}{n}", n, modality, f"{modality}{n}") for modality in HEADLINE_MODALITIES for n in found]
     summary = summarise(evaluation(*rows))
     of_one = group(summary, "modality", "phase").interval
     of_four = summary.headlines[0].interval

@@ -259,9 +259,7 @@ def test_a_zip_with_a_flipped_byte_is_refused_and_leaves_nothing(archive: Path, 
     assert_refused(zipped, tmp_path, r"Tuning\.zip is damaged")
 
 
-def test_a_zip_larger_than_the_disk_is_refused(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_zip_larger_than_the_disk_is_refused(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zipped = zip_up(archive)
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)

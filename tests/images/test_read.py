@@ -557,6 +557,54 @@ def test_available_memory_is_plausible():
     assert 2**26 < memory.available_bytes() < 2**50
 
 
+GB = 10**9
+
+
+def linux(root, groups, files):
+    """Draw a file system that says 100 GB are free, and what the control groups of this process allow."""
+    texts = {"proc/meminfo": f"MemFree: 7 kB\nMemAvailable:   {100 * GB // 1024} kB\n", "proc/self/cgroup": groups}
+    for name, text in (texts | files).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(str(text))
+    return memory.available_bytes(root)
+
+
+def limit_v2(folder, limit, used, files=0):
+    statistics = f"anon 5\ninactive_file {files}\nactive_file {files}\ninactive_anon 77\n"
+    return {
+        f"{folder}/memory.max": limit, f"{folder}/memory.current": used, f"{folder}/memory.stat": statistics
+    }  # fmt: skip
+
+
+def test_memory_of_a_container(tmp_path):
+    assert linux(tmp_path / "none", "0::/\n", {}) == 100 * GB // 1024 * 1024
+    inside = limit_v2("sys/fs/cgroup", 4 * GB, 3 * GB)
+    assert linux(tmp_path / "inside", "0::/\n", inside) == 1 * GB
+    assert linux(tmp_path / "hidden", "0::/system.slice/docker-1\n", inside) == 1 * GB
+    # Files that were read lately fill the limit, but are no use of it.
+    cached = limit_v2("sys/fs/cgroup", 4 * GB, 4 * GB, files=GB)
+    assert linux(tmp_path / "cached", "0::/\n", cached) == 2 * GB
+    over = limit_v2("sys/fs/cgroup", 4 * GB, 5 * GB)
+    assert linux(tmp_path / "over", "0::/\n", over) == 0
+
+
+def test_memory_of_a_batch_job_is_limited_on_any_level(tmp_path):
+    job, step = "sys/fs/cgroup/slurm/job_1", "sys/fs/cgroup/slurm/job_1/step_0"
+    both = limit_v2(job, 8 * GB, 2 * GB) | limit_v2(step, "max", 2 * GB)
+    assert linux(tmp_path, "0::/slurm/job_1/step_0\n", both) == 6 * GB
+
+
+def test_memory_of_a_container_in_the_first_version(tmp_path):
+    folder = "sys/fs/cgroup/memory/docker/1"
+    statistics = f"inactive_file 1\ntotal_inactive_file {GB}\ntotal_active_file {GB}\n"
+    limits = {
+        f"{folder}/memory.limit_in_bytes": 5 * GB,
+        f"{folder}/memory.usage_in_bytes": 4 * GB,
+        f"{folder}/memory.stat": statistics,
+    }
+    assert linux(tmp_path, "9:name=systemd:/docker/1\n4:cpu,memory:/docker/1\n0::/\n", limits) == 3 * GB
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason="the shared images are not there")
 def test_real_images():
     slide = read_image(DATA / "slides" / "CMU-1-Small-Region.svs")

@@ -161,6 +161,19 @@ def test_overlay_outlines_inside_cells_and_nothing_else(brightness):
     assert (image[8, 11] != image[8, 12]).any()
 
 
+def test_overlay_gives_touching_cells_different_colours():
+    # Whatever their numbers: squares of 6 pixels, side by side; no two alike touch.
+    for step in (1, 7, 30_000):
+        squares = 1 + step * np.arange(64).reshape(8, 8)
+        image = draw_overlay(np.zeros((1, 48, 48)), np.kron(squares, np.ones((6, 6), np.int64)))
+        along, across = image[2::6], image[:, 2::6].transpose(1, 0, 2)
+        for lines in (along, across):
+            left, right = lines[:, 5:-6:6], lines[:, 6:-5:6]
+            assert left.any(-1).all()
+            assert right.any(-1).all()
+            assert (left != right).any(-1).all()
+
+
 def test_overlay_of_cells_cut_by_the_frame_is_open_there():
     image = draw_overlay(np.zeros((1, 8, 8)), np.ones((8, 8), int))
     assert not image.any()
@@ -186,9 +199,7 @@ def test_overlay_of_any_channels(channels):
     image = draw_overlay(pixels, np.zeros((6, 7), np.int32))
     assert image[0, :4, 0].tolist() == [0, 255, 0, 255]
     shown = [0, 0, 0] if channels == 1 else range(min(channels, 3))
-    np.testing.assert_allclose(
-        image[1:, :, : len(shown)], pixels[shown, 1:].transpose(1, 2, 0) * 255, atol=0.51
-    )
+    np.testing.assert_allclose(image[1:, :, : len(shown)], pixels[shown, 1:].transpose(1, 2, 0) * 255, atol=0.51)
     assert (image[..., 2] == 0).all() == (channels == 2)
 
 

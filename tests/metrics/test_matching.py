@@ -54,18 +54,14 @@ def perturbed(labels, rng):
 def label_pairs(draw):
     """Random, perturbed, halved, and empty pairs without UNKNOWN."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    kind = draw(
-        st.sampled_from(["noise", "blocks", "perturbed", "halves", "empty truth", "empty prediction"])
-    )
+    kind = draw(st.sampled_from(["noise", "blocks", "perturbed", "halves", "empty truth", "empty prediction"]))
     if kind == "noise":
         shape = draw(hnp.array_shapes(min_dims=2, max_dims=2, max_side=8))
         true, predicted = rng.integers(0, 5, (2, *shape))
     elif kind == "halves":
         # Cells 1, 2, ... of two columns; the prediction splits or joins them, so IoU is exactly 0.5.
         true = np.repeat(np.arange(1, 7), 2)[None].repeat(2, 0)
-        predicted = np.where(rng.random(12) < 0.5, np.arange(1, 13), np.repeat([20, 21, 22], 4))[None].repeat(
-            2, 0
-        )
+        predicted = np.where(rng.random(12) < 0.5, np.arange(1, 13), np.repeat([20, 21, 22], 4))[None].repeat(2, 0)
         if rng.random() < 0.5:
             true, predicted = predicted, true
     else:

@@ -137,9 +137,7 @@ def test_scores_equal_brute_force(seed):
 def test_jaccard_index_with_unknown_equals_brute_force(seed):
     true, predicted = cells_and_prediction(seed)
     true[:, 40:] = -1
-    assert aggregated_jaccard(overlaps(true, predicted)) == pytest.approx(
-        jaccard_by_the_paper(true, predicted)
-    )
+    assert aggregated_jaccard(overlaps(true, predicted)) == pytest.approx(jaccard_by_the_paper(true, predicted))
 
 
 @pytest.mark.parametrize("seed", range(6))

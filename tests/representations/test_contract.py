@@ -23,7 +23,9 @@ torch = pytest.importorskip("torch")
 VIEWS = list(product(range(4), (False, True)))
 SMALL = scattered(3, 4, seed=1)
 
-every_variant = pytest.mark.parametrize("representation", [v() for v in REPRESENTATIONS.values()], ids=[*REPRESENTATIONS])
+every_variant = pytest.mark.parametrize(
+    "representation", [v() for v in REPRESENTATIONS.values()], ids=[*REPRESENTATIONS]
+)
 every_scene = pytest.mark.parametrize("scene", SCENES)
 
 
@@ -159,7 +161,9 @@ def test_the_loss_falls_towards_the_truth(representation: Representation, scene:
     right = learned(representation, labels)
     wrong = (-right, torch.zeros_like(right), smooth_output(representation, labels.shape, 2))
     for start in wrong:
-        losses = [float(representation.loss(torch.lerp(start, right, t), targets, known)) for t in (0, 0.25, 0.5, 0.75, 1)]
+        losses = [
+            float(representation.loss(torch.lerp(start, right, t), targets, known)) for t in (0, 0.25, 0.5, 0.75, 1)
+        ]
         assert np.all(np.isfinite(losses))
         assert losses == sorted(set(losses), reverse=True)
 
@@ -237,7 +241,9 @@ def test_tune_is_never_worse_than_the_start(representation: Representation) -> N
         decoded = (variant.decode(p).labels for p in predictions)
         return float(np.mean([f1(match(t, d, (0.5,))[0]) for t, d in zip(truths, decoded, strict=True)]))
 
-    nudged = {f.name: 0.93 * v for f in fields(representation) if isinstance(v := getattr(representation, f.name), float)}
+    nudged = {
+        f.name: 0.93 * v for f in fields(representation) if isinstance(v := getattr(representation, f.name), float)
+    }
     for start in (representation, replace(representation, **nudged)):
         as_it_was = asdict(start)
         tuned = start.tune(predictions, truths)

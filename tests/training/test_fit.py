@@ -89,21 +89,21 @@ def test_the_log_has_a_header_and_rising_steps(trained):
 
 
 def test_the_learning_rate_rises_then_follows_half_a_cosine(samples, tiny_recipe, tmp_path, without_finish):
-    recipe, rates = tiny_recipe(steps=20, warmup=0.2, checkpoint_minutes=1e-6), []
+    recipe, rates = tiny_recipe(steps=10, warmup=0.2, checkpoint_minutes=1e-6), []
     fit(recipe, samples, tmp_path, report=lambda p: rates.append(p.learning_rate / recipe.learning_rate))
-    rise = [(i + 0.4) / 4.4 for i in range(4)]
-    fall = [0.01 + 0.99 * (1 + math.cos(math.pi * i / 16)) / 2 for i in range(16)]
+    rise = [0.2 / 2.2, 1.2 / 2.2]
+    fall = [0.01 + 0.99 * (1 + math.cos(math.pi * i / 8)) / 2 for i in range(8)]
     np.testing.assert_allclose(rates, rise + fall, rtol=1e-6)
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(samples, tiny_recipe, tmp_path, without_finish):
-    recipe = tiny_recipe(steps=24, checkpoint_minutes=1e-6)
+    recipe = tiny_recipe(steps=12, checkpoint_minutes=1e-6)
     fit(recipe, samples, tmp_path / "whole")
     with pytest.raises(Killed):
-        fit(recipe, samples, tmp_path / "killed", report=kill_when(lambda p: p.step == 10))
+        fit(recipe, samples, tmp_path / "killed", report=kill_when(lambda p: p.step == 6))
     steps = []
     fit(recipe, samples, tmp_path / "killed", resume=True, report=lambda p: steps.append(p.step))
-    assert steps[0] == 10
+    assert steps[0] == 6
     whole, resumed = (load_file(tmp_path / run / "checkpoint.safetensors") for run in ("whole", "killed"))
     assert whole.keys() == resumed.keys()
     assert {k.split("/")[0] for k in whole} == {"network", "average", "optimizer"}

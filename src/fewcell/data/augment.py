@@ -10,9 +10,9 @@ import numpy as np
 
 from fewcell.config import Augmentation
 from fewcell.images.normalise import normalise
-from fewcell.types import FloatArray
+from fewcell.types import FloatArray, Labels
 
-__all__ = ["empty_image", "vary_intensity"]
+__all__ = ["empty_image", "immunostain", "vary_intensity"]
 
 Generator = np.random.Generator
 
@@ -98,6 +98,44 @@ _CHANGES: dict[str, Callable[[FloatArray, Generator], FloatArray]] = {
     "noise": _noise,
     "jpeg": _jpeg,
 }
+
+
+# Optical density of red, green, and blue light in haematoxylin, eosin, and DAB (Ruifrok and Johnston, 2001).
+_STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], dtype=np.float32)
+
+
+def immunostain(image: FloatArray, labels: Labels, rng: Generator) -> FloatArray:
+    """Turn haematoxylin and eosin into a drawn immunostain: eosin fades, brown DAB marks some regions or nuclei.
+
+    image: (height, width, 3), nuclei dark on bright. labels: (height, width), its nuclei. DAB lies around the nuclei of
+    whole regions (membranes and cytoplasm), or inside some of the nuclei, or both; haematoxylin may be pale.
+    """
+    shape = labels.shape
+    density = -np.log(np.clip(image, 0.02, 1.0)) @ np.linalg.inv(_STAINS)
+    nuclei = cv2.GaussianBlur((labels > 0).astype(np.float32), (0, 0), 1.0)
+    dab = np.zeros(shape, dtype=np.float32)
+    if rng.random() < 0.75:
+        region = np.clip(3 * _smooth_field(shape, rng.uniform(25, 120), rng) + rng.uniform(-1, 2.5), 0, 1)
+        grain_px = np.exp(rng.uniform(np.log(1.0), np.log(14.0)))
+        fine = np.clip(0.6 + rng.uniform(0.1, 0.6) * _smooth_field(shape, grain_px, rng), 0, 2)
+        dab += rng.uniform(0.3, 1.8) * region * fine * (1 - rng.uniform(0.5, 1.0) * nuclei)
+    if rng.random() < 0.4:
+        strength = rng.uniform(0, 1.6, int(labels.max(initial=0)) + 1) * (rng.random(labels.max(initial=0) + 1) < 0.5)
+        strength[0] = 0
+        dab += cv2.GaussianBlur(strength[np.maximum(labels, 0)].astype(np.float32), (0, 0), 1.0)
+    density[..., 0] *= rng.uniform(0.3, 1.0)
+    density[..., 1] *= rng.uniform(0.0, 0.4)
+    density[..., 2] = density[..., 2] * rng.uniform(0.0, 0.5) + dab
+    stained = np.exp(-density @ _STAINS)
+    return np.ascontiguousarray(normalise(stained.transpose(2, 0, 1)).transpose(1, 2, 0))
+
+
+def _smooth_field(shape: tuple[int, int], grain_px: float, rng: Generator) -> FloatArray:
+    """Noise of mean 0 and deviation 1 whose grains are about `grain_px` wide."""
+    step = max(1.0, grain_px / 2)
+    coarse = rng.standard_normal((int(shape[0] / step) + 4, int(shape[1] / step) + 4), dtype=np.float32)
+    field = cv2.resize(cv2.GaussianBlur(coarse, (0, 0), 1.0), shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return field / max(float(field.std()), 1e-6)
 
 
 def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.config import Augmentation
-from fewcell.data.augment import empty_image, vary_intensity
+from fewcell.data.augment import empty_image, immunostain, vary_intensity
 from fewcell.data.dataset import Sample, diameter_px, load_sample
 from fewcell.images.normalise import normalise
 from fewcell.images.resample import resize_image, resize_labels
@@ -124,6 +124,9 @@ class CropSource:
         level = int(np.clip(np.floor(np.log2(max(view.step_px, 1)) + 0.5), 0, len(item.images) - 1))
         image = _warp(item.images[level], view.matrix, 2**level, self.grid.size_px, labels=False)
         image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+        if self.samples[index].modality == "histology" and rng.random() < self.settings.immunostain:
+            nuclei = _warp(item.labels[level], view.matrix, 2**level, self.grid.size_px, labels=True)
+            image = immunostain(image, nuclei.astype(np.int32), rng)
         image = np.clip(vary_intensity(image, self.settings, rng), -0.5, 4.0, dtype=np.float32)
         labels = _warp(item.labels[level], self._on_grid(view), 2**level, self._labels_px, labels=True)
         return np.ascontiguousarray(image.transpose(2, 0, 1)), labels.astype(np.int32)
@@ -164,11 +167,12 @@ def _pyramid(pixels: FloatArray, labels: Labels) -> tuple[list[NDArray[np.float1
     images, truths = [], []
     while True:
         images.append(np.ascontiguousarray(pixels.transpose(1, 2, 0)).astype(np.float16))
-        truths.append(labels.astype(kind))
+        # Always from the whole labels: halves of halves would move outlines a little further each time.
+        truths.append(resize_labels(labels, pixels.shape[1:]).astype(kind))
         shape = (pixels.shape[1] // 2, pixels.shape[2] // 2)
         if min(shape) < 64:
             return images, truths
-        pixels, labels = resize_image(pixels, shape), resize_labels(labels, shape)
+        pixels = resize_image(pixels, shape)
 
 
 def _warp(

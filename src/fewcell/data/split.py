@@ -35,22 +35,18 @@ def grouped_split(samples: Sequence[Sample], share: float, seed: int = 0) -> tup
         )
     held: set[str] = set()
     room = {m: share * sum(sizes[m, name] for name in names) for m, names in by_modality.items()}
-
-    def leaves_some(name: str) -> bool:
-        return all(by_modality[m] - held - {name} for m in by_experiment[name])
-
     rng = np.random.default_rng(seed)
     for modality in sorted(by_modality):
         names = by_modality[modality]
         for name in rng.permutation(sorted(names))[: len(names) - 1].tolist():
-            fits = all(sizes[m, name] <= room[m] for m in by_experiment[name])
-            if name not in held and fits and leaves_some(name):
+            if name not in held and all(sizes[m, name] <= room[m] for m in by_experiment[name]):
                 held.add(name)
                 for m in by_experiment[name]:
                     room[m] -= sizes[m, name]
     if not held:
         total = Counter(sample.experiment for sample in samples)
-        held.add(min(sorted(total), key=lambda name: (not leaves_some(name), total[name])))
+        is_only = {name: any(len(by_modality[m]) == 1 for m in by_experiment[name]) for name in total}
+        held.add(min(sorted(total), key=lambda name: (is_only[name], total[name])))
     return [s for s in samples if s.experiment not in held], [s for s in samples if s.experiment in held]
 
 

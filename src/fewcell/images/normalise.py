@@ -50,7 +50,7 @@ def normalise(pixels: NDArray, contrast: Contrast | None = None) -> FloatArray:
     of the image itself. Returns (3, height, width) float32 in [-0.5, 4]; one channel is repeated, two get their
     mean as the third. Constant channels and pixels that are NaN or infinite become 0.
 
-    Raises AxesError for more than three channels.
+    Raises AxesError for no channel and for more than three.
     """
     if not 1 <= len(pixels) <= 3:
         raise AxesError(
@@ -59,9 +59,10 @@ def normalise(pixels: NDArray, contrast: Contrast | None = None) -> FloatArray:
         )
     contrast = contrast or estimate_contrast(pixels)
     gain = np.divide(1.0, contrast.span, out=np.zeros_like(contrast.span), where=contrast.span > 0)
-    stretched = pixels.astype(np.float32)
-    stretched -= contrast.low.astype(np.float32)[:, None, None]
-    stretched *= gain.astype(np.float32)[:, None, None]
+    with np.errstate(over="ignore", invalid="ignore"):  # Infinity times 0 is NaN, and becomes 0 below.
+        stretched = pixels.astype(np.float32)
+        stretched -= contrast.low.astype(np.float32)[:, None, None]
+        stretched *= gain.astype(np.float32)[:, None, None]
     np.nan_to_num(stretched, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     np.clip(stretched, -0.5, HIGHEST_PEAK, out=stretched)
     if len(stretched) == 1:

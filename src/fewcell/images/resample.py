@@ -15,6 +15,7 @@ def resize_image(pixels: FloatArray, shape: Shape) -> FloatArray:
     """Resample an image to (height, width) = shape, without aliasing when it shrinks.
 
     pixels: (channel, height, width) float32, finite. Bilinear (a triangle as wide as the step when shrinking).
+    Returns the image itself where the shape stays.
     """
     if pixels.shape[-2:] == tuple(shape):
         return pixels
@@ -27,24 +28,25 @@ def resize_labels(labels: Labels, shape: Shape) -> Labels:
     """Resample labels to (height, width) = shape; outlines stay smooth when they grow.
 
     Each new pixel takes the label that has the largest bilinear weight among its four neighbours on the old
-    grid, so a diagonal outline does not turn into stairs. When labels shrink this is the nearest label. No
-    label is ever invented; one smaller than a new pixel can vanish.
+    grid, so a diagonal outline does not turn into stairs. When labels shrink these are the four pixels around
+    its centre: a cell smaller than a new pixel can vanish. No label is ever invented, and UNKNOWN is treated
+    as one more label. Returns the labels themselves where the shape stays.
     """
     if labels.shape == tuple(shape):
         return labels
     top, bottom, fy = _neighbours(labels.shape[0], shape[0])
     left, right, fx = _neighbours(labels.shape[1], shape[1])
-    nearest = labels[np.where(fy < 0.5, top, bottom)][:, np.where(fx < 0.5, left, right)]
-    corners = [labels[rows][:, columns] for rows in (top, bottom) for columns in (left, right)]
-    y, x = np.nonzero((corners[0] != corners[1]) | (corners[0] != corners[2]) | (corners[0] != corners[3]))
-    if not len(y):
-        return nearest
-    ids = np.stack([c[y, x] for c in corners])
-    wy, wx = np.stack([1 - fy[y], fy[y]]), np.stack([1 - fx[x], fx[x]])
-    weights = np.stack([wy[0] * wx[0], wy[0] * wx[1], wy[1] * wx[0], wy[1] * wx[1]])
+    beside, below = np.append(labels[:, 1:], labels[:, -1:], axis=1), np.append(labels[1:], labels[-1:], axis=0)
+    differs = (labels != beside) | (labels != below) | (beside != np.append(beside[1:], beside[-1:], axis=0))
+    resized = labels[top][:, left]
+    # Only where the four differ, they vote.
+    y, x = np.nonzero(differs[top][:, left])
+    fy, fx = fy[y], fx[x]
+    weights = np.stack([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx])
+    ids = np.stack([labels[rows[y], columns[x]] for rows in (top, bottom) for columns in (left, right)])
     votes = np.stack([(weights * (ids == ids[i])).sum(axis=0) for i in range(4)])
-    nearest[y, x] = ids[votes.argmax(axis=0), np.arange(len(y))]
-    return nearest
+    resized[y, x] = np.take_along_axis(ids, votes.argmax(axis=0)[np.newaxis], axis=0)[0]
+    return resized
 
 
 def _neighbours(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:

@@ -64,8 +64,7 @@ def _page_numbers(series: tifffile.TiffPageSeries, index: tuple[int | slice, ...
     page_dims = len(series.keyframe.shape)
     stack, of_page = series.shape[: len(series.shape) - page_dims], index[len(index) - page_dims :]
     one_each = series.shape[len(stack) :] == series.keyframe.shape and len(series) == math.prod(stack)
-    is_stored = series.dataoffset is None or not series.is_truncated
-    if not stack or not one_each or not is_stored or any(i != slice(None) for i in of_page):
+    if not stack or not one_each or any(i != slice(None) for i in of_page):
         return []
     return np.arange(len(series)).reshape(stack)[index[: len(stack)]].ravel().tolist()
 
@@ -94,11 +93,12 @@ def _check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPag
         raise ReadError(
             f"{path}: is one of several files of one image. Save the image as a single file, for instance in Fiji."
         )
-    file_size, run_at = tif.filehandle.size, series.dataoffset
+    key, file_size, run_at = series.keyframe, tif.filehandle.size, series.dataoffset
     if run_at is not None:
         is_whole = 0 < run_at <= file_size - series.nbytes
     else:
-        is_whole = all(page is not None and _has_its_bytes(page, series.keyframe, file_size) for page in pages)
+        has_all_pages = len(series) * math.prod(key.shape) == series.size
+        is_whole = has_all_pages and all(page and _has_its_bytes(page, key, file_size) for page in pages)
     # Where an ImageJ stack is shorter than it says, tifffile takes what is there as another kind of file.
     is_short_stack = tif.is_imagej and series.kind in ("generic", "uniform")
     if not is_whole or is_short_stack:

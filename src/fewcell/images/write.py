@@ -109,7 +109,7 @@ def write_labels(
 
 
 def draw_overlay(pixels: ArrayLike, labels: ArrayLike) -> NDArray[np.uint8]:
-    """Draw the outline of every cell into the image, each in a colour that stands out from it.
+    """Draw the outline of every cell into the image, in a colour that stands out from it and from its neighbours'.
 
     pixels: (channel, height, width) within [0, 1], clipped; one channel is gray, two are red and green, of
     more the first three count. labels: (height, width); background and UNKNOWN get no outline. Returns
@@ -131,7 +131,7 @@ def draw_overlay(pixels: ArrayLike, labels: ArrayLike) -> NDArray[np.uint8]:
     cells, cell_of_pixel = fastremap.unique(ids[outline], return_inverse=True)
     luminance = canvas[outline] @ np.array([0.299, 0.587, 0.114]) / 255
     mean = np.bincount(cell_of_pixel, luminance) / np.maximum(np.bincount(cell_of_pixel), 1)
-    colour = (cells % len(_ON_DARK)).astype(np.intp)
+    colour = _colour_numbers(ids, cells)
     colours = np.where((mean >= _BRIGHT)[:, None], _ON_BRIGHT[colour], _ON_DARK[colour])
     canvas[outline] = colours[cell_of_pixel]
     return canvas
@@ -152,6 +152,26 @@ def _outline(labels: NDArray[Any], width_px: int) -> NDArray[np.bool_]:
         outline |= edge
         inside = np.where(edge, 0, inside)
     return outline
+
+
+def _colour_numbers(labels: NDArray[Any], cells: NDArray[Any]) -> NDArray[np.intp]:
+    """Which of the colours each cell gets: not that of a cell that it touches, while the colours last."""
+    touching = []
+    for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
+        border = (one != other) & (one > 0) & (other > 0)
+        touching.append(np.searchsorted(cells, [one[border], other[border]]))
+    pairs = np.sort(np.concatenate(touching, axis=1), axis=0)
+    first, second = np.divmod(fastremap.unique(pairs[0] * len(cells) + pairs[1]), max(len(cells), 1))
+    earlier: list[list[int]] = [[] for _ in cells]
+    for i, j in zip(first.tolist(), second.tolist(), strict=True):
+        earlier[j].append(i)
+    count = len(_ON_DARK)
+    numbers = (cells % count).astype(np.intp)
+    for j, neighbours in enumerate(earlier):
+        taken = {numbers[i] for i in neighbours}
+        free = ((numbers[j] + k) % count for k in range(count))
+        numbers[j] = next((n for n in free if n not in taken), numbers[j])
+    return numbers
 
 
 def _outline_width_px(labels: NDArray[Any], outline: NDArray[np.bool_]) -> int:

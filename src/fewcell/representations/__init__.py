@@ -23,10 +23,8 @@ def make_representation(name: str, settings: dict | None = None) -> Representati
         raise ConfigError(f"There is no representation {name!r}; {nearest(name, REPRESENTATIONS)}")
     variant = REPRESENTATIONS[name]
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in (settings or {}).items()}
-    known = [field.name for field in fields(variant)]
+    known = [field.name for field in fields(variant)]  # pyright: ignore[reportArgumentType]
     for setting in settings:
         if setting not in known:
-            raise ConfigError(
-                f"The representation {name!r} has no setting {setting!r}; {nearest(setting, known)}"
-            )
+            raise ConfigError(f"The representation {name!r} has no setting {setting!r}; {nearest(setting, known)}")
     return variant(**settings)

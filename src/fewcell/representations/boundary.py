@@ -108,7 +108,9 @@ class Boundary(Representation):
         has_seed[blobs[seeds > 0]] = True
         seedless = inside & ~has_seed[blobs]
 
-        distance, (row, column) = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
+        distance, (row, column) = ndimage.distance_transform_edt(  # pyright: ignore[reportGeneralTypeIssues]
+            seeds == 0, return_indices=True
+        )
         claimed = np.where(inside & (distance <= self.grow_px), seeds[row, column], 0)
         # Connected among the claimed, not by way of the blob, whose parts may meet far beyond reach_px.
         pieces = cc3d.connected_components(claimed, connectivity=4, out_dtype=np.uint32)

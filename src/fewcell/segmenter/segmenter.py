@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from fewcell.engine import Engine, OpenVinoEngine, TorchEngine, check_device
-from fewcell.errors import ConfigError
+from fewcell.errors import AxesError, ConfigError
 from fewcell.images import Image, normalise, resize_image, resize_labels
 from fewcell.representations import Representation, make_representation
 from fewcell.scoring import Scorer, instance_features
@@ -18,6 +18,7 @@ from fewcell.segmenter.model_folder import (
     NetworkFacts,
     find_model,
     read_model,
+    write_model,
 )
 from fewcell.tiles import predict_tiled
 from fewcell.types import FloatArray, Instances, Labels
@@ -30,10 +31,10 @@ __all__ = ["Segmentation", "Segmenter", "predict_at_scale"]
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
 SCALES = (2.0, 1.0, 0.5, 0.25, 0.125)  # thumbnails on which the diameter is estimated
 THUMBNAIL_PX = 512  # side of the part of a thumbnail that is looked at
-SCALE_TOLERANCE_OCTAVES = 0.7  # how far from the canonical diameter a cell may be and still tell the scale
+SCALE_TOLERANCE_OCTAVES = 0.5  # how far from the canonical diameter a cell may be and still tell the scale
 LARGEST_FACTOR = 4.0  # images are never enlarged more than this
 
-DiameterSource = Literal["given", "given in um", "estimated", "no cell found"]
+DiameterSource = Literal["given", "estimated", "no cell found"]
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,15 @@ class Segmenter:
         self,
         engine: Engine,
         representation: Representation,
-        scorer: Scorer | None,
+        scorer: Scorer,
         facts: ModelFacts,
+        folder: Path,
     ) -> None:
         self.engine = engine
         self.representation = representation
         self.scorer = scorer
         self.facts = facts
+        self.folder = folder
 
     @classmethod
     def load(cls, model: str | Path = "default", *, threads: int | None = None, device: str = "cpu") -> Self:
@@ -92,7 +95,11 @@ class Segmenter:
             engine: Engine = OpenVinoEngine(folder / NETWORK_FILE, threads=threads)
         else:
             engine = TorchEngine(_torch_module(folder, facts, representation), device)
-        return cls(engine, representation, Scorer(**facts.scorer.model_dump()), facts)
+        return cls(engine, representation, Scorer(**facts.scorer.model_dump()), facts, folder)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model to a folder, whole or not at all; one of the same name is replaced."""
+        write_model(Path(folder), self.facts, self.folder / NETWORK_FILE, self.folder / WEIGHTS_FILE)
 
     def segment(
         self,
@@ -104,15 +111,16 @@ class Segmenter:
     ) -> Segmentation:
         """Find every cell of an image.
 
-        image: as read by `read_image`, or (channel, height, width) with 1 to 3 channels and values of any range.
+        image: as read by `read_image`, or an array (height, width) or (channel, height, width) with 1 to 3 channels and
+        values of any range.
         diameter_px: about how wide the cells are, in pixels of the image; estimated if not given. min_score: cells
         less likely to be right are dropped; by default the model's own threshold. min_area_px: smaller cells are
         dropped.
 
-        A blank image has no cells. Raises AxesError for more than three channels, ConfigError for a diameter that is
+        A blank image has no cells. Raises AxesError for an array of another shape, ConfigError for a diameter that is
         not positive.
         """
-        pixels = normalise(image.pixels if isinstance(image, Image) else np.asarray(image))
+        pixels = normalise(image.pixels if isinstance(image, Image) else _channels_first(np.asarray(image)))
         if diameter_px is not None and not (np.isfinite(diameter_px) and diameter_px > 0):
             raise ConfigError(f"The diameter must be a positive number of pixels, got {diameter_px}.")
         source: DiameterSource = "given"
@@ -124,7 +132,7 @@ class Segmenter:
                 return _nothing(pixels.shape[1:], self.facts.canonical_diameter_px)
         found = self._segment_at(pixels, self.facts.canonical_diameter_px / diameter_px)
         found = _select(found, self.facts.min_score if min_score is None else min_score, min_area=0)
-        labels = resize_labels(found.labels, pixels.shape[1:])
+        labels = resize_labels(found.labels, (pixels.shape[1], pixels.shape[2]))
         kept = _select(Instances(labels, found.scores), -1.0, min_area=max(1, min_area_px))
         return Segmentation(kept, diameter_px, source)
 
@@ -132,30 +140,32 @@ class Segmenter:
         """Estimate how wide the cells of a normalised image are, in its pixels; None if no cell is found.
 
         The model looks at thumbnails at several scales. At the right one it is sure of much of what it finds, and
-        what it finds is about as wide as the cells that it learned from: the scale with the largest area of such
-        cells, each weighed by its score, wins, and the cells found there are measured.
+        what it finds is about as wide as the cells that it learned from. Each scale's evidence is the number of such
+        cells for the area seen, weighed by score and width; the estimates of all scales are averaged (as logarithms),
+        each weighed by the cube of its evidence, so that nearly only the best scales count.
         """
-        best, best_evidence = None, 0.0
+        estimates, evidence = [], []
         for scale in SCALES:
             thumbnail = _thumbnail(pixels, scale)
             if thumbnail is None:
                 continue
             found = _select(self._segment_at(thumbnail, 1.0), self.facts.min_score, min_area=0)
+            if not len(found):
+                continue
             area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
             diameters = 2 * np.sqrt(area / np.pi) * self.facts.network.stride
-            octaves_off = np.log2(np.maximum(diameters, 1) / self.facts.canonical_diameter_px)
-            weights = found.scores * np.exp(-0.5 * (octaves_off / SCALE_TOLERANCE_OCTAVES) ** 2)
-            evidence = float((weights * area).sum() / found.labels.size)
-            if evidence > best_evidence:
-                best, best_evidence = _weighted_median(diameters, weights) / scale, evidence
-        return best
+            octaves_off = np.log2(diameters / self.facts.canonical_diameter_px)
+            weights = found.scores**3 * np.exp(-0.5 * (octaves_off / SCALE_TOLERANCE_OCTAVES) ** 2)
+            estimates.append(np.log2(_weighted_median(diameters, weights) / scale))
+            evidence.append((weights * diameters).sum() * scale**2 / found.labels.size)
+        if not estimates:
+            return None
+        return float(2 ** np.average(estimates, weights=np.array(evidence) ** 3))
 
     def _segment_at(self, pixels: FloatArray, factor: float) -> Instances:
         """Find cells in a normalised image enlarged by `factor`; labels are on the network's grid."""
         prediction = predict_at_scale(pixels, factor, self.engine, self.facts.network)
         found = self.representation.decode(prediction)
-        if self.scorer is None or not len(found):
-            return found
         return Instances(found.labels, self.scorer(instance_features(found.labels, prediction)))
 
 
@@ -187,6 +197,16 @@ def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
     order = np.argsort(values)
     share = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(share, share[-1] / 2)])
+
+
+def _channels_first(array: np.ndarray) -> np.ndarray:
+    array = array[np.newaxis] if array.ndim == 2 else array
+    if array.ndim != 3 or not 1 <= len(array) <= 3:
+        raise AxesError(
+            f"An array of shape {array.shape} is no image (1 to 3 channels, height, width). If the channels come last, "
+            "move them: numpy.moveaxis(array, -1, 0)."
+        )
+    return array
 
 
 def _select(found: Instances, min_score: float, *, min_area: float) -> Instances:

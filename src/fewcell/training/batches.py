@@ -67,7 +67,9 @@ def batches(
     share each batch, which one this is. Raises ConfigError if a process would get no crop.
     """
     if recipe.batch < world:
-        raise ConfigError(f"A batch of {recipe.batch} crops cannot be shared by {world} processes. Use batch = {world}.")
+        raise ConfigError(
+            f"A batch of {recipe.batch} crops cannot be shared by {world} processes. Use batch = {world}."
+        )
     steps = range(start, recipe.steps or 10**9)
     loader = DataLoader(
         _Steps(source, representation, recipe, rank, world),

@@ -33,8 +33,9 @@ def export_network(network: Network, representation: Representation, onnx: Path,
 
     Raises ModelError if OpenVINO, running the file, differs from torch by more than 0.001 anywhere.
     """
-    predictor = Predictor(network.cpu().float().to(memory_format=torch.contiguous_format), representation.activate)
-    predictor.eval()
+    # The types that torch ships leave memory_format out.
+    network.cpu().float().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    predictor = Predictor(network, representation.activate).eval()
     side = 2 * network.multiple_px
     with warnings.catch_warnings():
         # The newer exporter cannot express heights that are multiples of the total down-sampling.

@@ -94,7 +94,7 @@ def finish(
         facts = ModelFacts(
             fewcell_version=__version__,
             network=part,
-            representation=Part(name=recipe.representation.name, settings=asdict(representation)),
+            representation=Part(name=recipe.representation.name, settings=vars(representation)),
             scorer=ScorerFacts(**asdict(scorer)),
             min_score=min_score,
             canonical_diameter_px=recipe.canonical_diameter_px,
@@ -114,7 +114,8 @@ def _cases(sample: Sample, fold: int, engine: Engine, network: NetworkFacts, rec
     cases = []
     for scale in SCALES:
         prediction = predict_at_scale(pixels, factor * scale, engine, network)
-        truth = resize_labels(labels, prediction.shape[1:])
+        height, width = prediction.shape[1:]
+        truth = resize_labels(labels, (height, width))
         cases.append(_Case(prediction, truth, fold, sample.modality))
     return cases
 

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from fewcell.config import Recipe, load_recipe
 from fewcell.data.crops import CropSource, Grid
@@ -133,7 +134,7 @@ def fit(
             _rewind_log(out / "log.csv", run.step)
         _train(run, learn, held_out, out, report)
         if here.is_first:
-            finish(run.average.module, run.representation, recipe, learn, held_out, out / "model")
+            finish(cast(Network, run.average.module), run.representation, recipe, learn, held_out, out / "model")
         if here.world > 1:
             distributed.barrier()
     return out / "model"
@@ -149,7 +150,8 @@ def _begin(recipe: Recipe, here: Machine) -> _Run:
         raise ConfigError(
             f"crop_px must be a multiple of {network.multiple_px} for this {recipe.network.name}, got {recipe.crop_px}."
         )
-    network.to(here.device, memory_format=torch.channels_last)
+    # The types that torch ships leave memory_format out.
+    network.to(here.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     average = AveragedModel(network, multi_avg_fn=_ema(recipe.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     shared = DistributedDataParallel(network) if here.world > 1 else network
@@ -157,10 +159,10 @@ def _begin(recipe: Recipe, here: Machine) -> _Run:
     return _Run(recipe, here, representation, network, average, objective, optimizer)
 
 
-def _ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+def _ema(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], None]:
     """An exponential moving average that forgets the first, random weights quickly: it starts with a short memory."""
 
-    def update(average: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+    def update(average: PARAM_LIST, current: PARAM_LIST, count: Tensor | int) -> None:
         step = float(count)
         get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))(average, current, count)
 

@@ -1,5 +1,7 @@
 """The literal table of objectives. A variant is one file and one line here."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from fewcell.config import Part
@@ -10,7 +12,7 @@ from fewcell.training.supervised import Supervised
 
 __all__ = ["OBJECTIVES", "make_objective"]
 
-OBJECTIVES: dict[str, type[Objective]] = {
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "supervised": Supervised,
 }
 

@@ -1,0 +1,288 @@
+"""Crops: an image and its labels go through the same view, and land on the network's grid."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from fewcell.config import Augmentation
+from fewcell.data.dataset import Sample, diameter_px
+from fewcell.types import UNKNOWN, Labels
+
+pytest.importorskip("cv2")
+
+from fewcell.data import crops
+from fewcell.data.crops import CropSource, Grid, View, draw_view
+
+KINDS = set(Augmentation.model_fields) - {"scale_jitter", "rotate", "empty"}
+STILL = Augmentation(**dict.fromkeys(KINDS, 0.0), scale_jitter=1, rotate=0, empty=0)
+TURNED = STILL.model_copy(update={"scale_jitter": 1.6, "rotate": 0.5})
+
+
+def discs(shape: tuple[int, int], diameter: float, seed: int = 0) -> Labels:
+    """Discs at irregular places, none touching another."""
+    rng = np.random.default_rng(seed)
+    pitch = 1.5 * diameter
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    row, column = (y // pitch).astype(int), (x // pitch).astype(int)
+    jitter = rng.uniform(-0.2, 0.2, (2, row.max() + 1, column.max() + 1)) * diameter
+    cy, cx = (row + 0.5) * pitch + jitter[0, row, column], (column + 0.5) * pitch + jitter[1, row, column]
+    number = 1 + row * (column.max() + 1) + column
+    present = rng.random(number.max() + 1) < 0.8
+    inside = (y - cy) ** 2 + (x - cx) ** 2 <= (diameter / 2) ** 2
+    return np.where(inside & present[number], number, 0).astype(np.int32)
+
+
+def brightness(labels: Labels) -> np.ndarray:
+    """The image that goes with labels: each cell has its own brightness, 0.7 to 1; elsewhere it is dark."""
+    return np.where(labels > 0, 0.7 + 0.05 * (labels % 7), 0).astype(np.float32)
+
+
+def save(folder: Path, labels: Labels, name: str = "a", *, labelled: bool = True) -> Sample:
+    image, truth = folder / f"{name}.tif", folder / f"{name}_label.tiff"
+    tifffile.imwrite(image, brightness(labels))
+    tifffile.imwrite(truth, labels)
+    return Sample(name, image, truth if labelled else None, "s", "m", name)
+
+
+def source_of(*samples: Sample, settings: Augmentation = STILL, size: int = 128, stride: int = 1, margin: int = 0):
+    return CropSource(samples, Grid(size, stride, margin, 24.0), settings)
+
+
+def compare(image: np.ndarray, labels: Labels, stride: int, margin: int) -> tuple[float, float]:
+    """How well an image fits the labels: IoU of what is bright, and share of pixels of the right brightness."""
+    inner = slice(margin, labels.shape[0] - margin)
+    labels = labels[inner, inner]
+    size = labels.shape[0]
+    seen = image.mean(axis=0).reshape(size, stride, size, stride).mean(axis=(1, 3))
+    known = labels != UNKNOWN
+    bright, cell = (seen > 0.42) & known, labels > 0
+    fits = np.abs(seen - brightness(np.maximum(labels, 0)))[known] < 0.025
+    return float((bright & cell).sum() / (bright | cell).sum()), float(fits.mean())
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("margin", [0, 3])
+@pytest.mark.parametrize(
+    ("shape", "diameter"), [((301, 260), 24), ((180, 400), 13.5), ((901, 1030), 120), ((1300, 1211), 190)]
+)
+def test_image_and_labels_stay_aligned(
+    tmp_path: Path, shape: tuple[int, int], diameter: float, stride: int, margin: int
+) -> None:
+    """Large cells come from lower levels of the pyramid."""
+    source = source_of(save(tmp_path, discs(shape, diameter)), settings=TURNED, stride=stride, margin=margin)
+    results = []
+    for seed in range(20):
+        image, labels = source.crop(0, np.random.default_rng(seed))
+        assert (image.shape, image.dtype) == ((3, 128, 128), np.float32)
+        assert labels.shape == (128 // stride + 2 * margin,) * 2
+        assert labels.dtype == np.int32
+        results.append(compare(image, labels, stride, margin))
+    ious, fits = np.transpose(results)
+    assert ious.mean() > 0.94
+    assert ious.min() > 0.85
+    assert fits.mean() > 0.75
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_labels_lie_in_the_middle_of_the_pixels_that_they_stand_for(tmp_path: Path, stride: int) -> None:
+    """Over many views no shift is left over, along either axis."""
+    source = source_of(save(tmp_path, discs((400, 400), 24)), settings=TURNED, stride=stride, margin=2)
+    shifts = []
+    for seed in range(40):
+        image, labels = source.crop(0, np.random.default_rng(seed))
+        size = 128 // stride
+        seen = image.mean(axis=0).reshape(size, stride, size, stride).mean(axis=(1, 3))
+        inner = labels[2:-2, 2:-2]
+        cell = brightness(np.maximum(inner, 0))
+        for number in np.unique(inner[inner > 0]):
+            y, x = np.nonzero(inner == number)
+            if min(y.min(), x.min()) < 3 or max(y.max(), x.max()) > size - 4:
+                continue
+            box = (slice(y.min() - 2, y.max() + 3), slice(x.min() - 2, x.max() + 3))
+            if (inner[box] == UNKNOWN).any() or len(np.unique(inner[box])) > 2:
+                continue
+            places = np.mgrid[box]
+            shifts.append([(places * w).sum(axis=(1, 2)) / w.sum() for w in (seen[box], cell[box])])
+    difference = np.diff(shifts, axis=1)[:, 0]
+    assert len(difference) > 100
+    assert np.abs(difference.mean(axis=0)).max() < 0.04
+    assert np.abs(difference).max() < 0.6
+
+
+@pytest.mark.parametrize(("step", "size"), [(1.0, 128), (3.0, 128), (7.3, 96)])
+def test_a_crop_shows_the_place_that_its_view_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float, size: int
+) -> None:
+    """On whatever level of the pyramid it is read."""
+    labels = discs((900, 1001), 24 * step, seed=3)
+    view = View(np.array([[step * 0.8, -step * 0.6, 320.3], [step * 0.6, step * 0.8, 101.7]]))
+    monkeypatch.setattr(crops, "draw_view", lambda *_: view)
+    found = source_of(save(tmp_path, labels), size=size).crop(0, np.random.default_rng(0))[1]
+    turned = np.einsum("ij,jyx->iyx", view.matrix[:, :2], np.mgrid[:size, :size][::-1])
+    x, y = np.rint(turned + view.matrix[:, 2, None, None]).astype(int)
+    inside = (x > 8) & (x < 992) & (y > 8) & (y < 891)
+    true = labels[np.clip(y, 0, 899), np.clip(x, 0, 1000)]
+    assert inside.mean() > 0.5
+    assert (found == true)[inside].mean() > 0.985
+
+
+def test_the_margin_is_what_a_larger_crop_would_show(tmp_path: Path) -> None:
+    sample = save(tmp_path, discs((200, 220), 24))
+    for seed in range(10):
+        bare = source_of(sample, settings=TURNED, stride=2, margin=0).crop(0, np.random.default_rng(seed))
+        wide = source_of(sample, settings=TURNED, stride=2, margin=5).crop(0, np.random.default_rng(seed))
+        assert np.array_equal(bare[0], wide[0])
+        assert np.array_equal(bare[1], wide[1][5:-5, 5:-5])
+
+
+def test_crops_are_the_same_for_the_same_seed_whatever_was_read_before(tmp_path: Path) -> None:
+    samples = [save(tmp_path, discs((150, 150), 24, i), str(i)) for i in range(3)]
+    settings = Augmentation()
+    used, fresh = source_of(*samples, settings=settings), source_of(*samples, settings=settings)
+    for i in (2, 1, 0):
+        used.crop(i, np.random.default_rng(99))
+    once = [fresh.crop(i, np.random.default_rng((7, i))) for i in range(3)]
+    again = [used.crop(i, np.random.default_rng((7, i))) for i in range(3)]
+    for (image, labels), (same_image, same_labels) in zip(once, again, strict=True):
+        assert np.array_equal(image, same_image)
+        assert np.array_equal(labels, same_labels)
+    assert not np.array_equal(once[0][0], fresh.crop(0, np.random.default_rng(8))[0])
+
+
+def test_cells_are_brought_to_the_canonical_diameter(tmp_path: Path) -> None:
+    for diameter in (12, 40, 130):
+        source = source_of(save(tmp_path, discs((5 * diameter, 6 * diameter), diameter)), size=160)
+        found = [diameter_px(np.maximum(source.crop(0, np.random.default_rng(i))[1], 0)) for i in range(5)]
+        assert np.median([d for d in found if d]) == pytest.approx(24, rel=0.1)
+
+
+def test_beyond_the_edge_the_image_is_mirrored_and_labels_are_unknown(tmp_path: Path) -> None:
+    labels = discs((90, 70), 24)
+    source = source_of(save(tmp_path, labels), size=256)
+    step = (diameter_px(labels) or 24) / 24
+    for seed in range(8):
+        image, found = source.crop(0, np.random.default_rng(seed))
+        assert (found != UNKNOWN).sum() == pytest.approx(90 * 70 / step**2, rel=0.04)
+        assert compare(image, found, 1, 0)[0] > 0.95
+        outside = image[:, found == UNKNOWN]
+        assert outside.max() > 0.4
+        assert (outside > 0.2).mean() > 0.1
+
+
+def test_unknown_inside_an_image_stays_unknown(tmp_path: Path) -> None:
+    labels = discs((300, 300), 24)
+    labels[:, 140:] = UNKNOWN
+    source = source_of(save(tmp_path, labels), settings=TURNED)
+    shares = [(source.crop(0, np.random.default_rng(i))[1] == UNKNOWN).mean() for i in range(20)]
+    assert 0.3 < np.mean(shares) < 0.75
+    assert min(shares) < 0.2
+
+
+def test_an_image_without_labels_is_unknown_throughout(tmp_path: Path) -> None:
+    source = source_of(save(tmp_path, discs((150, 150), 24), labelled=False), settings=TURNED, margin=2)
+    image, labels = source.crop(0, np.random.default_rng(0))
+    assert (labels == UNKNOWN).all()
+    assert image.max() > 0.4
+
+
+def test_large_numbers_are_told_apart(tmp_path: Path) -> None:
+    """Neighbours whose numbers are equal as float32, and as int16."""
+    labels = np.zeros((60, 64), dtype=np.int32)
+    numbers = [2**24, 2**24 + 1, 2**31 - 2, 2**31 - 1, 5, 5 + 2**16]
+    for i, number in enumerate(numbers):
+        labels[10:50, 10 * i + 2 : 10 * i + 12] = number
+    labels[:, -1] = UNKNOWN
+    found = source_of(save(tmp_path, labels), size=96).crop(0, np.random.default_rng(0))[1]
+    assert len(np.unique(found[found > 0])) == len(numbers)
+    assert found.min() == UNKNOWN
+
+
+def test_only_histology_is_turned_into_immunostains(tmp_path: Path) -> None:
+    sample, settings = save(tmp_path, discs((150, 150), 24)), TURNED.model_copy(update={"immunostain": 1.0})
+    plain = source_of(sample, settings=TURNED).crop(0, np.random.default_rng(0))
+    for modality, is_same in (("fluorescence", True), ("histology", False)):
+        source = source_of(replace(sample, modality=modality), settings=settings)
+        image, labels = source.crop(0, np.random.default_rng(0))
+        assert np.array_equal(image, plain[0]) == is_same
+        assert np.array_equal(labels, plain[1])
+
+
+def test_empty_images_carry_no_labels(tmp_path: Path) -> None:
+    settings = STILL.model_copy(update={"empty": 1.0})
+    source = source_of(save(tmp_path, discs((100, 100), 24)), settings=settings, stride=2, margin=4)
+    for seed in range(5):
+        image, labels = source.crop(0, np.random.default_rng(seed))
+        assert (image.shape, image.dtype) == ((3, 128, 128), np.float32)
+        assert labels.shape == (72, 72)
+        assert not labels.any()
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stems of the samples that are read from disk, in order."""
+    read: list[str] = []
+    load = crops.load_sample
+
+    def spy(sample: Sample):
+        read.append(sample.stem)
+        return load(sample)
+
+    monkeypatch.setattr(crops, "load_sample", spy)
+    return read
+
+
+def test_images_are_read_once_while_there_is_room(tmp_path: Path, reads: list[str]) -> None:
+    source = source_of(*[save(tmp_path, discs((100, 100), 24, i), str(i)) for i in range(4)])
+    source.preload()
+    assert reads == ["0", "1", "2", "3"]
+    for i in (3, 0, 3):
+        source.crop(i, np.random.default_rng(0))
+    assert len(reads) == 4
+
+
+def test_the_cache_stays_under_its_limit(tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    source = source_of(*[save(tmp_path, discs((100, 100), 24, i), str(i)) for i in range(6)])
+    source.crop(0, np.random.default_rng(0))
+    one = source._cached_bytes
+    assert one >= 100 * 100 * 4
+    monkeypatch.setattr(crops, "CACHE_BYTES", int(2.5 * one))
+    for i in (1, 0, 2, 0, 3, 4, 5):
+        source.crop(i, np.random.default_rng(0))
+        assert source._cached_bytes == sum(item.nbytes for item in source._cache.values()) <= 2.5 * one
+    assert reads == ["0", "1", "2", "3", "4", "5"], "the one used longest ago goes first"
+
+    monkeypatch.setattr(crops, "CACHE_BYTES", one // 2)
+    source.crop(0, np.random.default_rng(0))
+    source.crop(0, np.random.default_rng(0))
+    assert reads[6:] == ["0"], "one image is always kept"
+
+
+def test_reading_ahead_ends_when_memory_is_full(
+    tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crops, "CACHE_BYTES", 150_000)
+    source = source_of(*[save(tmp_path, discs((100, 100), 24, i), str(i)) for i in range(9)])
+    source.preload()
+    assert 2 <= len(reads) <= 5
+    assert source._cached_bytes <= 150_000
+
+
+def test_views_are_of_every_kind() -> None:
+    rng = np.random.default_rng(0)
+    views = [draw_view((500, 400), 128, 3.0, STILL, rng) for _ in range(200)]
+    assert [v.step_px for v in views] == pytest.approx([3.0] * 200)
+    signs = {tuple(np.sign(np.round(v.matrix[:, :2], 6)).ravel()) for v in views}
+    assert len(signs) == 8, "four turns, flipped and not"
+    centres = np.array([v.matrix @ [63.5, 63.5, 1] for v in views]) + 0.5
+    assert centres.min() >= 192 - 1e-6
+    assert centres[:, 0].max() <= 400 - 192 + 1e-6
+    assert 280 < centres[:, 1].max() <= 500 - 192 + 1e-6
+
+    turned = [draw_view((500, 400), 128, 3.0, TURNED.model_copy(update={"rotate": 1.0}), rng) for _ in range(200)]
+    steps = np.array([v.step_px for v in turned])
+    assert 3 / 1.6 - 1e-6 <= steps.min() < 2
+    assert 4.5 < steps.max() <= 3 * 1.6 + 1e-6
+    assert len({tuple(np.sign(v.matrix[:, :2]).ravel()) for v in turned}) >= 8

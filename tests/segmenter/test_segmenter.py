@@ -1,0 +1,209 @@
+"""The segmenter with a tiny model: what it finds, on which grid, and what it refuses."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from fewcell.engine import OpenVinoEngine
+from fewcell.errors import AxesError, ConfigError
+from fewcell.metrics import f1, match
+from fewcell.segmenter import Segmenter, predict_at_scale
+from fewcell.segmenter import segmenter as module
+from fewcell.tiles import predict_tiled
+
+DIAMETER_PX = 22
+
+
+@pytest.fixture(scope="module")
+def segmenter(trained):
+    return Segmenter.load(trained.folder, threads=1)
+
+
+@pytest.fixture(scope="module")
+def discs(draw_discs):
+    image, labels = draw_discs(50, (120, 150))
+    return image[None], labels
+
+
+def assert_sound(found, shape):
+    """Labels on the image's own grid, ids without gaps, a score for each."""
+    assert found.labels.shape == shape
+    assert found.labels.dtype == np.int32
+    assert found.scores.dtype == np.float32
+    ids = np.unique(found.labels)
+    assert ids[ids != 0].tolist() == list(range(1, len(found.scores) + 1))
+    assert found.labels.min() >= 0
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+
+
+def f1_of(true, found):
+    return f1(match(true, found, (0.5,))[0])
+
+
+@pytest.mark.parametrize("value", [0, 7, 255])
+@pytest.mark.parametrize("diameter", [None, 20])
+def test_a_blank_image_has_no_cells(segmenter, value, diameter):
+    found = segmenter.segment(np.full((1, 64, 80), value, dtype=np.uint8), diameter_px=diameter)
+    assert_sound(found, (64, 80))
+    assert len(found.scores) == 0
+    assert found.diameter_source == "no cell found"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_noise_has_no_cells(segmenter, channels, seed):
+    noise = np.random.default_rng(seed).normal(100, 10, (channels, 128, 128))
+    found = segmenter.segment(noise)
+    assert_sound(found, (128, 128))
+    assert len(found.scores) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (2, 3), (7, 200), (8, 8), (9, 31), (17, 300)])
+@pytest.mark.parametrize("diameter", [None, 5.0, 22.0, 1e4])
+def test_tiny_and_narrow_images_do_no_harm(segmenter, shape, diameter):
+    image = np.random.default_rng(0).integers(0, 255, (1, *shape), dtype=np.uint8)
+    assert_sound(segmenter.segment(image, diameter_px=diameter), shape)
+
+
+def test_discs_are_found_in_gray_two_channels_and_colour(segmenter, discs):
+    image, labels = discs
+    dark = np.zeros_like(image)
+    for channels in ([image], [image, dark], [image, image], [image] * 3):
+        found = segmenter.segment(np.concatenate(channels), diameter_px=DIAMETER_PX)
+        assert_sound(found, labels.shape)
+        if not any(c is dark for c in channels):  # the model has seen no colour
+            assert f1_of(labels, found.labels) > 0.8
+
+
+@pytest.mark.parametrize("channels", [4, 5, 7])
+def test_more_than_three_channels_are_refused(segmenter, channels):
+    with pytest.raises(AxesError, match=f"{channels} channels"):
+        segmenter.segment(np.zeros((channels, 64, 64), dtype=np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
+def test_the_kind_of_number_makes_no_difference(segmenter, discs, dtype):
+    image, _ = discs
+    expected = segmenter.segment(image, diameter_px=DIAMETER_PX)
+    found = segmenter.segment(image.astype(dtype), diameter_px=DIAMETER_PX)
+    assert np.array_equal(found.labels, expected.labels)
+
+
+def test_nan_and_infinite_pixels_are_background(segmenter, discs):
+    image, labels = discs
+    broken = image.astype(np.float32)
+    broken[0, :30, :40] = np.nan
+    broken[0, 40, 60] = np.inf
+    found = segmenter.segment(broken, diameter_px=DIAMETER_PX)
+    assert_sound(found, labels.shape)
+    assert not found.labels[2:24, 2:34].any()
+    assert f1_of(labels[32:], found.labels[32:]) > 0.7
+    assert len(segmenter.segment(np.full((1, 40, 40), np.nan)).scores) == 0
+
+
+@pytest.mark.parametrize("shape", [(97, 131), (64, 255), (101, 100), (203, 77)])
+@pytest.mark.parametrize("diameter", [None, DIAMETER_PX])
+def test_labels_lie_on_the_grid_of_images_of_any_size(segmenter, draw_discs, shape, diameter):
+    image, labels = draw_discs(sum(shape), shape)
+    found = segmenter.segment(image[None], diameter_px=diameter)
+    assert_sound(found, shape)
+    assert f1_of(labels, found.labels) > 0.8
+
+
+@pytest.mark.parametrize("radius", [5.5, 11, 30])
+def test_cells_of_other_sizes_are_found_at_their_own_scale(segmenter, draw_discs, radius):
+    side = int(12 * radius)
+    image, labels = draw_discs(3, (side, side), radius)
+    estimated = segmenter.segment(image[None])
+    assert estimated.diameter_source == "estimated"
+    assert estimated.diameter_px == pytest.approx(2 * radius, rel=0.3)
+    assert f1_of(labels, estimated.labels) > 0.8
+    given = segmenter.segment(image[None], diameter_px=2 * radius)
+    assert given.diameter_source == "given"
+    assert given.diameter_px == 2 * radius
+    assert f1_of(labels, given.labels) > 0.8
+
+
+def test_where_no_cell_shows_the_size_that_counts_is_the_given_one(segmenter):
+    noise = np.random.default_rng(0).normal(100, 10, (1, 96, 96))
+    assert segmenter.segment(noise).diameter_source == "no cell found"
+    assert segmenter.segment(noise, diameter_px=31).diameter_px == 31
+
+
+@pytest.mark.parametrize("diameter", [0, -3, float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_diameter_that_cannot_be_is_a_config_error(segmenter, discs, diameter, blank):
+    image = np.zeros_like(discs[0]) if blank else discs[0]
+    with pytest.raises(ConfigError, match="diameter must be a positive number"):
+        segmenter.segment(image, diameter_px=diameter)
+
+
+def test_min_score_drops_cells_by_their_score(segmenter, discs):
+    everything = segmenter.segment(discs[0], diameter_px=DIAMETER_PX, min_score=0)
+    threshold = float(np.median(everything.scores))
+    found = segmenter.segment(discs[0], diameter_px=DIAMETER_PX, min_score=threshold)
+    assert_sound(found, everything.labels.shape)
+    assert sorted(found.scores) == sorted(s for s in everything.scores if s >= threshold)
+    assert 0 < len(found.scores) < len(everything.scores)
+    assert len(segmenter.segment(discs[0], diameter_px=DIAMETER_PX, min_score=1.01).scores) == 0
+    default = segmenter.segment(discs[0], diameter_px=DIAMETER_PX)
+    assert len(default.scores) == (everything.scores >= segmenter.facts.min_score).sum()
+
+
+def test_min_area_drops_cells_by_their_pixels_in_the_image(segmenter, discs):
+    everything = segmenter.segment(discs[0], diameter_px=DIAMETER_PX)
+    areas = np.bincount(everything.labels.ravel())[1:]
+    threshold = int(np.median(areas))
+    found = segmenter.segment(discs[0], diameter_px=DIAMETER_PX, min_area_px=threshold)
+    assert_sound(found, everything.labels.shape)
+    assert sorted(np.bincount(found.labels.ravel())[1:]) == sorted(a for a in areas if a >= threshold)
+    assert 0 < len(found.scores) < len(everything.scores)
+
+
+def test_each_score_stays_with_its_cell(segmenter, discs):
+    """Dropping cells numbers the rest anew: each must keep the score that it had."""
+    everything = segmenter.segment(discs[0], diameter_px=DIAMETER_PX, min_score=0)
+    threshold = float(np.median(everything.scores))
+    found = segmenter.segment(discs[0], diameter_px=DIAMETER_PX, min_score=threshold)
+    for number, score in enumerate(found.scores, start=1):
+        before = np.unique(everything.labels[found.labels == number])
+        assert everything.scores[before - 1].tolist() == [score]
+
+
+def test_the_same_image_gives_the_same_cells(segmenter, trained, discs):
+    first = segmenter.segment(discs[0])
+    for again in (segmenter, Segmenter.load(trained.folder, threads=1)):
+        found = again.segment(discs[0].copy())
+        assert found.diameter_px == first.diameter_px
+        assert np.array_equal(found.labels, first.labels)
+        assert np.array_equal(found.scores, first.scores)
+
+
+def test_the_image_is_left_as_it_was(segmenter, discs):
+    image = discs[0].astype(np.float32)
+    before = image.copy()
+    segmenter.segment(image)
+    assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize("core_px", [32, 72])
+def test_tiles_give_what_one_piece_gives(segmenter, draw_discs, monkeypatch, core_px):
+    image = draw_discs(9, (250, 310))[0][None]
+    whole = segmenter.segment(image, diameter_px=DIAMETER_PX)
+    monkeypatch.setattr(module, "predict_tiled", partial(predict_tiled, core_px=core_px))
+    tiled = segmenter.segment(image, diameter_px=DIAMETER_PX)
+    assert len(whole.scores) > 30
+    assert np.array_equal(tiled.labels, whole.labels)
+    np.testing.assert_allclose(tiled.scores, whole.scores, atol=1e-4)
+
+
+def test_a_halo_of_the_reach_is_needed_and_enough(segmenter, trained, monkeypatch):
+    engine = OpenVinoEngine(trained.folder / "network.onnx", threads=1, precision="f32")
+    pixels = np.random.default_rng(1).random((3, 120, 144), dtype=np.float32)
+    network = segmenter.facts.network
+    whole = predict_at_scale(pixels, 1.0, engine, network)
+    monkeypatch.setattr(module, "predict_tiled", partial(predict_tiled, core_px=48))
+    np.testing.assert_allclose(predict_at_scale(pixels, 1.0, engine, network), whole, atol=1e-5)
+    blind = network.model_copy(update={"reach_px": 0})
+    assert np.abs(predict_at_scale(pixels, 1.0, engine, blind) - whole).max() > 0.01

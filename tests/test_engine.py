@@ -1,0 +1,94 @@
+"""The engine runs a network where it was asked to, or says why it cannot."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from fewcell.engine import OpenVinoEngine, TorchEngine, available_threads, check_device, cpu_precision
+from fewcell.errors import DeviceError, MissingDependencyError, ModelError
+from fewcell.segmenter import Segmenter
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).random((3, 16, 24), dtype=np.float32)
+
+
+def test_an_unknown_device_is_a_device_error(trained):
+    with pytest.raises(DeviceError, match="no device 'tpu'; known: cpu, cuda"):
+        check_device("tpu")
+    with pytest.raises(DeviceError, match="tpu"):
+        Segmenter.load(trained.folder, device="tpu")
+
+
+def test_cuda_without_a_gpu_is_a_device_error(trained, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(DeviceError, match="finds no GPU here"):
+        Segmenter.load(trained.folder, device="cuda")
+
+
+def test_cuda_without_torch_says_what_to_type(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'fewcell\[train\]'"):
+        check_device("cuda")
+    check_device("cpu")
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_garbage_is_a_model_error_of_one_line(share, tmp_path, trained):
+    content = (trained.folder / "network.onnx").read_bytes()
+    path = tmp_path / "network.onnx"
+    path.write_bytes(content[: int(len(content) * share)] if share < 1 else b"garbage" * 100)
+    with pytest.raises(ModelError, match=r"OpenVINO cannot run .*network\.onnx: ") as caught:
+        OpenVinoEngine(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_network_is_a_model_error(tmp_path):
+    with pytest.raises(ModelError, match=r"missing\.onnx"):
+        OpenVinoEngine(tmp_path / "missing.onnx")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_are_respected(threads, trained):
+    engine = OpenVinoEngine(trained.folder / "network.onnx", threads=threads)
+    assert engine._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS") == threads
+    assert Segmenter.load(trained.folder, threads=threads).engine.threads == threads
+
+
+def test_by_default_there_is_a_thread_for_each_core_that_may_be_used(trained, monkeypatch):
+    assert available_threads() >= 1
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3}, raising=False)
+    assert OpenVinoEngine(trained.folder / "network.onnx").threads == 1
+
+
+def test_auto_precision_is_what_the_cpu_computes_in(trained):
+    assert cpu_precision() in ("bf16", "f32")
+    assert OpenVinoEngine(trained.folder / "network.onnx").precision == cpu_precision()
+
+
+def test_the_result_is_a_new_array_for_every_image(trained, image):
+    engine = OpenVinoEngine(trained.folder / "network.onnx", threads=1, precision="f32")
+    first = engine(image)
+    before = first.copy()
+    second = engine(1 - image)
+    assert first.dtype == np.float32
+    assert first.shape == (3, 8, 12)
+    assert np.array_equal(first, before)
+    assert not np.array_equal(first, second)
+    view = np.repeat(image, 2, axis=2)[:, :, ::2]
+    assert not view.flags.c_contiguous
+    assert np.array_equal(engine(view), first)
+
+
+def test_the_torch_engine_agrees_with_openvino(trained, image):
+    from fewcell.networks import Predictor, load_network
+    from fewcell.representations import make_representation
+
+    settings = {"widths": [8, 12], "blocks": 1}
+    network = load_network("resunet", 3, settings, trained.folder / "weights.safetensors")
+    on_torch = TorchEngine(Predictor(network, make_representation("boundary").activate), "cpu")(image)
+    on_openvino = OpenVinoEngine(trained.folder / "network.onnx", threads=1, precision="f32")(image)
+    assert on_torch.dtype == np.float32
+    np.testing.assert_allclose(on_torch, on_openvino, atol=1e-4)

@@ -1,0 +1,69 @@
+"""Tiles: cores cover an image once, windows lie on the network's grid, and seams do not show."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewcell.tiles import pad_to_multiple, plan_tiles, predict_tiled
+from fewcell.types import FloatArray
+
+MULTIPLE, STRIDE, REACH = 8, 2, 5
+
+multiples = st.integers(1, 9)
+
+
+@given(
+    rows=multiples, columns=multiples, core=multiples, halo_px=st.integers(0, 40), multiple=st.sampled_from([1, 4, 16])
+)
+def test_cores_cover_every_pixel_once_and_windows_lie_on_the_grid(
+    rows: int, columns: int, core: int, halo_px: int, multiple: int
+) -> None:
+    height, width, core_px = rows * multiple, columns * multiple, core * multiple
+    covered = np.zeros((height, width), dtype=int)
+    for tile in plan_tiles((height, width), core_px=core_px, halo_px=halo_px, multiple_px=multiple):
+        top, left, bottom, right = tile.core
+        assert 0 < bottom - top <= core_px
+        assert 0 < right - left <= core_px
+        covered[top:bottom, left:right] += 1
+        assert all(side % multiple == 0 for side in (*tile.core, *tile.window))
+        y0, x0, y1, x1 = tile.window
+        assert 0 <= y0 <= max(top - halo_px, 0)
+        assert 0 <= x0 <= max(left - halo_px, 0)
+        assert min(bottom + halo_px, height) <= y1 <= min(bottom + halo_px + multiple - 1, height)
+        assert min(right + halo_px, width) <= x1 <= min(right + halo_px + multiple - 1, width)
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize(("shape", "core_px"), [((12, 16), 16), ((16, 0), 16), ((16, 16), 12), ((16, 16), 0)])
+def test_sizes_off_the_grid_are_refused(shape: tuple[int, int], core_px: int) -> None:
+    with pytest.raises(ValueError, match="not a positive multiple of 8"):
+        list(plan_tiles(shape, core_px=core_px, halo_px=0, multiple_px=8))
+
+
+def local_mean(image: FloatArray) -> FloatArray:
+    """A stand-in for a network: it sees `REACH` px, and where it stands on a grid of `MULTIPLE` px."""
+    assert image.shape[1] % MULTIPLE == image.shape[2] % MULTIPLE == 0
+    padded = np.pad(image.astype(np.float64), [(0, 0), (REACH, REACH), (REACH, REACH)])
+    side = 2 * REACH + 1
+    mean = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(1, 2)).mean(axis=(3, 4))
+    place = np.add.outer(np.arange(image.shape[1]) % MULTIPLE, 10 * (np.arange(image.shape[2]) % MULTIPLE))
+    return (mean + place)[:, ::STRIDE, ::STRIDE].astype(np.float32)
+
+
+@given(height=st.integers(1, 60), width=st.integers(1, 60), core_px=st.integers(1, 70), seed=st.integers(0, 2**16))
+def test_a_tiled_image_is_the_whole_image(height: int, width: int, core_px: int, seed: int) -> None:
+    image = np.random.default_rng(seed).normal(size=(2, height, width)).astype(np.float32)
+    grid = {"stride": STRIDE, "multiple_px": MULTIPLE, "halo_px": REACH}
+    tiled = predict_tiled(image, local_mean, **grid, core_px=core_px)
+    whole = local_mean(pad_to_multiple(image, MULTIPLE))[:, : -(-height // STRIDE), : -(-width // STRIDE)]
+    assert tiled.dtype == np.float32
+    np.testing.assert_allclose(tiled, whole, atol=1e-6)
+
+
+def test_padding_mirrors_at_the_lower_and_right_edge() -> None:
+    image = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    padded = pad_to_multiple(image, 4)
+    assert padded.shape == (1, 4, 4)
+    assert np.array_equal(padded[0], [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [0, 1, 2, 2]])
+    assert pad_to_multiple(padded, 4) is padded
