@@ -124,7 +124,9 @@ def cost_of_a_crop(source: CropSource, representation: Representation, count: in
     return rows + [(part, 1000 * seconds / count, "ms per crop") for part, seconds in parts.items()]
 
 
-def waiting(source: CropSource, representation: Representation, network: Network, recipe: Recipe) -> list[Row]:
+def waiting(
+    source: CropSource, representation: Representation, network: Network, recipe: Recipe, steps: int
+) -> list[Row]:
     """Train for some steps, as `fewcell train` does, and see what share of the time the network waited."""
     with machine(recipe) as here:
         network.to(here.device, memory_format=torch.channels_last).train()
@@ -132,39 +134,23 @@ def waiting(source: CropSource, representation: Representation, network: Network
         optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate)
         stream = batches(source, representation, recipe)
         waited, start = 0.0, time.perf_counter()
-        for step, batch in enumerate(timed_items(stream)):
+        for step in range(WARM_UP_STEPS + steps):
             if step == WARM_UP_STEPS:
                 waited, start = 0.0, time.perf_counter()
-            waited += batch.seconds
+            asked = time.perf_counter()
+            batch = next(stream)
+            waited += time.perf_counter() - asked
             with here.autocast():
-                loss = sum(objective.losses(batch.item).values())
+                loss = torch.stack(list(objective.losses(batch).values())).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
         spent = time.perf_counter() - start
     name = f"with workers = {recipe.workers}"
-    steps = recipe.steps - WARM_UP_STEPS
     return [
         (f"step {name}", 1000 * spent / steps, "ms per step"),
         (f"waiting {name}", 100 * waited / spent, "% of the time"),
     ]
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A batch, and how long one waited for it."""
-
-    item: object
-    seconds: float
-
-
-def timed_items(stream: Iterator) -> Iterator[Timed]:
-    while True:
-        asked = time.perf_counter()
-        item = next(stream, None)
-        if item is None:
-            return
-        yield Timed(item, time.perf_counter() - asked)
 
 
 def facts() -> dict[str, str]:
@@ -189,7 +175,7 @@ def measure(samples: Sequence[Sample], count: int, steps: int, batch: int) -> li
     rows = cost_of_a_crop(source, representation, count)
     source.preload()
     for workers in (0, 1):
-        rows += waiting(source, representation, network, recipe.model_copy(update={"workers": workers}))
+        rows += waiting(source, representation, network, recipe.model_copy(update={"workers": workers}), steps)
     return rows
 
 

@@ -80,7 +80,7 @@ def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
 
 def test_labels_without_an_image_are_refused(folder: Path) -> None:
     (folder / "images" / "a.png").unlink()
-    with pytest.raises(DataError, match="1 label files .* have no image, for example a"):
+    with pytest.raises(DataError, match=r"1 label files .* have no image, for example a"):
         open_dataset(folder)
 
 

@@ -78,7 +78,7 @@ def test_if_no_experiment_fits_the_smallest_that_leaves_its_modality_is_held_out
 
 @pytest.mark.parametrize("modalities", ["x", "xy"])
 def test_one_experiment_cannot_be_split(modalities: str) -> None:
-    with pytest.raises(DataError, match="all .* belong to one experiment"):
+    with pytest.raises(DataError, match=r"all .* belong to one experiment"):
         grouped_split(samples_of(*[(m, "only", 3) for m in modalities]), 0.2)
 
 
