@@ -1,11 +1,11 @@
 """Splits keep experiments whole; sampling weights balance sources."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewcell.data.dataset import Sample
@@ -33,6 +33,7 @@ def learnable(samples: list[Sample]) -> bool:
     return any({s.modality for s in samples if s.experiment != e} == {s.modality for s in samples} for e in experiments)
 
 
+@settings(deadline=None)
 @given(groups=drawn_groups, share=st.floats(0.01, 0.9), seed=st.integers(0, 99))
 def test_a_split_is_whole_grouped_and_within_its_share(
     groups: list[tuple[str, str, int]], share: float, seed: int
@@ -92,7 +93,7 @@ SOURCES = [("a", "a1", 60), ("a", "a2", 20), ("b", "b1", 15), ("c", "c1", 4), ("
 
 
 def drawn_by(samples: list[Sample], weights: np.ndarray, attribute: str) -> dict[str, float]:
-    shares: dict[str, float] = Counter()
+    shares: dict[str, float] = defaultdict(float)
     for s, weight in zip(samples, weights, strict=True):
         shares[getattr(s, attribute)] += weight
     return shares
@@ -116,6 +117,7 @@ def test_balance_between_draws_sources_by_the_root_of_their_size() -> None:
     assert drawn_by(samples, weights, "source") == pytest.approx({"a": 0.75, "b": 0.25})
 
 
+@settings(deadline=None)
 @given(
     groups=st.lists(st.tuples(st.sampled_from("xyz"), letters, st.integers(1, 9)), min_size=1, max_size=12),
     balance=st.floats(0, 1),

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from fewcell.types import UNKNOWN, FloatArray, Labels
 
 from .scenes import SCENES, scattered
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 torch = pytest.importorskip("torch")
 
 VIEWS = list(product(range(4), (False, True)))
@@ -29,12 +33,12 @@ every_variant = pytest.mark.parametrize(
 every_scene = pytest.mark.parametrize("scene", SCENES)
 
 
-def as_tensors(representation: Representation, labels: Labels) -> tuple["torch.Tensor", "torch.Tensor"]:
+def as_tensors(representation: Representation, labels: Labels) -> tuple["Tensor", "Tensor"]:
     """Targets and known pixels of one image, as a batch of one."""
     return torch.from_numpy(representation.targets(labels))[None], torch.from_numpy(labels != UNKNOWN)[None]
 
 
-def learned(representation: Representation, labels: Labels, steps: int = 150) -> "torch.Tensor":
+def learned(representation: Representation, labels: Labels, steps: int = 150) -> "Tensor":
     """The raw output that a perfect network would learn: the loss, descended from nothing."""
     targets, known = as_tensors(representation, labels)
     output = torch.zeros_like(targets, requires_grad=True)
@@ -46,7 +50,7 @@ def learned(representation: Representation, labels: Labels, steps: int = 150) ->
     return output.detach()
 
 
-def smooth_output(representation: Representation, shape: tuple[int, int], seed: int) -> "torch.Tensor":
+def smooth_output(representation: Representation, shape: tuple[int, ...], seed: int) -> "Tensor":
     """Raw output without any sense, in blobs of all sizes."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(len(representation.channels), *shape))
@@ -200,7 +204,7 @@ def test_targets_near_the_edge_of_a_crop_are_those_of_the_whole(representation: 
     assert np.abs(cropped - whole).mean() <= representation.turn_tolerance
 
 
-def _instances_within(found: Labels, mask: "np.ndarray") -> Labels:
+def _instances_within(found: Labels, mask: np.ndarray) -> Labels:
     """`found` without the cells that have no pixel in the mask."""
     return np.where(np.isin(found, np.unique(found[mask])), found, 0)
 

@@ -1,5 +1,6 @@
 """The segmenter with a tiny model: what it finds, on which grid, and what it refuses."""
 
+import re
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from fewcell.engine import OpenVinoEngine
 from fewcell.errors import AxesError, ConfigError
+from fewcell.images import Image
 from fewcell.metrics import f1, match
 from fewcell.segmenter import Segmenter, predict_at_scale
 from fewcell.segmenter import segmenter as module
@@ -76,10 +78,23 @@ def test_discs_are_found_in_gray_two_channels_and_colour(segmenter, discs):
             assert f1_of(labels, found.labels) > 0.8
 
 
-@pytest.mark.parametrize("channels", [4, 5, 7])
-def test_more_than_three_channels_are_refused(segmenter, channels):
-    with pytest.raises(AxesError, match=f"{channels} channels"):
-        segmenter.segment(np.zeros((channels, 64, 64), dtype=np.float32))
+@pytest.mark.parametrize("shape", [(4, 64, 64), (7, 64, 64), (64, 64, 3), (1, 3, 64, 64), (64,), (0, 64, 64)])
+def test_what_is_no_image_of_up_to_three_channels_is_refused(segmenter, shape):
+    with pytest.raises(AxesError, match=re.escape(str(shape))):
+        segmenter.segment(np.zeros(shape, dtype=np.float32))
+
+
+def test_an_image_of_more_channels_is_refused(segmenter):
+    image = Image(np.zeros((4, 64, 64), dtype=np.float32), None, ("a", "b", "c", "d"))
+    with pytest.raises(AxesError, match="4 channels, the model takes 1, 2 or 3"):
+        segmenter.segment(image)
+
+
+def test_arrays_of_two_dimensions_and_images_as_read_are_the_same(segmenter, discs):
+    expected = segmenter.segment(discs[0])
+    read = Image(discs[0].astype(np.float32), 0.5, ("nuclei",))
+    for same in (discs[0][0], read):
+        assert np.array_equal(segmenter.segment(same).labels, expected.labels)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
@@ -123,6 +138,19 @@ def test_cells_of_other_sizes_are_found_at_their_own_scale(segmenter, draw_discs
     assert given.diameter_source == "given"
     assert given.diameter_px == 2 * radius
     assert f1_of(labels, given.labels) > 0.8
+
+
+@pytest.mark.parametrize(("diameter", "side"), [(48, 48), (24, 96), (12, 192), (1, 384), (1e-9, 384)])
+def test_the_network_sees_cells_at_the_canonical_diameter_but_enlarges_little(segmenter, monkeypatch, diameter, side):
+    seen, engine = [], segmenter.engine
+
+    def watch(image):
+        seen.append(image.shape)
+        return engine(image)
+
+    monkeypatch.setattr(segmenter, "engine", watch)
+    segmenter.segment(np.random.default_rng(0).normal(size=(1, 96, 96)), diameter_px=diameter)
+    assert seen == [(3, side, side)]
 
 
 def test_where_no_cell_shows_the_size_that_counts_is_the_given_one(segmenter):
@@ -178,6 +206,13 @@ def test_the_same_image_gives_the_same_cells(segmenter, trained, discs):
         assert found.diameter_px == first.diameter_px
         assert np.array_equal(found.labels, first.labels)
         assert np.array_equal(found.scores, first.scores)
+
+
+def test_a_saved_model_finds_the_same_cells(segmenter, discs, tmp_path):
+    segmenter.save(tmp_path / "copy")
+    copy = Segmenter.load(tmp_path / "copy", threads=1)
+    assert copy.facts == segmenter.facts
+    assert np.array_equal(copy.segment(discs[0]).labels, segmenter.segment(discs[0]).labels)
 
 
 def test_the_image_is_left_as_it_was(segmenter, discs):

@@ -118,12 +118,12 @@ def immunostain(image: FloatArray, labels: Labels, rng: Generator) -> FloatArray
         region = np.clip(3 * _smooth_field(shape, rng.uniform(25, 120), rng) + rng.uniform(-1, 2.5), 0, 1)
         grain_px = np.exp(rng.uniform(np.log(1.0), np.log(14.0)))
         fine = np.clip(0.6 + rng.uniform(0.1, 0.6) * _smooth_field(shape, grain_px, rng), 0, 2)
-        dab += rng.uniform(0.3, 1.8) * region * fine * (1 - rng.uniform(0.5, 1.0) * nuclei)
+        dab += rng.uniform(0.3, 3.0) * region * fine * (1 - rng.uniform(0.5, 1.0) * nuclei)
     if rng.random() < 0.4:
         strength = rng.uniform(0, 1.6, int(labels.max(initial=0)) + 1) * (rng.random(labels.max(initial=0) + 1) < 0.5)
         strength[0] = 0
         dab += cv2.GaussianBlur(strength[np.maximum(labels, 0)].astype(np.float32), (0, 0), 1.0)
-    density[..., 0] *= rng.uniform(0.3, 1.0)
+    density[..., 0] *= np.exp(rng.uniform(np.log(0.1), 0))
     density[..., 1] *= rng.uniform(0.0, 0.4)
     density[..., 2] = density[..., 2] * rng.uniform(0.0, 0.5) + dab
     stained = np.exp(-density @ _STAINS)

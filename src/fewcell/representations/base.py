@@ -24,6 +24,7 @@ class Channel:
     high: float = 1.0
 
 
+@dataclass(frozen=True)
 class Representation(ABC):
     """A way to write cells as channels that a network can learn, and to read cells from such channels.
 
