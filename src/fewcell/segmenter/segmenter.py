@@ -32,6 +32,7 @@ SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell tha
 SCALES = (2.0, 1.0, 0.5, 0.25, 0.125)  # thumbnails on which the diameter is estimated
 THUMBNAIL_PX = 512  # side of the part of a thumbnail that is looked at
 SCALE_TOLERANCE_OCTAVES = 0.5  # how far from the canonical diameter a cell may be and still tell the scale
+TILE_PX = 1024  # side of the part of an image that the network sees at once, without its halo
 LARGEST_FACTOR = 4.0  # images are never enlarged more than this
 
 DiameterSource = Literal["given", "estimated", "no cell found"]
@@ -173,12 +174,14 @@ def predict_at_scale(pixels: FloatArray, factor: float, engine: Engine, network:
     """Run a network on a normalised image enlarged by `factor` (at most 4); the prediction is on its grid."""
     factor = min(factor, LARGEST_FACTOR)
     height, width = (max(1, round(side * factor)) for side in pixels.shape[1:])
+    whole = network.reach_px is None  # a network that sees everything cannot be tiled
     return predict_tiled(
         resize_image(pixels, (height, width)),
         engine,
         stride=network.stride,
         multiple_px=network.multiple_px,
-        halo_px=network.reach_px or 0,
+        halo_px=0 if whole else network.reach_px,
+        core_px=max(height, width) if whole else TILE_PX,
     )
 
 
