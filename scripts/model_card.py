@@ -11,9 +11,11 @@ ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures: begin (scripts/model_card.py) -->", "<!-- figures: end -->"
 HEADINGS = {
     "modality": "Per modality, open test",
-    "modality, seen": "Experiments that training saw",
-    "modality, unseen": "Experiments that training never saw",
+    "all": "All images of the open test",
+    "seen or unseen": "Experiments that training saw, and never saw",
+    "modality, seen or unseen": "Per modality, experiments that training saw and never saw",
     "source": "Per source, open test",
+    "source, seen or unseen": "Per source, experiments that training saw and never saw",
 }
 
 
@@ -102,7 +104,7 @@ def number(text: str) -> str:
         value = float(text)
     except ValueError:
         return text
-    return str(int(value)) if value.is_integer() and value > 1 else f"{value:.3f}"
+    return f"{value:.3f}"
 
 
 if __name__ == "__main__":

@@ -75,13 +75,15 @@ class OpenVinoEngine:
                 },
             )
         except RuntimeError as error:
-            first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-            raise ModelError(f"OpenVINO cannot run {network}: {first_line}") from None
+            raise ModelError(f"OpenVINO cannot run {network}: {_first_line(error)}") from None
         self._request = compiled.create_infer_request()
 
     def __call__(self, image: FloatArray) -> FloatArray:
         """Run the network on one image (3, height, width); returns a new array (channel, h, w) float32."""
-        return np.array(self._request.infer([image[None]])[0][0], dtype=np.float32)
+        try:
+            return np.array(self._request.infer([image[None]])[0][0], dtype=np.float32)
+        except RuntimeError as error:
+            raise ModelError(f"OpenVINO failed on an image of shape {image.shape}: {_first_line(error)}") from None
 
 
 class TorchEngine:
@@ -104,3 +106,7 @@ class TorchEngine:
 def available_threads() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _first_line(error: RuntimeError) -> str:
+    return next(iter(str(error).strip().splitlines()), "no reason given")

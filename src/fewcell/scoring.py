@@ -8,10 +8,15 @@ from numpy.typing import NDArray
 
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["Scorer", "instance_features"]
+__all__ = ["Scorer", "instance_features", "n_features"]
 
 CLIP = 4.0  # standard deviations beyond which a feature tells no more
 RIDGE = 1.0  # strength of the penalty on weights, in units of one instance
+
+
+def n_features(channels: int) -> int:
+    """How many features `instance_features` gives for a prediction of so many channels."""
+    return 3 * channels + 4
 
 
 def instance_features(labels: Labels, prediction: FloatArray) -> NDArray[np.float64]:
@@ -75,6 +80,11 @@ class Scorer:
     scale: tuple[float, ...]
     weights: tuple[float, ...]
     bias: float
+
+    @property
+    def n_features(self) -> int:
+        """How many features it takes."""
+        return len(self.mean)
 
     def __call__(self, features: NDArray[np.float64]) -> FloatArray:
         """The probability that each instance is right: (n, feature) -> (n,) float32."""

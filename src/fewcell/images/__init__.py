@@ -1,6 +1,7 @@
 """Read, write and measure images: files in, arrays out, and back."""
 
 from fewcell.images.measure import measure_cells
+from fewcell.images.memory import available_bytes
 from fewcell.images.normalise import Contrast, estimate_contrast, normalise
 from fewcell.images.read import SUFFIXES, Image, list_images, read_image, read_labels
 from fewcell.images.resample import resize_image, resize_labels
@@ -10,6 +11,7 @@ __all__ = [
     "SUFFIXES",
     "Contrast",
     "Image",
+    "available_bytes",
     "draw_overlay",
     "estimate_contrast",
     "list_images",

@@ -64,8 +64,8 @@ def segment_files(
 ) -> Iterator[Segmented | Failed]:
     """Segment files one by one; a file that fails does not stop the others.
 
-    Into `out` go, for each file, <stem>_label.tiff, <stem>_overlay.png and <stem>_cells.csv; either all three or
-    none. Two files of the same stem both fail, since they would overwrite each other.
+    Into `out` go, for each file, <stem>_label.tiff, <stem>_overlay.png and <stem>_cells.csv; all three are made before
+    the first appears. Two files of the same stem both fail, since they would overwrite each other.
     """
     stems = Counter(path.stem for path in paths)
     for path in paths:
@@ -84,6 +84,9 @@ def segment_files(
             yield Failed(path, error)
         except MemoryError:
             yield Failed(path, TooLargeError(f"{path}: there was not enough memory to segment it."))
+        except Exception as error:  # a fault of ours in one file must not lose the thousand that follow
+            kind = type(error).__name__
+            yield Failed(path, FewcellError(f"{path}: unexpected {kind}: {error}. Please report this."))
 
 
 def parse_diameter(text: str) -> tuple[float, bool]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from fewcell.engine import Engine, OpenVinoEngine, TorchEngine, check_device
-from fewcell.errors import AxesError, ConfigError
-from fewcell.images import Image, normalise, resize_image, resize_labels
+from fewcell.errors import AxesError, ConfigError, ModelError, TooLargeError
+from fewcell.images import Image, available_bytes, normalise, resize_image, resize_labels
 from fewcell.representations import Representation, make_representation
-from fewcell.scoring import Scorer, instance_features
+from fewcell.scoring import Scorer, instance_features, n_features
 from fewcell.segmenter.model_folder import (
     NETWORK_FILE,
     WEIGHTS_FILE,
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Segmentation", "Segmenter", "predict_at_scale"]
 
+BYTES_PER_PIXEL = 24  # labels and scratch arrays on the image's own grid
+BYTES_PER_CANONICAL_PIXEL = (
+    36  # the resampled image, its padded copy, and the prediction with what decoding makes of it
+)
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
 SCALES = (2.0, 1.0, 0.5, 0.25, 0.125)  # thumbnails on which the diameter is estimated
 THUMBNAIL_PX = 512  # side of the part of a thumbnail that is looked at
@@ -35,7 +39,7 @@ SCALE_TOLERANCE_OCTAVES = 0.5  # how far from the canonical diameter a cell may 
 TILE_PX = 1024  # side of the part of an image that the network sees at once, without its halo
 LARGEST_FACTOR = 4.0  # images are never enlarged more than this
 
-DiameterSource = Literal["given", "estimated", "no cell found"]
+DiameterSource = Literal["given", "estimated", "not known"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,14 @@ class Segmenter:
             engine: Engine = OpenVinoEngine(folder / NETWORK_FILE, threads=threads)
         else:
             engine = TorchEngine(_torch_module(folder, facts, representation), device)
-        return cls(engine, representation, Scorer(**facts.scorer.model_dump()), facts, folder)
+        scorer = Scorer(**facts.scorer.model_dump())
+        channels = len(representation.channels)
+        if scorer.n_features != n_features(channels):
+            raise ModelError(
+                f"The scorer in {folder} has {scorer.n_features} features, but {channels} channels give "
+                f"{n_features(channels)}. Train the model again."
+            )
+        return cls(engine, representation, scorer, facts, folder)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder, whole or not at all; one of the same name is replaced."""
@@ -124,18 +135,24 @@ class Segmenter:
         pixels = normalise(image.pixels if isinstance(image, Image) else _channels_first(np.asarray(image)))
         if diameter_px is not None and not (np.isfinite(diameter_px) and diameter_px > 0):
             raise ConfigError(f"The diameter must be a positive number of pixels, got {diameter_px}.")
+        shape = (pixels.shape[1], pixels.shape[2])
+        canonical_px = self.facts.canonical_diameter_px
+        is_blank = min(shape) < SMALLEST_SIDE_PX or not pixels.any()
         source: DiameterSource = "given"
-        if min(pixels.shape[1:]) < SMALLEST_SIDE_PX or not pixels.any():
-            return _nothing(pixels.shape[1:], diameter_px or self.facts.canonical_diameter_px)
-        if diameter_px is None:
+        if diameter_px is None and not is_blank:
             diameter_px, source = self.estimate_diameter(pixels), "estimated"
-            if diameter_px is None:
-                return _nothing(pixels.shape[1:], self.facts.canonical_diameter_px)
-        found = self._segment_at(pixels, self.facts.canonical_diameter_px / diameter_px)
-        found = _select(found, self.facts.min_score if min_score is None else min_score, min_area=0)
-        labels = resize_labels(found.labels, (pixels.shape[1], pixels.shape[2]))
-        kept = _select(Instances(labels, found.scores), -1.0, min_area=max(1, min_area_px))
-        return Segmentation(kept, diameter_px, source)
+        if diameter_px is None:  # cells too few for the thumbnails may still be found in the whole image
+            diameter_px, source = canonical_px, "not known"
+        factor = min(canonical_px / diameter_px, LARGEST_FACTOR)
+        if is_blank:
+            found = Instances(np.zeros(shape, dtype=np.int32), np.zeros(0, dtype=np.float32))
+        else:
+            _check_memory(shape, factor)
+            found = self._segment_at(pixels, factor)
+            found = _select(found, self.facts.min_score if min_score is None else min_score, min_area=0)
+            labels = resize_labels(found.labels, shape)
+            found = _select(Instances(labels, found.scores), -1.0, min_area=max(1, min_area_px))
+        return Segmentation(found, canonical_px / factor, source)
 
     def estimate_diameter(self, pixels: FloatArray) -> float | None:
         """Estimate how wide the cells of a normalised image are, in its pixels; None if no cell is found.
@@ -171,14 +188,18 @@ class Segmenter:
 
 
 def predict_at_scale(pixels: FloatArray, factor: float, engine: Engine, network: NetworkFacts) -> FloatArray:
-    """Run a network on a normalised image enlarged by `factor` (at most 4); the prediction is on its grid."""
+    """Run a network on a normalised image enlarged by about `factor` (at most 4); the prediction is on its grid.
+
+    The image is resampled to whole pixels of the network's grid, so that image and prediction cover the same field.
+    """
     factor = min(factor, LARGEST_FACTOR)
-    height, width = (max(1, round(side * factor)) for side in pixels.shape[1:])
+    stride = network.stride
+    height, width = (max(1, round(side * factor / stride)) * stride for side in pixels.shape[1:])
     whole = network.reach_px is None  # a network that sees everything cannot be tiled
     return predict_tiled(
         resize_image(pixels, (height, width)),
         engine,
-        stride=network.stride,
+        stride=stride,
         multiple_px=network.multiple_px,
         halo_px=0 if whole else network.reach_px,
         core_px=max(height, width) if whole else TILE_PX,
@@ -186,14 +207,32 @@ def predict_at_scale(pixels: FloatArray, factor: float, engine: Engine, network:
 
 
 def _thumbnail(pixels: FloatArray, scale: float) -> FloatArray | None:
-    """The middle of an image at a scale; None where that says nothing that another scale does not."""
-    height, width = pixels.shape[1:]
-    if scale < 1 and min(height, width) * scale < 32:
+    """The busiest part of an image at a scale; None where that says nothing that another scale does not."""
+    if scale < 1 and min(pixels.shape[1:]) * scale < 32:
         return None
     side = int(THUMBNAIL_PX / scale)
-    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
-    part = pixels[:, top : top + side, left : left + side]
-    return resize_image(np.ascontiguousarray(part), (round(part.shape[1] * scale), round(part.shape[2] * scale)))
+    top, left = _busiest_window(pixels, side)
+    part = np.ascontiguousarray(pixels[:, top : top + side, left : left + side])
+    return resize_image(part, (round(part.shape[1] * scale), round(part.shape[2] * scale)))
+
+
+def _busiest_window(pixels: FloatArray, side: int) -> tuple[int, int]:
+    """The top left corner of the window of `side` px with most contrast: cells may lie in one corner only.
+
+    Contrast is the standard deviation in blocks; the strongest tenth counts alike, so that a speck does not win.
+    """
+    block = max(1, side // 8)
+    rows, columns = (max(1, extent // block) for extent in pixels.shape[1:])
+    if rows <= 8 and columns <= 8:
+        return 0, 0
+    gray = pixels[:, : rows * block, : columns * block].mean(axis=0)
+    contrast = gray.reshape(rows, block, columns, block).std(axis=(1, 3))
+    contrast = np.minimum(contrast, np.percentile(contrast, 90))
+    high, wide = min(8, rows), min(8, columns)
+    total = np.pad(contrast.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    sums = total[high:, wide:] - total[:-high, wide:] - total[high:, :-wide] + total[:-high, :-wide]
+    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
+    return int(top) * block, int(left) * block
 
 
 def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
@@ -221,9 +260,16 @@ def _select(found: Instances, min_score: float, *, min_area: float) -> Instances
     return Instances(numbers[found.labels], found.scores[keep])
 
 
-def _nothing(shape: tuple[int, ...], diameter_px: float) -> Segmentation:
-    labels = np.zeros(shape, dtype=np.int32)
-    return Segmentation(Instances(labels, np.zeros(0, dtype=np.float32)), diameter_px, "no cell found")
+def _check_memory(shape: tuple[int, int], factor: float) -> None:
+    """Raise TooLargeError if an image enlarged by `factor` would not fit into memory with all that is made of it."""
+    pixels = shape[0] * shape[1]
+    needed = pixels * (BYTES_PER_PIXEL + BYTES_PER_CANONICAL_PIXEL * factor**2)
+    available = available_bytes()
+    if needed > available:
+        raise TooLargeError(
+            f"An image of {shape[0]} x {shape[1]} px at {factor:.2g} times its size needs about {needed / 1e9:.1f} GB, "
+            f"but {available / 1e9:.1f} GB are free. Cut it into parts, or give a larger --diameter."
+        )
 
 
 def _torch_module(folder: Path, facts: ModelFacts, representation: Representation) -> "nn.Module":
