@@ -133,13 +133,16 @@ def train(
     objective: Annotated[str | None, typer.Option(help="The objective, by its name.")] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     threads: Threads = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the run in the output folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with the run in the output folder, by the recipe it began with.")
+    ] = False,
 ) -> None:
     """Train a model on labelled images; the model folder is OUT/model."""
-    _require("torch", "train")
+    for library in ("torch", "cv2", "safetensors", "onnx"):
+        _require(library, "train")
     from fewcell.config import load_recipe
     from fewcell.data.dataset import open_dataset
-    from fewcell.training.fit import fit
+    from fewcell.training.fit import begun_recipe, fit
     from fewcell.training.progress import shown_progress
 
     flags = {
@@ -151,7 +154,7 @@ def train(
         "seed": seed,
         "threads": threads,
     }
-    plan = load_recipe(recipe, **flags)
+    plan = load_recipe(recipe, base=begun_recipe(out) if resume else None, **flags)
     samples = [sample for folder in data for sample in open_dataset(folder)]
     with shown_progress() as report:
         folder = fit(plan, samples, out, resume=resume, report=report)

@@ -88,12 +88,15 @@ class Recipe(_Strict):
     def _one_budget(self) -> "Recipe":
         if (self.steps is None) == (self.minutes is None):
             got = f"steps = {self.steps}, minutes = {self.minutes}"
-            raise ValueError(f"give either steps or minutes, and not both; got {got}")
+            advice = "; add --minutes 60, for example" if self.steps is None else ""
+            raise ValueError(f"give either steps or minutes, and not both; got {got}{advice}")
         return self
 
 
-def load_recipe(path: Path | str | None, **overrides: Any) -> Recipe:
+def load_recipe(path: Path | str | None, *, base: dict[str, Any] | None = None, **overrides: Any) -> Recipe:
     """Read a recipe from a TOML file (None: the defaults); overrides that are not None win over the file.
+
+    base: settings of another recipe, which stand in for the defaults.
 
     Raises ConfigError for a file that is missing or no TOML, and for unknown keys and values out of range.
     """
@@ -105,16 +108,21 @@ def load_recipe(path: Path | str | None, **overrides: Any) -> Recipe:
             raise ConfigError(f"The recipe {path} cannot be read: {error.strerror or error}.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"The recipe {path} is no valid TOML: {error}.") from None
-    given = {k: v for k, v in overrides.items() if v is not None}
-    for budget, other in (("steps", "minutes"), ("minutes", "steps")):
-        if budget in given and other not in given:
-            values.pop(other, None)
-    values.update(given)
+    values = _over(base or {}, values)
+    values = _over(values, {k: v for k, v in overrides.items() if v is not None})
     values = {k: {"name": v} if k in _PARTS and isinstance(v, str) else v for k, v in values.items()}
     try:
         return Recipe(**values)
     except ValidationError as error:
         raise ConfigError(f"The recipe{f' {path}' if path else ''} is wrong: {_explain(error)}") from None
+
+
+def _over(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The values, but those that are given win; a budget that is given replaces the other one as well."""
+    for budget, other in (("steps", "minutes"), ("minutes", "steps")):
+        if budget in given and other not in given:
+            values = {k: v for k, v in values.items() if k != other}
+    return values | given
 
 
 _PARTS = ("network", "representation", "objective")

@@ -7,6 +7,7 @@ import tifffile
 from PIL import Image
 
 from fewcell.benchmark import evaluate_folders, summarise
+from fewcell.data.dataset import open_dataset
 from fewcell.errors import DataError
 from fewcell.metrics import score_image
 
@@ -78,7 +79,7 @@ def test_an_unusable_prediction_counts_as_empty_and_the_others_finish(folders, p
         "shape": "40 x 40 pixels .* 41 x 41",
         "broken": "a_label.tiff",
         "unknown pixels": "holds the label -1",
-        "two files": "a_label.tiff, a_label.png",
+        "two files": "a_label.png, a_label.tiff",
     }
     assert re.search(says[problem], failure.message)
     assert evaluation.rows[0].scores.counts[0].n_true == 4
@@ -93,7 +94,9 @@ def test_broken_true_labels_are_a_failure_without_a_row(folders):
     assert "true labels" in evaluation.failures[0].message
 
 
-@pytest.mark.parametrize("name", ["a_label.tif", "a_label.png", "a_labels.tiff", "a_labels.png", "a.tiff", "a.png"])
+@pytest.mark.parametrize(
+    "name", ["a_label.tif", "a_label.png", "a_labels.tiff", "a_labels.png", "a.tiff", "a.png", "a_label.TIF"]
+)
 def test_names_of_predictions(folders, name):
     (folders[1] / "a_label.tiff").rename(folders[1] / "keep.bin")
     write(folders[1] / name, cells())
@@ -147,11 +150,33 @@ def test_a_dataset_folder_brings_its_manifest(folders, tmp_path):
 def test_a_stem_in_two_splits_goes_by_the_name_of_the_folder(folders, tmp_path):
     twice = "a,train,lab,fluorescence,nuclei,plate1\n"
     (tmp_path / "list.csv").write_text(MANIFEST + twice)
-    with pytest.raises(DataError, match=r"2 rows for a, of which 0 are of split 'true'"):
+    with pytest.raises(DataError, match=r"2 rows for .*a, and neither .*'true'"):
         evaluate_folders(*folders, manifest=tmp_path / "list.csv")
     true_dir = folders[0].rename(tmp_path / "test")
     evaluation = evaluate_folders(true_dir, folders[1], manifest=tmp_path / "list.csv")
     assert evaluation.rows[0].modality == "phase"
+
+
+@pytest.mark.parametrize("has_images", [False, True])
+def test_a_stem_in_two_splits_goes_by_its_file_as_in_open_dataset(folders, tmp_path, has_images):
+    dataset = tmp_path / "test"
+    dataset.mkdir()
+    folders[0].rename(dataset / "labels")
+    rows = ["a,images/a.png,one,right", "a,elsewhere/images/a.png,test,wrong"]
+    if has_images:
+        for stem in "abc":
+            write(dataset / "images" / f"{stem}.png", cells())
+        rows.append("a,images/a.tif,two,wrong")
+    (tmp_path / "list.csv").write_text("\n".join(["stem,file,split,source", *rows]))
+    evaluation = evaluate_folders(dataset, folders[1], manifest=tmp_path / "list.csv")
+    assert evaluation.rows[0].source == "right"
+    if has_images:
+        assert open_dataset(dataset, tmp_path / "list.csv")[0].source == "right"
+
+
+def test_true_labels_may_have_large_letters(folders):
+    (folders[0] / "a_label.tiff").rename(folders[0] / "a_label.TIF")
+    assert f1_by_stem(evaluate_folders(*folders))["a"] == 1
 
 
 def test_nothing_to_compare_is_an_error(folders, tmp_path):

@@ -76,6 +76,8 @@ def test_seen_and_unseen_stand_apart():
     assert group(summary, "seen or unseen", "seen").means["f1_50"] == 1
     assert group(summary, "seen or unseen", "unseen").means["f1_50"] == pytest.approx(f1(5) / 2)
     assert group(summary, "modality, seen or unseen", "phase, unseen").means["f1_50"] == pytest.approx(f1(5))
+    assert group(summary, "source, seen or unseen", "lab phase, seen").means["f1_50"] == 1
+    assert group(summary, "source, seen or unseen", "lab phase, unseen").means["f1_50"] == pytest.approx(f1(5))
     assert group(summary, "modality", "phase").n_images == 3
     assert [headline.name for headline in summary.headlines] == ["all", "seen", "unseen"]
 

@@ -56,7 +56,7 @@ def test_an_unlabelled_folder_needs_no_labels_folder(tmp_path: Path) -> None:
     assert [s.labels for s in open_dataset(tmp_path)] == [None]
 
 
-@pytest.mark.parametrize("ending", ["_label.tif", "_label.png"])
+@pytest.mark.parametrize("ending", ["_label.tif", "_label.png", "_label.TIF"])
 def test_labels_may_be_other_files_without_loss(folder: Path, ending: str) -> None:
     add(folder, "d", labels=ending)
     sample = open_dataset(folder)[3]

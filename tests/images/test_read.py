@@ -1,4 +1,5 @@
 import math
+import os
 import struct
 import warnings
 import zlib
@@ -13,6 +14,7 @@ from PIL import Image as PillowImage
 import fewcell.images
 from fewcell.errors import AxesError, ReadError, TooLargeError
 from fewcell.images import list_images, memory, read_image, read_labels
+from fewcell.segmenter.files import _for_display
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -465,6 +467,32 @@ def test_nonsense_in_the_description_does_not_cost_the_image(tmp_path):
     assert image.pixel_size_um is None
 
 
+# --- the stored type ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", ">u2", "int16", "float32", "float64"])
+def test_the_stored_type_is_known_and_kept(tmp_path, dtype):
+    array = noise((3, 9, 13), dtype)
+    tifffile.imwrite(tmp_path / "a.tif", array, imagej=False, metadata={"axes": "CYX"}, ome=True)
+    image = read_image(tmp_path / "a.tif")
+    assert image.dtype == image.choose([2, 0]).dtype == np.dtype(dtype).name
+    assert image.pixels.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_only_colours_of_8_bits_are_displayed_as_they_are(tmp_path, dtype):
+    bright = {np.uint8: 255, np.uint16: 200, np.float32: 1}[dtype]
+    array = np.linspace(0, bright / 2, 24 * 32 * 3).reshape(24, 32, 3).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb")
+    image = read_image(tmp_path / "a.tif")
+    assert image.is_colour
+    shown = _for_display(image)
+    if dtype is np.uint8:
+        np.testing.assert_array_equal(shown, image.pixels / 255)
+    else:
+        assert shown.max() == 1
+
+
 # --- labels -------------------------------------------------------------------------------------------------
 
 
@@ -523,6 +551,20 @@ def test_list_images(tmp_path):
     assert list_images([]) == []
 
 
+def test_results_in_a_folder_are_no_images_unless_named(tmp_path):
+    results = ["a_label.tiff", "a_overlay.png", "b_label.tif", "c_LABEL.PNG"]
+    others = ["a.tif", "a_label.bmp", "label.png", "my_label_2.tiff"]
+    for name in results + others:
+        (tmp_path / name).write_bytes(b"x")
+    assert [p.name for p in list_images(tmp_path)] == others
+    named = [tmp_path / name for name in results]
+    assert list_images(named) == named
+    for name in others:
+        (tmp_path / name).unlink()
+    with pytest.raises(ReadError, match=r"holds no image.*_label\.tiff"):
+        list_images(tmp_path)
+
+
 def test_list_images_errors(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ReadError, match=r"nowhere.*no such file or folder"):
@@ -555,6 +597,13 @@ def test_one_plane_of_a_stack_needs_the_memory_of_one(tmp_path, monkeypatch):
 
 def test_available_memory_is_plausible():
     assert 2**26 < memory.available_bytes() < 2**50
+
+
+def test_memory_where_there_is_no_meminfo(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10**7}.__getitem__)
+    assert memory.available_bytes(tmp_path) == 4096 * 10**7
+    monkeypatch.delattr(os, "sysconf")
+    assert memory.available_bytes(tmp_path) == 8 * 2**30
 
 
 GB = 10**9

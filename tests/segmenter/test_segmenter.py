@@ -49,7 +49,25 @@ def test_a_blank_image_has_no_cells(segmenter, value, diameter):
     found = segmenter.segment(np.full((1, 64, 80), value, dtype=np.uint8), diameter_px=diameter)
     assert_sound(found, (64, 80))
     assert len(found.scores) == 0
-    assert found.diameter_source == "no cell found"
+    assert found.diameter_source == ("given" if diameter else "not known")
+
+
+def test_cells_in_one_corner_of_a_large_image_tell_the_diameter(segmenter, discs):
+    image, labels = discs
+    large = np.full((1, 1500, 1500), np.median(image), dtype=np.float32)
+    large += np.random.default_rng(0).normal(0, 1, large.shape)
+    height, width = labels.shape
+    large[:, :height, -width:] = image
+    found = segmenter.segment(large)
+    assert found.diameter_source == "estimated"
+    assert DIAMETER_PX / 1.6 < found.diameter_px < DIAMETER_PX * 1.6
+    assert f1_of(labels, found.labels[:height, -width:]) > 0.7
+
+
+def test_the_diameter_reported_is_the_one_used(segmenter, discs):
+    """Images are enlarged four times at most."""
+    found = segmenter.segment(discs[0], diameter_px=1)
+    assert found.diameter_px == segmenter.facts.canonical_diameter_px / 4
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -155,7 +173,7 @@ def test_the_network_sees_cells_at_the_canonical_diameter_but_enlarges_little(se
 
 def test_where_no_cell_shows_the_size_that_counts_is_the_given_one(segmenter):
     noise = np.random.default_rng(0).normal(100, 10, (1, 96, 96))
-    assert segmenter.segment(noise).diameter_source == "no cell found"
+    assert segmenter.segment(noise).diameter_source == "not known"
     assert segmenter.segment(noise, diameter_px=31).diameter_px == 31
 
 
@@ -238,7 +256,7 @@ def test_a_halo_of_the_reach_is_needed_and_enough(segmenter, trained, monkeypatc
     pixels = np.random.default_rng(1).random((3, 120, 144), dtype=np.float32)
     network = segmenter.facts.network
     whole = predict_at_scale(pixels, 1.0, engine, network)
-    monkeypatch.setattr(module, "predict_tiled", partial(predict_tiled, core_px=48))
+    monkeypatch.setattr(module, "TILE_PX", 48)
     np.testing.assert_allclose(predict_at_scale(pixels, 1.0, engine, network), whole, atol=1e-5)
     blind = network.model_copy(update={"reach_px": 0})
     assert np.abs(predict_at_scale(pixels, 1.0, engine, blind) - whole).max() > 0.01

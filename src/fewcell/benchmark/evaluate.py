@@ -1,23 +1,22 @@
 """A folder of predicted labels against a folder of true ones: one row an image."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
-from fewcell.data.dataset import find_manifest, read_manifest
+from fewcell.data.dataset import LABEL_SUFFIXES, find_manifest, match_manifest, read_manifest
 from fewcell.errors import DataError, FewcellError
-from fewcell.images import read_labels
+from fewcell.images import SUFFIXES, read_labels
 from fewcell.metrics import ImageScores, score_image
 
 __all__ = ["Evaluation", "Failure", "Row", "evaluate_folders"]
 
-# A prediction is looked for under these names in turn, each with these endings.
+# A prediction is looked for under these names in turn, each with any of the suffixes of labels.
 PREDICTION_NAMES = ("{stem}_label", "{stem}_labels", "{stem}")
-LABEL_ENDINGS = (".tiff", ".tif", ".png")
 UNLISTED = "unknown"
 
 
@@ -77,8 +76,9 @@ def evaluate_folders(
     true_dir: holds <stem>_label.tiff (or .tif, .png), or is a dataset folder with these in labels/.
     predicted_dir: holds, for each stem, one of <stem>_label, <stem>_labels, or <stem>, with .tiff, .tif or
         .png; the first of these names counts. Other files are left alone.
-    manifest: a CSV with columns stem, source, modality, subject, experiment, split; by default manifest.csv
-        in the dataset folder or beside it. An image is unseen if no row of split 'train' has its experiment.
+    manifest: a CSV with columns stem, file, source, modality, subject, experiment, split; by default
+        manifest.csv in the dataset folder or beside it. Which row is that of an image: see `match_manifest`. An
+        image is unseen if no row of split 'train' has its experiment.
 
     A prediction that is missing, unreadable, or of another size than its image counts as one without cells
     (F1 0), so that leaving out a hard image gains nothing; it is also listed among the failures. Raises
@@ -89,7 +89,9 @@ def evaluate_folders(
     predictions = _predictions(Path(predicted_dir), list(true_files))
     dataset = _dataset_folder(Path(true_dir))
     manifest_file = Path(manifest) if manifest is not None else find_manifest(dataset)
-    facts = _Facts(read_manifest(manifest_file), dataset.resolve().name)
+    entries = read_manifest(manifest_file)
+    entry_of = match_manifest(entries, dataset, _image_names(dataset, true_files))
+    trained = {e["experiment"] for e in entries if e.get("split") == "train" and e.get("experiment")}
 
     rows, failures = [], []
     for stem, true_file in true_files.items():
@@ -105,44 +107,31 @@ def evaluate_folders(
         except FewcellError as error:
             failures.append(Failure(stem, f"The true labels cannot be used: {error}"))
         else:
-            rows.append(facts.row(stem, scores, problem))
+            rows.append(_row(stem, entry_of[stem], trained, scores, problem))
     return Evaluation(tuple(rows), tuple(failures), manifest_file)
 
 
-class _Facts:
-    """What a manifest says of an image. split: that of the images, in case a stem is in several splits."""
+def _row(stem: str, entry: dict[str, str], trained: Set[str], scores: ImageScores, problem: str) -> Row:
+    """entry: the manifest's row of the image. trained: the experiments of the training images."""
+    experiment = entry.get("experiment") or stem
+    return Row(
+        stem=stem,
+        source=entry.get("source") or UNLISTED,
+        modality=entry.get("modality") or UNLISTED,
+        subject=entry.get("subject") or UNLISTED,
+        experiment=experiment,
+        seen=experiment in trained if trained and entry.get("experiment") else None,
+        scores=scores,
+        problem=problem,
+    )
 
-    def __init__(self, manifest: Sequence[dict[str, str]], split: str) -> None:
-        self.split = split
-        self.by_stem: dict[str, list[dict[str, str]]] = defaultdict(list)
-        for entry in manifest:
-            self.by_stem[entry["stem"]].append(entry)
-        self.trained = {e["experiment"] for e in manifest if e.get("split") == "train" and e.get("experiment")}
 
-    def row(self, stem: str, scores: ImageScores, problem: str) -> Row:
-        entry = self._entry(stem)
-        experiment = entry.get("experiment") or stem
-        return Row(
-            stem=stem,
-            source=entry.get("source") or UNLISTED,
-            modality=entry.get("modality") or UNLISTED,
-            subject=entry.get("subject") or UNLISTED,
-            experiment=experiment,
-            seen=experiment in self.trained if self.trained and entry.get("experiment") else None,
-            scores=scores,
-            problem=problem,
-        )
-
-    def _entry(self, stem: str) -> dict[str, str]:
-        entries = self.by_stem.get(stem, [{}])
-        if len(entries) > 1:
-            entries = [entry for entry in entries if entry.get("split") == self.split]
-            if len(entries) != 1:
-                raise DataError(
-                    f"The manifest has {len(self.by_stem[stem])} rows for {stem}, of which {len(entries)} "
-                    f"are of split '{self.split}' (the name of the folder scored). Keep one row an image."
-                )
-        return entries[0]
+def _image_names(dataset: Path, stems: Iterable[str]) -> dict[str, str]:
+    """The file name of each image where it is there, else its stem."""
+    folder = dataset / "images"
+    files = _files(folder) if folder.is_dir() else []
+    names = {path.stem: path.name for path in files if path.suffix.lower() in SUFFIXES}
+    return {stem: names.get(stem, stem) for stem in stems}
 
 
 def _dataset_folder(true_dir: Path) -> Path:
@@ -154,7 +143,7 @@ def _true_files(true_dir: Path) -> dict[str, Path]:
     folder = true_dir / "labels" if (true_dir / "labels").is_dir() else true_dir
     found: dict[str, Path] = {}
     for path in _files(folder):
-        if not path.stem.endswith("_label") or path.suffix not in LABEL_ENDINGS:
+        if not path.stem.endswith("_label") or path.suffix.lower() not in LABEL_SUFFIXES:
             continue
         stem = path.stem.removesuffix("_label")
         if stem in found:
@@ -167,22 +156,21 @@ def _true_files(true_dir: Path) -> dict[str, Path]:
 
 def _predictions(predicted_dir: Path, stems: Sequence[str]) -> dict[str, list[Path]]:
     """The files that may be the prediction of each stem, under the first name that is there."""
-    files = {path.name: path for path in _files(predicted_dir)}
-    found = {stem: _named(files, stem) for stem in stems}
+    files = _files(predicted_dir)
+    named: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        if path.suffix.lower() in LABEL_SUFFIXES:
+            named[path.stem].append(path)
+    found = {}
+    for stem in stems:
+        names = [name.format(stem=stem) for name in PREDICTION_NAMES]
+        found[stem] = next((named[name] for name in names if name in named), [])
     if not any(found.values()):
         raise DataError(
             f"{predicted_dir} holds no prediction for any of the {len(stems)} images with true labels. Name "
-            f"them like {stems[0]}_label.tiff; it holds {', '.join(sorted(files)[:3]) or 'no file at all'}."
+            f"them like {stems[0]}_label.tiff; it holds {', '.join(p.name for p in files[:3]) or 'no file at all'}."
         )
     return found
-
-
-def _named(files: dict[str, Path], stem: str) -> list[Path]:
-    for name in PREDICTION_NAMES:
-        known = [files[f] for ending in LABEL_ENDINGS if (f := name.format(stem=stem) + ending) in files]
-        if known:
-            return known
-    return []
 
 
 def _only(candidates: Sequence[Path], stem: str) -> Path:

@@ -39,8 +39,9 @@ GROUPINGS: dict[str, Callable[[Row], str]] = {
     "all": lambda row: "all",
     "seen or unseen": lambda row: SEEN[row.seen],
     "modality": lambda row: row.modality,
-    "modality, seen or unseen": lambda row: f"{row.modality}, {SEEN[row.seen]}" if SEEN[row.seen] else "",
+    "modality, seen or unseen": lambda row: _apart(row.modality, row),
     "source": lambda row: row.source,
+    "source, seen or unseen": lambda row: _apart(row.source, row),
 }
 # Which rows a headline is over.
 HEADLINES: dict[str, tuple[bool | None, ...]] = {
@@ -111,6 +112,10 @@ def summarise(evaluation: Evaluation, *, seed: int = 0) -> Summary:
     subsets = {name: [row for row in rows if row.seen in seen] for name, seen in HEADLINES.items()}
     headlines = [_headline(name, members, seed) for name, members in subsets.items() if members or name == "all"]
     return Summary(tuple(headlines), tuple(groups))
+
+
+def _apart(name: str, row: Row) -> str:
+    return f"{name}, {SEEN[row.seen]}" if SEEN[row.seen] else ""
 
 
 def _grouped(rows: Iterable[Row], name_of: Callable[[Row], str]) -> dict[str, list[Row]]:

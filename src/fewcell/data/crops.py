@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from fewcell.config import Augmentation
 from fewcell.data.augment import empty_image, immunostain, vary_intensity
 from fewcell.data.dataset import Sample, diameter_px, load_sample
+from fewcell.errors import DataError, FewcellError
+from fewcell.images.memory import available_bytes
 from fewcell.images.normalise import normalise
 from fewcell.images.resample import resize_image, resize_labels
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
 __all__ = ["CACHE_BYTES", "CropSource", "Grid", "View", "draw_view"]
 
-CACHE_BYTES = 3_000_000_000
+CACHE_BYTES = 3_000_000_000  # at most; and a quarter of the memory that is free, shared by all processes
 
 
 @dataclass(frozen=True)
@@ -89,24 +91,38 @@ class _Cached:
 
 
 class CropSource:
-    """Draws crops from samples; keeps images it has read in memory, up to 3 GB.
+    """Draws crops from samples; keeps images it has read in memory, up to `cache_bytes`.
 
-    samples: images with labels; one without labels is UNKNOWN throughout.
+    samples: images with labels; one without labels is UNKNOWN throughout. processes: how many share this machine's
+    memory, each with a source of its own.
+
+    Workers that are forked (as torch does on Linux) share what was read before. Where they are spawned (macOS,
+    Windows), each gets a copy of its own: there, read nothing ahead, or use no workers.
     """
 
-    def __init__(self, samples: Sequence[Sample], grid: Grid, settings: Augmentation) -> None:
+    def __init__(self, samples: Sequence[Sample], grid: Grid, settings: Augmentation, processes: int = 1) -> None:
         self.samples = samples
         self.grid = grid
         self.settings = settings
+        self.cache_bytes = min(CACHE_BYTES, available_bytes() // 4 // processes)
         self._cache: OrderedDict[int, _Cached] = OrderedDict()
         self._cached_bytes = 0
 
-    def preload(self) -> None:
-        """Read the images ahead, as far as memory allows, so that forked workers share them."""
-        for i in range(len(self.samples)):
-            self._read(i)
-            if len(self._cache) <= i:  # something was dropped to make room: whatever comes next would be as well
-                return
+    def preload(self) -> list[str]:
+        """Read every image once and keep what fits into memory, so that forked workers share it.
+
+        Returns what is wrong with samples that cannot be used, each with the name of its file.
+        """
+        problems = []
+        for index in range(len(self.samples)):
+            try:
+                item = self._load(index)
+            except FewcellError as error:
+                problems.append(str(error))
+                continue
+            if self._cached_bytes + item.nbytes <= self.cache_bytes:
+                self._keep(index, item)
+        return problems
 
     def crop(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
         """Draw a crop of a sample: image (3, size, size) float32, labels on the network's grid, with margin.
@@ -145,17 +161,30 @@ class CropSource:
         if index in self._cache:
             self._cache.move_to_end(index)
             return self._cache[index]
+        item = self._load(index)
+        self._keep(index, item)
+        while self._cached_bytes > self.cache_bytes and len(self._cache) > 1:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        return item
+
+    def _load(self, index: int) -> _Cached:
         image, labels = load_sample(self.samples[index])
+        if len(image.pixels) > 3:
+            raise DataError(
+                f"{self.samples[index].image} has {len(image.pixels)} channels; training images need 1 to 3. "
+                "Save it again with those that show the cells."
+            )
         pixels = normalise(image.pixels)
         pixels = pixels[:1] if len(image.pixels) == 1 else pixels
         if labels is None:
             labels = np.full(pixels.shape[1:], UNKNOWN, dtype=np.int32)
-        item = _Cached(*_pyramid(pixels, labels), diameter_px(labels) or self.grid.canonical_diameter_px)
+        return _Cached(*_pyramid(pixels, labels), diameter_px(labels) or self.grid.canonical_diameter_px)
+
+    def _keep(self, index: int, item: _Cached) -> None:
+        if index in self._cache:
+            return
         self._cache[index] = item
         self._cached_bytes += item.nbytes
-        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return item
 
 
 def _pyramid(pixels: FloatArray, labels: Labels) -> tuple[list[NDArray[np.float16]], list[NDArray]]:

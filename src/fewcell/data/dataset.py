@@ -2,6 +2,7 @@
 
 import csv
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -12,9 +13,18 @@ from fewcell.errors import DataError, ReadError
 from fewcell.images.read import Image, list_images, read_image, read_labels
 from fewcell.types import Labels
 
-__all__ = ["Sample", "diameter_px", "find_manifest", "load_sample", "open_dataset", "read_manifest"]
+__all__ = [
+    "LABEL_SUFFIXES",
+    "Sample",
+    "diameter_px",
+    "find_manifest",
+    "load_sample",
+    "match_manifest",
+    "open_dataset",
+    "read_manifest",
+]
 
-LABEL_ENDINGS = ("_label.tiff", "_label.tif", "_label.png")
+LABEL_SUFFIXES = (".tiff", ".tif", ".png")  # small letters; files may have large ones
 
 
 @dataclass(frozen=True)
@@ -57,22 +67,17 @@ def open_dataset(folder: Path | str, manifest: Path | str | None = None) -> list
         raise DataError(f"{folder} is no dataset: {error}") from None
     labels = _by_stem(
         {
-            path: path.name.removesuffix(ending)
+            path: path.stem.removesuffix("_label")
             for path in sorted(folder.glob("labels/[!.]*"))
-            for ending in LABEL_ENDINGS
-            if path.name.endswith(ending)
+            if path.stem.endswith("_label") and path.suffix.lower() in LABEL_SUFFIXES
         }
     )
     orphans = sorted(labels.keys() - images.keys())
     if orphans:
         raise DataError(f"{len(orphans)} label files in {folder} have no image, for example {orphans[0]}.")
-    rows = defaultdict(list)
-    for row in read_manifest(manifest or find_manifest(folder)):
-        rows[row["stem"]].append(row)
-    return [
-        _sample(stem, path, labels.get(stem), _row_of(path, rows[stem], folder), folder)
-        for stem, path in images.items()
-    ]
+    names = {stem: path.name for stem, path in images.items()}
+    rows = match_manifest(read_manifest(manifest or find_manifest(folder)), folder, names)
+    return [_sample(stem, path, labels.get(stem), rows[stem], folder) for stem, path in images.items()]
 
 
 def read_manifest(path: Path | str | None) -> list[dict[str, str]]:
@@ -99,6 +104,22 @@ def find_manifest(folder: Path) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def match_manifest(
+    manifest: Iterable[dict[str, str]], folder: Path, names: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Find the row of every image of a dataset folder, by stem; an image without a row gets an empty one.
+
+    names: stem -> the image's file name, or the stem again where the image itself is not there. Of several rows of
+    one stem, those count whose `file` is the image, and of these, those whose `split` is the folder's name.
+
+    Raises DataError if that leaves several.
+    """
+    rows = defaultdict(list)
+    for row in manifest:
+        rows[row["stem"]].append(row)
+    return {stem: _row_of(name, rows[stem], folder) for stem, name in names.items()}
 
 
 def load_sample(sample: Sample) -> tuple[Image, Labels | None]:
@@ -134,20 +155,21 @@ def _by_stem(stems: dict[Path, str]) -> dict[str, Path]:
     return found
 
 
-def _row_of(image: Path, rows: list[dict[str, str]], folder: Path) -> dict[str, str]:
+def _row_of(name: str, rows: list[dict[str, str]], folder: Path) -> dict[str, str]:
     """The row of an image among a manifest's rows of its stem; no row gives an empty one."""
     split = folder.resolve().name
-    place = (split, "images", image.name)
 
     def by_file(row: dict[str, str]) -> bool:
-        file = PurePosixPath(row.get("file") or "").parts[-len(place) :]
-        return bool(file) and place[-len(file) :] == file
+        file = PurePosixPath(row.get("file") or "")
+        place = (split, "images", file.name)
+        parts = file.parts[-len(place) :]
+        return name in (file.name, file.stem) and place[-len(parts) :] == parts
 
     rows = list(filter(by_file, rows)) or rows
     rows = [row for row in rows if row.get("split") == split] or rows
     if len(rows) > 1:
         raise DataError(
-            f"The manifest has {len(rows)} rows for {image}, and neither their column 'file' nor 'split' (here "
+            f"The manifest has {len(rows)} rows for {folder / 'images' / name}, and neither their column 'file' nor 'split' (here "
             f"{split!r}, the folder's name) tells which. Keep one row an image."
         )
     return rows[0] if rows else {}

@@ -42,12 +42,21 @@ def available_bytes(root: Path = Path("/")) -> int:
 
     8 GiB where the system does not say. root: where the files of the system begin.
     """
+    return max(0, min([_machine_bytes(root), *_group_bytes(root)]))
+
+
+def _machine_bytes(root: Path) -> int:
+    """What is free where Linux says so, all that is built in on macOS, 8 GiB elsewhere."""
     try:
         found = re.search(r"MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text())
-        machine = int(found[1]) * 1024 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except OSError:
+        found = None
+    if found:
+        return int(found[1]) * 1024
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (OSError, AttributeError, ValueError):
-        machine = 8 * 2**30
-    return max(0, min([machine, *_group_bytes(root)]))
+        return 8 * 2**30
 
 
 def _group_bytes(root: Path) -> Iterator[int]:

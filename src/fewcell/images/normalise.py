@@ -29,17 +29,23 @@ def estimate_contrast(pixels: NDArray) -> Contrast:
 
     pixels: (channel, height, width), any real type. Per channel, the 1st percentile becomes 0 and the 99.8th
     becomes 1. Where a few bright cells lie on an empty field (the 99.99th percentile is far above the 99.8th),
-    the span is widened, so that the noise of the field stays dark. A channel that is almost empty beside the
-    others is not blown up. Pixels that are NaN or infinite count for nothing; a constant channel has span 0.
+    the span is widened, so that the noise of the field stays dark. Where fewer pixels than that differ from a flat
+    field, the brightest of all becomes 1. A channel that is almost empty beside the others is not blown up. Pixels
+    that are NaN or infinite count for nothing; a constant channel has span 0.
     """
-    low, span = np.zeros(len(pixels)), np.zeros(len(pixels))
+    low, span, rare_span = np.zeros((3, len(pixels)))
     step = max(1, round((pixels.shape[-1] * pixels.shape[-2] / SAMPLED_PIXELS) ** 0.5))
-    for i, channel in enumerate(pixels[:, ::step, ::step]):
-        values = channel[np.isfinite(channel)].astype(np.float64)
+    for i, channel in enumerate(pixels):
+        sampled = channel[::step, ::step]
+        values = sampled[np.isfinite(sampled)].astype(np.float64)
         if values.size:
             low[i], high, peak = np.percentile(values, (LOW_PERCENTILE, HIGH_PERCENTILE, PEAK_PERCENTILE))
             span[i] = max(high - low[i], (peak - low[i]) / HIGHEST_PEAK)
-    floor = DIMMEST_CHANNEL * span.max(initial=0.0)
+            if span[i] == 0:  # A lone small cell may lie between the sampled pixels: look at all of them.
+                rare_span[i] = float(channel[np.isfinite(channel)].max()) - low[i]
+    # A hot pixel in an empty channel must not dim the others.
+    floor = DIMMEST_CHANNEL * (span.max(initial=0.0) or rare_span.max(initial=0.0))
+    span = np.where(span > 0, span, rare_span)
     return Contrast(low, np.where(span > 0, np.maximum(span, floor), 0.0))
 
 

@@ -17,7 +17,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from fewcell.types import UNKNOWN, FloatArray, Labels
 __all__ = ["SUFFIXES", "Image", "list_images", "read_image", "read_labels"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".btf", ".tf8", ".svs")
+# What fewcell writes beside images: in a folder, no images to segment.
+RESULT_ENDINGS = ("_label.tiff", "_label.tif", "_label.png", "_overlay.png")
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Image:
         to printers (such as 72 or 300 dots per inch), or where rows and columns differ by more than 1 %.
     channel_names: one name a channel; the file's own where it has them.
     is_colour: the channels are red, green and blue, in this order.
+    dtype: the type of the numbers in the file, such as "uint8".
     """
 
     pixels: FloatArray
     pixel_size_um: float | None
     channel_names: tuple[str, ...]
     is_colour: bool = False
+    dtype: str = "float32"
 
     def choose(self, channels: Sequence[int]) -> "Image":
         """The same image with some of its channels, in this order; the first is 0.
@@ -58,11 +62,11 @@ class Image:
         """
         _check_channels(channels, self.channel_names, "the image")
         chosen = list(channels)
-        return Image(
-            self.pixels[chosen],
-            self.pixel_size_um,
-            tuple(self.channel_names[i] for i in chosen),
-            self.is_colour and chosen == [0, 1, 2],
+        return replace(
+            self,
+            pixels=self.pixels[chosen],
+            channel_names=tuple(self.channel_names[i] for i in chosen),
+            is_colour=self.is_colour and chosen == [0, 1, 2],
         )
 
 
@@ -102,22 +106,31 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
 def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
     """List the image files among files and folders (folders are not searched deeper), each once.
 
-    Files keep the order given; a folder's are sorted by name, and hidden ones left out. Raises ReadError for
-    a path that does not exist, a file of an unknown kind, and a folder without any image.
+    Files keep the order given; a folder's are sorted by name. Of a folder, hidden files are left out, and results:
+    names that end in _label.tiff, _label.tif, _label.png or _overlay.png; named one by one, these count too.
+    Raises ReadError for a path that does not exist, a file of an unknown kind, and a folder without any image.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            files = [f for f in sorted(path.iterdir()) if _has_known_suffix(f) and f.is_file() and f.name[0] != "."]
+            files = [f for f in sorted(path.iterdir()) if _is_image_of_folder(f)]
             if not files:
-                raise ReadError(f"{path}: the folder holds no image. Supported are {', '.join(SUFFIXES)}.")
+                raise ReadError(
+                    f"{path}: the folder holds no image. Supported are {', '.join(SUFFIXES)}; results, whose names "
+                    f"end in {', '.join(RESULT_ENDINGS)}, are left out unless you name the files."
+                )
             found.update(dict.fromkeys(files))
         else:
             _check_is_image_file(path)
             found[path] = None
     return list(found)
+
+
+def _is_image_of_folder(path: Path) -> bool:
+    is_result = path.name.lower().endswith(RESULT_ENDINGS)
+    return _has_known_suffix(path) and path.is_file() and path.name[0] != "." and not is_result
 
 
 def _has_known_suffix(path: Path) -> bool:
@@ -211,7 +224,7 @@ def _to_image(raster: Raster, channels: Sequence[int] | None, path: Path) -> Ima
     with np.errstate(over="ignore"):
         pixels = np.ascontiguousarray(array, dtype=np.float32)
     is_colour = raster.is_colour and list(chosen) == [0, 1, 2]
-    return Image(pixels, raster.pixel_size_um, tuple(names[i] for i in chosen), is_colour)
+    return Image(pixels, raster.pixel_size_um, tuple(names[i] for i in chosen), is_colour, array.dtype.name)
 
 
 def _check_channels(chosen: Sequence[int], names: Sequence[str], what: str) -> None:

@@ -3,7 +3,7 @@
 import inspect
 from pathlib import Path
 
-from fewcell.errors import ConfigError, ModelError, nearest
+from fewcell.errors import ConfigError, MissingDependencyError, ModelError, nearest
 from fewcell.networks.base import Network, Predictor
 from fewcell.networks.resunet import ResUNet
 
@@ -36,10 +36,14 @@ def make_network(name: str, out_channels: int, settings: dict | None = None) -> 
 def load_network(name: str, out_channels: int, settings: dict, weights: Path) -> Network:
     """Build a network and give it the weights of a safetensors file.
 
-    Raises ModelError if the file is missing or damaged, or belongs to another network.
+    Raises ModelError if the file is missing or damaged, or belongs to another network, MissingDependencyError
+    without safetensors.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise MissingDependencyError("safetensors", "train") from None
 
     network = make_network(name, out_channels, settings)
     try:

@@ -144,6 +144,6 @@ def _diameter_px(path: Path, settings: FileSettings, pixel_size_um: float | None
 
 def _for_display(image: Image) -> np.ndarray:
     """Colours of 8-bit pictures as they are; anything else as the network sees it."""
-    if image.is_colour and np.nanmin(image.pixels) >= 0 and np.nanmax(image.pixels) <= 255:
+    if image.is_colour and image.dtype == "uint8":
         return image.pixels / 255
     return np.clip(normalise(image.pixels), 0, 1)

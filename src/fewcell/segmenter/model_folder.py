@@ -68,9 +68,8 @@ class SourceFacts(_Facts):
 class ModelFacts(_Facts):
     """All that a model folder says in model.json.
 
-    diameter_um: the known size of the model's cells, in micrometres, if it has one. min_score: instances below
-    it are dropped, unless the user says otherwise. held_out: scores on images held out from training. sha256: of
-    the other files of the folder.
+    min_score: instances below it are dropped, unless the user says otherwise. held_out: scores on images held out
+    from training. sha256: of the other files of the folder.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -150,19 +149,32 @@ def write_model(folder: Path, facts: ModelFacts, network: Path, weights: Path) -
 
     network, weights: the files to copy into it. Their checksums are put into the facts.
 
-    Raises WriteError if there is something else of that name.
+    Raises WriteError if there is something else of that name, or if it cannot be written; an old one is still there.
     """
     if folder.exists() and not (folder / FACTS_FILE).is_file():
         raise WriteError(f"{folder} exists and is no model folder, so it is not replaced. Choose another name.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        made = Path(temporary) / "model"
-        made.mkdir()
-        shutil.copyfile(network, made / NETWORK_FILE)
-        shutil.copyfile(weights, made / WEIGHTS_FILE)
-        checksums = {name: sha256(made / name) for name in (NETWORK_FILE, WEIGHTS_FILE)}
-        facts = facts.model_copy(update={"sha256": checksums})
-        (made / FACTS_FILE).write_text(json.dumps(facts.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            made = Path(temporary) / "model"
+            made.mkdir()
+            shutil.copyfile(network, made / NETWORK_FILE)
+            shutil.copyfile(weights, made / WEIGHTS_FILE)
+            checksums = {name: sha256(made / name) for name in (NETWORK_FILE, WEIGHTS_FILE)}
+            facts = facts.model_copy(update={"sha256": checksums})
+            text = json.dumps(facts.model_dump(mode="json"), indent=1) + "\n"
+            (made / FACTS_FILE).write_text(text, encoding="utf-8")
+            _put(made, folder, Path(temporary) / "old")
+    except OSError as error:
+        raise WriteError(f"The model folder {folder} cannot be written: {error.strerror or error}.") from None
+
+
+def _put(made: Path, folder: Path, old: Path) -> None:
+    """Move `made` to `folder`, and what was there to `old`; if that fails, what was there is there again."""
+    try:
         if folder.exists():
-            os.replace(folder, Path(temporary) / "old")
+            os.replace(folder, old)
         os.replace(made, folder)
+    finally:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)

@@ -221,14 +221,14 @@ def _busiest_window(pixels: FloatArray, side: int) -> tuple[int, int]:
 
     Contrast is the standard deviation in blocks; the strongest tenth counts alike, so that a speck does not win.
     """
-    block = max(1, side // 8)
-    rows, columns = (max(1, extent // block) for extent in pixels.shape[1:])
-    if rows <= 8 and columns <= 8:
+    block = max(1, min(side // 8, *pixels.shape[1:]))
+    rows, columns = (extent // block for extent in pixels.shape[1:])
+    high, wide = min(side // block, rows), min(side // block, columns)
+    if (high, wide) == (rows, columns):
         return 0, 0
     gray = pixels[:, : rows * block, : columns * block].mean(axis=0)
     contrast = gray.reshape(rows, block, columns, block).std(axis=(1, 3))
     contrast = np.minimum(contrast, np.percentile(contrast, 90))
-    high, wide = min(8, rows), min(8, columns)
     total = np.pad(contrast.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     sums = total[high:, wide:] - total[:-high, wide:] - total[high:, :-wide] + total[:-high, :-wide]
     top, left = np.unravel_index(int(sums.argmax()), sums.shape)

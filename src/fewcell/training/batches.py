@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader, Dataset
 from fewcell.config import Recipe
 from fewcell.data.crops import CropSource
 from fewcell.data.split import sampling_weights
-from fewcell.errors import ConfigError
 from fewcell.representations import Representation
 from fewcell.training.objective import Batch
 
@@ -64,12 +63,8 @@ def batches(
     """Yield the batches of steps start, start + 1, ..., made ahead by the recipe's workers.
 
     They end with the recipe's steps; if it gives minutes, they never do. rank, world: of the `world` processes that
-    share each batch, which one this is. Raises ConfigError if a process would get no crop.
+    share each batch, which one this is.
     """
-    if recipe.batch < world:
-        raise ConfigError(
-            f"A batch of {recipe.batch} crops cannot be shared by {world} processes. Use batch = {world}."
-        )
     steps = range(start, recipe.steps or 10**9)
     loader = DataLoader(
         _Steps(source, representation, recipe, rank, world),

@@ -1,12 +1,13 @@
 """Training, from top to bottom: a recipe and labelled images in, a model folder out."""
 
 import csv
+import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,8 +30,10 @@ from fewcell.training.machine import Machine, machine
 from fewcell.training.objective import Batch, Objective
 from fewcell.training.objectives import make_objective
 
-__all__ = ["Progress", "fit"]
+__all__ = ["Progress", "begun_recipe", "fit"]
 
+CHECKPOINT_FILE = "checkpoint.safetensors"
+MAY_DIFFER = {"threads", "workers", "checkpoint_minutes", "precision"}  # settings that a resumed run may change
 HELD_OUT_CROPS = 32
 REPORT_SECONDS = 2.0
 
@@ -52,9 +55,10 @@ class Progress:
 
 @dataclass
 class _Run:
-    """The state that a checkpoint keeps, and what it belongs to."""
+    """The state that a checkpoint keeps, and what it belongs to. data: the fingerprint of the images."""
 
     recipe: Recipe
+    data: str
     here: Machine
     representation: Representation
     network: Network
@@ -70,6 +74,7 @@ class _Run:
                 "step": self.step,
                 "seconds": self.seconds,
                 "recipe": self.recipe.model_dump(mode="json"),
+                "data": self.data,
             }
             save_checkpoint(path, {"network": self.network, "average": self.average}, self.optimizer, facts)
 
@@ -81,11 +86,13 @@ class _Run:
             load_recipe(None, **recipe).model_dump(mode="json")
             for recipe in (facts["recipe"], self.recipe.model_dump(mode="json"))
         )
-        changed = [f"{key} was {began[key]}, now {now[key]}" for key in now if began[key] != now[key]]
+        changed = [f"{key} was {began[key]}, now {now[key]}" for key in now if key not in MAY_DIFFER and began[key] != now[key]]
         if changed:
             raise ConfigError(
                 f"{path} was made by another recipe: {'; '.join(changed)}. Resume with the recipe it began with."
             )
+        if facts.get("data", self.data) != self.data:  # older checkpoints do not say
+            raise DataError(f"{path} was made from other images. Resume with the data that the run began with.")
         load_checkpoint(path, {"network": self.network, "average": self.average}, self.optimizer)
         self.step, self.seconds = facts["step"], facts["seconds"]
 
@@ -117,22 +124,25 @@ def fit(
 
     Raises DataError if there is nothing to learn from, WriteError if `out` holds a run and resume is False,
     ConfigError if the recipe names what does not exist or fit, or if the run in `out` was made by another recipe.
+    Before the first step every image is read: DataError lists those that cannot be used. ConfigError if the loss
+    becomes infinite; the last checkpoint is kept.
     """
     labelled = [s for s in samples if s.labels]
     if not labelled:
         raise DataError(f"None of the {len(samples)} images has labels; there is nothing to learn from.")
     learn, held_out = grouped_split(labelled, recipe.held_out, recipe.seed)
-    checkpoint = out / "checkpoint.safetensors"
+    checkpoint = out / CHECKPOINT_FILE
     if checkpoint.exists() and not resume:
         raise WriteError(f"{out} holds a training run. Go on with it by --resume, or choose another folder.")
     with machine(recipe) as here:
-        run = _begin(recipe, here)
+        run = _begin(recipe, here, _fingerprint(learn, held_out))
         if resume:
             run.load(checkpoint)
+        source, fixed = _read_all(run, learn, held_out)
         out.mkdir(parents=True, exist_ok=True)
         if here.is_first:
             _rewind_log(out / "log.csv", run.step)
-        _train(run, learn, held_out, out, report)
+        _train(run, source, fixed, out, report)
         if here.is_first:
             finish(cast(Network, run.average.module), run.representation, recipe, learn, held_out, out / "model")
         if here.world > 1:
@@ -140,7 +150,18 @@ def fit(
     return out / "model"
 
 
-def _begin(recipe: Recipe, here: Machine) -> _Run:
+def begun_recipe(out: Path) -> dict[str, Any]:
+    """The recipe of the run in a folder, as its checkpoint has it. Raises ModelError if there is none."""
+    return read_facts(out / CHECKPOINT_FILE)["recipe"]
+
+
+def _fingerprint(learn: Sequence[Sample], held_out: Sequence[Sample]) -> str:
+    """Which images are learned from and which are held out, in one short word."""
+    stems = "\n".join(["learn", *sorted(s.stem for s in learn), "held out", *sorted(s.stem for s in held_out)])
+    return hashlib.sha256(stems.encode()).hexdigest()
+
+
+def _begin(recipe: Recipe, here: Machine, data: str) -> _Run:
     if recipe.batch % here.world:
         raise ConfigError(f"{here.world} processes cannot share a batch of {recipe.batch} evenly.")
     torch.manual_seed(recipe.seed)
@@ -156,7 +177,7 @@ def _begin(recipe: Recipe, here: Machine) -> _Run:
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     shared = DistributedDataParallel(network) if here.world > 1 else network
     objective = make_objective(recipe.objective, shared, representation)
-    return _Run(recipe, here, representation, network, average, objective, optimizer)
+    return _Run(recipe, data, here, representation, network, average, objective, optimizer)
 
 
 def _ema(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], None]:
@@ -169,18 +190,24 @@ def _ema(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], None]
     return update
 
 
-def _train(
-    run: _Run,
-    learn: Sequence[Sample],
-    held_out: Sequence[Sample],
-    out: Path,
-    report: Callable[[Progress], None],
-) -> None:
-    recipe, here = run.recipe, run.here
+def _read_all(run: _Run, learn: Sequence[Sample], held_out: Sequence[Sample]) -> tuple[CropSource, Batch]:
+    """Read every image once: the source of crops to learn from, and a fixed batch of held-out ones.
+
+    A file that cannot be used would otherwise be noticed late: held-out images are needed when training is over.
+    """
+    recipe = run.recipe
     grid = Grid(recipe.crop_px, run.network.stride, run.representation.margin_px, recipe.canonical_diameter_px)
-    source = CropSource(learn, grid, recipe.augmentation)
-    source.preload()
-    fixed = _fixed_batch(CropSource(held_out, grid, recipe.augmentation), run.representation)
+    source, held = (CropSource(part, grid, recipe.augmentation, run.here.world) for part in (learn, held_out))
+    problems = source.preload() + held.preload()
+    if problems:
+        raise DataError(
+            "\n  ".join([f"{len(problems)} of {len(learn) + len(held_out)} images cannot be used:", *problems])
+        )
+    return source, _fixed_batch(held, run.representation)
+
+
+def _train(run: _Run, source: CropSource, fixed: Batch, out: Path, report: Callable[[Progress], None]) -> None:
+    recipe, here = run.recipe, run.here
     network = run.network.train()
     stream = batches(source, run.representation, recipe, start=run.step, rank=here.rank, world=here.world)
 
@@ -215,18 +242,28 @@ def _train(
                 seconds=run.seconds,
                 seconds_left=run.seconds * (1 / max(share, 1e-6) - 1),
                 loss=float(loss.detach()),
-                held_out_loss=_held_out_loss(run, fixed) if due else None,
+                held_out_loss=_held_out_loss(run, fixed) if due and here.is_first else None,
                 learning_rate=run.optimizer.param_groups[0]["lr"],
                 crops_per_s=(run.step - step_before) * recipe.batch / (now - start),
                 waiting=waited / (now - start),
             )
+            _assert_finite(progress, recipe)
             reported = now
             if here.is_first:
                 report(progress)
                 _log(out / "log.csv", progress)
         if due:
-            run.save(out / "checkpoint.safetensors")
+            run.save(out / CHECKPOINT_FILE)
             saved = now
+
+
+def _assert_finite(progress: Progress, recipe: Recipe) -> None:
+    # The held-out loss tells of weights that are lost although the loss before the step was not.
+    if not math.isfinite(progress.loss) or not math.isfinite(progress.held_out_loss or 0):
+        raise ConfigError(
+            f"The loss is not finite at step {progress.step}: training has diverged. Start again with a lower "
+            f"learning_rate (it is {recipe.learning_rate:g}). The last checkpoint is kept."
+        )
 
 
 def _schedule(share: float, warmup: float) -> float:
