@@ -3,6 +3,7 @@
 import csv
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +251,22 @@ def test_train_ends_in_a_model_that_segments(run, nuclei, tmp_path):
     code, _, err = run("train", data, "-o", tmp_path / "run", "--recipe", recipe, "--steps", 2)
     assert code == 1
     assert "--resume" in err
+    assert run("train", data, "-o", tmp_path / "run", "--resume", "--threads", 1)[0] == 0
+    code, _, err = run("train", data, "-o", tmp_path / "run", "--resume", "--steps", 3)
+    assert code == 1
+    assert "steps was 2, now 3" in err
+    code, _, err = run("train", data, "-o", tmp_path / "another")
+    assert code == 1
+    assert "--minutes 60" in err
+
+
+@pytest.mark.parametrize("library", ["torch", "cv2", "safetensors", "onnx"])
+def test_train_says_what_is_not_installed(run, tmp_path, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    code, _, err = run("train", tmp_path, "-o", tmp_path / "run", "--steps", 1)
+    assert code == 1
+    assert f"This needs {library}, which is not installed" in err
+    assert "fewcell[train]" in err
 
 
 def test_the_model_finds_cells_of_real_images(run, tmp_path):

@@ -49,6 +49,17 @@ def test_a_budget_that_is_given_replaces_that_of_the_file(tmp_path: Path, text: 
     assert {k: v for k in ("steps", "minutes") if (v := getattr(recipe, k)) is not None} == budget
 
 
+@pytest.mark.parametrize(
+    ("text", "given", "budget"),
+    [("", {}, {"minutes": 2.0}), ("steps = 5", {}, {"steps": 5}), ("steps = 5", {"minutes": 1.0}, {"minutes": 1.0})],
+)
+def test_another_recipe_stands_in_for_the_defaults(
+    tmp_path: Path, text: str, given: dict[str, Any], budget: dict[str, Any]
+) -> None:
+    base = Recipe(minutes=2, seed=3, batch=2).model_dump(mode="json")
+    assert load_recipe(write(tmp_path, text), base=base, batch=5, **given) == Recipe(**budget, seed=3, batch=5)
+
+
 @pytest.mark.parametrize("part", ["network", "representation", "objective"])
 def test_a_part_may_be_its_name(tmp_path: Path, part: str) -> None:
     path = write(tmp_path, f'{part} = "from_file"\nsteps = 1')
@@ -62,7 +73,7 @@ def test_a_part_may_be_its_name(tmp_path: Path, part: str) -> None:
         ("steps = 1\nlerning_rate = 1", "no setting 'lerning_rate'; did you mean 'learning_rate'"),
         ("steps = 1\n[augmentation]\ngama = 1", "no setting 'augmentation.gama'; did you mean 'gamma'"),
         ("steps = 1\n[network]\nname = 'x'\nseting = {}", "no setting 'network.seting'; did you mean 'settings'"),
-        ("seed = 1", "either steps or minutes, and not both; got steps = None, minutes = None"),
+        ("seed = 1", "either steps or minutes, and not both; got steps = None, minutes = None; add --minutes 60"),
         ("steps = 1\nminutes = 2", "either steps or minutes, and not both; got steps = 1, minutes = 2.0"),
         ("steps = 0", "steps: .*, got 0"),
         ("minutes = -1", "minutes: .*, got -1"),

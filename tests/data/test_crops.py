@@ -236,38 +236,58 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_images_are_read_once_while_there_is_room(tmp_path: Path, reads: list[str]) -> None:
     source = source_of(*[save(tmp_path, discs((100, 100), 24, i), str(i)) for i in range(4)])
-    source.preload()
+    assert source.preload() == []
     assert reads == ["0", "1", "2", "3"]
     for i in (3, 0, 3):
         source.crop(i, np.random.default_rng(0))
     assert len(reads) == 4
 
 
-def test_the_cache_stays_under_its_limit(tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_stays_under_its_limit(tmp_path: Path, reads: list[str]) -> None:
     source = source_of(*[save(tmp_path, discs((100, 100), 24, i), str(i)) for i in range(6)])
     source.crop(0, np.random.default_rng(0))
     one = source._cached_bytes
     assert one >= 100 * 100 * 4
-    monkeypatch.setattr(crops, "CACHE_BYTES", int(2.5 * one))
+    source.cache_bytes = int(2.5 * one)
     for i in (1, 0, 2, 0, 3, 4, 5):
         source.crop(i, np.random.default_rng(0))
         assert source._cached_bytes == sum(item.nbytes for item in source._cache.values()) <= 2.5 * one
     assert reads == ["0", "1", "2", "3", "4", "5"], "the one used longest ago goes first"
 
-    monkeypatch.setattr(crops, "CACHE_BYTES", one // 2)
+    source.cache_bytes = one // 2
     source.crop(0, np.random.default_rng(0))
     source.crop(0, np.random.default_rng(0))
     assert reads[6:] == ["0"], "one image is always kept"
 
 
-def test_reading_ahead_ends_when_memory_is_full(
+def test_reading_ahead_reads_all_and_keeps_what_fits(
     tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crops, "CACHE_BYTES", 150_000)
     source = source_of(*[save(tmp_path, discs((100, 100), 24, i), str(i)) for i in range(9)])
-    source.preload()
-    assert 2 <= len(reads) <= 5
-    assert source._cached_bytes <= 150_000
+    assert source.preload() == []
+    assert len(reads) == 9
+    assert 0 < len(source._cache) <= 4
+    assert source._cached_bytes == sum(item.nbytes for item in source._cache.values()) <= 150_000
+
+
+def test_the_cache_takes_a_quarter_of_the_memory_that_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample, grid = save(tmp_path, discs((100, 100), 24)), Grid(128, 1, 0, 24.0)
+    for free, processes, expected in ((80_000, 1, 20_000), (80_000, 2, 10_000), (10**12, 2, crops.CACHE_BYTES)):
+        monkeypatch.setattr(crops, "available_bytes", lambda free=free: free)
+        assert CropSource([sample], grid, STILL, processes).cache_bytes == expected
+
+
+def test_what_cannot_be_used_is_told_with_the_name_of_its_file(tmp_path: Path) -> None:
+    samples = [save(tmp_path, discs((100, 100), 24, i), name) for i, name in enumerate(("good", "many", "small"))]
+    tifffile.imwrite(samples[1].image, np.zeros((5, 100, 100), np.uint8), metadata={"axes": "CYX"})
+    tifffile.imwrite(samples[2].labels, np.zeros((50, 50), np.int32))
+    source = source_of(*samples, replace(samples[0], image=tmp_path / "missing.tif"))
+    many, small, missing = source.preload()
+    assert f"{samples[1].image} has 5 channels; training images need 1 to 3" in many
+    assert str(samples[2].labels) in small
+    assert "missing.tif" in missing
+    assert list(source._cache) == [0]
 
 
 def test_views_are_of_every_kind() -> None:

@@ -1,12 +1,13 @@
 """The contract of networks; every variant of the table is picked up by itself."""
 
 import inspect
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from fewcell.errors import ConfigError, ModelError
+from fewcell.errors import ConfigError, MissingDependencyError, ModelError
 from fewcell.tiles import predict_tiled
 from fewcell.types import FloatArray
 
@@ -164,3 +165,9 @@ def test_unknown_names_and_settings_are_errors(make: Callable[[], Network], word
 def test_settings_may_come_as_lists() -> None:
     network = make_network("resunet", 2, {"widths": [4, 8], "blocks": 1})
     assert (network.multiple_px, network.stride) == (4, 2)
+
+
+def test_weights_without_safetensors_are_a_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(MissingDependencyError, match=r"safetensors.*fewcell\[train\]"):
+        load_network("resunet", OUT_CHANNELS, {}, tmp_path / "weights.safetensors")

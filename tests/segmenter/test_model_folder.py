@@ -206,7 +206,23 @@ def test_a_model_that_cannot_be_written_leaves_the_old_one(folder, files, monkey
         raise OSError("No space left on device")
 
     monkeypatch.setattr(model_folder, "sha256", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WriteError, match=f"{folder} cannot be written: No space left"):
+        write_model(folder, FACTS.model_copy(update={"min_score": 0.7}), *files)
+    monkeypatch.undo()
+    assert read_model(folder).min_score == FACTS.min_score
+    assert [p.name for p in folder.parent.iterdir()] == ["tiny"]
+
+
+def test_a_model_that_cannot_be_put_in_its_place_leaves_the_old_one(folder, files, monkeypatch):
+    replace = model_folder.os.replace
+
+    def fail(source, target):
+        if source.name == "model":
+            raise PermissionError(13, "Permission denied")
+        replace(source, target)
+
+    monkeypatch.setattr(model_folder.os, "replace", fail)
+    with pytest.raises(WriteError, match=f"{folder} cannot be written: Permission denied"):
         write_model(folder, FACTS.model_copy(update={"min_score": 0.7}), *files)
     monkeypatch.undo()
     assert read_model(folder).min_score == FACTS.min_score

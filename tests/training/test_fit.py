@@ -3,25 +3,31 @@
 import csv
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fewcell.config import Part
 from fewcell.data.dataset import open_dataset
+from fewcell.data.split import grouped_split
 from fewcell.errors import ConfigError, DataError, ModelError, WriteError
 from fewcell.metrics import f1, match
 from fewcell.networks import load_network
 from fewcell.representations import make_representation
 from fewcell.segmenter import Segmenter, read_model
 from fewcell.training import fit as fit_module
+from fewcell.training.checkpoint import read_facts
 from fewcell.training.finish import finish
 from fewcell.training.fit import fit
+from fewcell.training.machine import Machine
+from fewcell.training.supervised import Supervised
 
 
 class Killed(Exception):
@@ -165,6 +171,22 @@ def test_another_recipe_cannot_resume_a_run(changes, words, samples, tiny_recipe
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
 
 
+def test_a_resumed_run_may_differ_where_the_outcome_does_not(samples, tiny_recipe, tmp_path, without_finish):
+    fit(tiny_recipe(steps=2), samples, tmp_path)
+    changes = {"threads": 2, "workers": 1, "checkpoint_minutes": 9, "precision": "auto"}
+    fit(tiny_recipe(steps=2, **changes), samples, tmp_path, resume=True)
+
+
+def test_other_data_cannot_resume_a_run(samples, tiny_recipe, tmp_path, without_finish):
+    fit(tiny_recipe(steps=2), samples, tmp_path)
+    fit(tiny_recipe(steps=2), samples[::-1], tmp_path, resume=True)
+    others = [*samples[:-1], replace(samples[-1], stem="another")]
+    with pytest.raises(DataError, match="was made from other images"):
+        fit(tiny_recipe(steps=2), others, tmp_path, resume=True)
+    change_recipe_in_checkpoint(tmp_path / "checkpoint.safetensors", '"data"', '"no data"')
+    fit(tiny_recipe(steps=2), others, tmp_path, resume=True)
+
+
 def test_a_checkpoint_older_than_a_setting_can_be_resumed(samples, tiny_recipe, tmp_path, without_finish):
     fit(tiny_recipe(steps=2), samples, tmp_path)
     checkpoint = tmp_path / "checkpoint.safetensors"
@@ -216,3 +238,50 @@ def test_one_held_out_image_is_enough_for_thresholds(trained, samples, tiny_reci
     network = load_network("resunet", len(representation.channels), recipe.network.settings, weights)
     finish(network, representation, recipe, samples[1:], samples[:1], tmp_path / "model")
     assert read_model(tmp_path / "model").held_out["f1_50"] > 0.8
+
+
+def test_every_file_that_cannot_be_used_is_listed_before_the_first_step(samples, tiny_recipe, tmp_path):
+    """One to learn from and one that is held out."""
+    recipe = tiny_recipe(steps=2)
+    bad = [part[0] for part in grouped_split(samples, recipe.held_out, recipe.seed)]
+    small = tmp_path / "small_label.tiff"
+    tifffile.imwrite(small, np.zeros((5, 5), np.int32))
+    changed = [replace(s, labels=small) if s in bad else s for s in samples]
+    with pytest.raises(DataError, match="2 of 8 images cannot be used") as caught:
+        fit(recipe, changed, tmp_path / "out", report=lambda _: pytest.fail("it began to train"))
+    assert str(caught.value).count(str(small)) == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("lost", ["loss", "weights"])
+def test_a_run_that_diverges_ends_and_keeps_its_last_checkpoint(
+    lost, samples, tiny_recipe, tmp_path, without_finish, monkeypatch
+):
+    recipe = tiny_recipe(steps=4, checkpoint_minutes=1e-6)
+    checkpoint, at = tmp_path / "checkpoint.safetensors", []
+    step = torch.optim.AdamW.step
+    losses = Supervised.losses
+
+    def lose_weights(optimizer, *args):
+        step(optimizer, *args)
+        if 2 in at:
+            optimizer.param_groups[0]["params"][0].data.fill_(float("nan"))
+
+    def lose(objective, batch):
+        return {k: v * (float("inf") if 2 in at else 1) for k, v in losses(objective, batch).items()}
+
+    if lost == "loss":
+        monkeypatch.setattr(Supervised, "losses", lose)
+    else:
+        monkeypatch.setattr(torch.optim.AdamW, "step", lose_weights)
+    with pytest.raises(ConfigError, match=r"not finite at step 3.*lower learning_rate \(it is 0.02\)"):
+        fit(recipe, samples, tmp_path, report=lambda progress: at.append(progress.step))
+    assert read_facts(checkpoint)["step"] == 2
+    assert [int(row["step"]) for row in rows_of(tmp_path / "log.csv")] == [1, 2]
+
+
+def test_only_the_first_process_looks_at_held_out_images(samples, tiny_recipe, tmp_path, monkeypatch):
+    second = Machine(torch.device("cpu"), torch.float32, rank=1)
+    monkeypatch.setattr(fit_module, "machine", lambda recipe: nullcontext(second))
+    monkeypatch.setattr(fit_module, "_held_out_loss", lambda *args: pytest.fail("the second process looked"))
+    fit(tiny_recipe(steps=2, checkpoint_minutes=1e-6), samples, tmp_path / "run")

@@ -169,8 +169,8 @@ def _row_of(name: str, rows: list[dict[str, str]], folder: Path) -> dict[str, st
     rows = [row for row in rows if row.get("split") == split] or rows
     if len(rows) > 1:
         raise DataError(
-            f"The manifest has {len(rows)} rows for {folder / 'images' / name}, and neither their column 'file' nor 'split' (here "
-            f"{split!r}, the folder's name) tells which. Keep one row an image."
+            f"The manifest has {len(rows)} rows for {folder / 'images' / name}, and neither their column 'file' nor "
+            f"'split' (here {split!r}, the folder's name) tells which. Keep one row an image."
         )
     return rows[0] if rows else {}
 

@@ -86,7 +86,9 @@ class _Run:
             load_recipe(None, **recipe).model_dump(mode="json")
             for recipe in (facts["recipe"], self.recipe.model_dump(mode="json"))
         )
-        changed = [f"{key} was {began[key]}, now {now[key]}" for key in now if key not in MAY_DIFFER and began[key] != now[key]]
+        changed = [
+            f"{key} was {began[key]}, now {now[key]}" for key in now if key not in MAY_DIFFER and began[key] != now[key]
+        ]
         if changed:
             raise ConfigError(
                 f"{path} was made by another recipe: {'; '.join(changed)}. Resume with the recipe it began with."
