@@ -77,9 +77,8 @@ def table(rows: list[dict[str, str]]) -> str:
         if row["f1_50_low"]:
             star = "*" if row["resampled"] == "images" else ""
             interval = f"{number(row['f1_50_low'])} to {number(row['f1_50_high'])}{star}"
-        lines.append(
-            "| " + " | ".join(interval if key is None else number(row[key]) for key in columns.values()) + " |"
-        )
+        cells = [interval if key is None else shown(key, row[key]) for key in columns.values()]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -97,6 +96,10 @@ def sources(facts: dict) -> str:
     lines = ["### Learned from\n", "| source | images | licence, as the manifest gives it |", "|---|---|---|"]
     lines += [f"| {name} | {of['images']} | {of['licence']} |" for name, of in facts["trained_on"].items()]
     return "\n".join(lines)
+
+
+def shown(column: str, text: str) -> str:
+    return text if column.startswith("n_") else number(text)
 
 
 def number(text: str) -> str:
