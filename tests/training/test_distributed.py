@@ -78,7 +78,7 @@ def test_two_processes_end_together_with_the_same_weights(budget, tiny_recipe, d
     run_two_processes(tiny_recipe(**budget, checkpoint_minutes=0.005), disc_dataset, tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first["step"] == second["step"] == budget.get("steps", first["step"])
-    assert first["step"] > 5
+    assert first["step"] > 1
     assert first["wrote"] == ["_log", "_rewind_log", "finish", "report", "save_checkpoint"]
     assert second["wrote"] == []
     assert (tmp_path / "run" / "model" / "model.json").is_file()
