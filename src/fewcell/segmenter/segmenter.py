@@ -195,14 +195,15 @@ def predict_at_scale(pixels: FloatArray, factor: float, engine: Engine, network:
     factor = min(factor, LARGEST_FACTOR)
     stride = network.stride
     height, width = (max(1, round(side * factor / stride)) * stride for side in pixels.shape[1:])
-    whole = network.reach_px is None  # a network that sees everything cannot be tiled
+    # A network that sees everything cannot be tiled.
+    halo_px, core_px = (0, max(height, width)) if network.reach_px is None else (network.reach_px, TILE_PX)
     return predict_tiled(
         resize_image(pixels, (height, width)),
         engine,
         stride=stride,
         multiple_px=network.multiple_px,
-        halo_px=0 if whole else network.reach_px,
-        core_px=max(height, width) if whole else TILE_PX,
+        halo_px=halo_px,
+        core_px=core_px,
     )
 
 
