@@ -28,16 +28,21 @@ def main() -> None:
 
 
 def figures() -> str:
-    with open(ROOT / "docs/results/default-model-test-summary.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     facts = json.loads((ROOT / "src/fewcell/models/default/model.json").read_text(encoding="utf-8"))
+    return "\n\n".join([*open_test(), held_out(facts), sources(facts)])
+
+
+def open_test() -> list[str]:
+    path = ROOT / "docs/results/default-model-test-summary.csv"
+    if not path.exists():
+        return ["The open test has not been scored with this model yet."]
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
     parts = [headlines([row for row in rows if row["grouping"] == "headline"])]
     for grouping in dict.fromkeys(row["grouping"] for row in rows if row["grouping"] != "headline"):
         heading = HEADINGS.get(grouping, grouping)
         parts.append(f"### {heading}\n\n{table([row for row in rows if row['grouping'] == grouping])}")
-    parts.append(held_out(facts))
-    parts.append(sources(facts))
-    return "\n\n".join(parts)
+    return parts
 
 
 def headlines(rows: list[dict[str, str]]) -> str:

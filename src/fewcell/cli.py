@@ -87,9 +87,10 @@ def demo(out: Out = Path("demo"), threads: Threads = None) -> None:
     from fewcell.segmenter import FileSettings, Segmenter
 
     out.mkdir(parents=True, exist_ok=True)
-    originals = [Path(data.__file__).parent / name for name in ("ihc.png", "cell.png")]
-    images = [Path(shutil.copy(original, out)) for original in originals]
-    _segment_all(Segmenter.load(threads=threads), images, out, FileSettings(overwrite=True))
+    segmenter = Segmenter.load(threads=threads)
+    for name, diameter_px in (("ihc.png", 14.0), ("cell.png", None)):
+        image = Path(shutil.copy(Path(data.__file__).parent / name, out))
+        _segment_all(segmenter, [image], out, FileSettings(diameter=diameter_px, overwrite=True))
     typer.echo(f"See the overlays: {out / 'ihc_overlay.png'} and {out / 'cell_overlay.png'}")
 
 

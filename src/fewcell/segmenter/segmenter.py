@@ -33,9 +33,9 @@ BYTES_PER_CANONICAL_PIXEL = (
     36  # the resampled image, its padded copy, and the prediction with what decoding makes of it
 )
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
-SCALES = (2.0, 1.0, 0.5, 0.25, 0.125)  # thumbnails on which the diameter is estimated
+SCALES = (2.0, 1.41, 1.0, 0.71, 0.5, 0.35, 0.25, 0.18, 0.125)  # thumbnails on which the diameter is estimated
 THUMBNAIL_PX = 512  # side of the part of a thumbnail that is looked at
-SCALE_TOLERANCE_OCTAVES = 0.5  # how far from the canonical diameter a cell may be and still tell the scale
+SCALE_TOLERANCE_OCTAVES = 0.7  # how far from the canonical diameter a cell may be and still tell the scale
 TILE_PX = 1024  # side of the part of an image that the network sees at once, without its halo
 LARGEST_FACTOR = 4.0  # images are never enlarged more than this
 
@@ -158,27 +158,30 @@ class Segmenter:
         """Estimate how wide the cells of a normalised image are, in its pixels; None if no cell is found.
 
         The model looks at thumbnails at several scales. At the right one it is sure of much of what it finds, and
-        what it finds is about as wide as the cells that it learned from. Each scale's evidence is the number of such
-        cells for the area seen, weighed by score and width; the estimates of all scales are averaged (as logarithms),
-        each weighed by the cube of its evidence, so that nearly only the best scales count.
+        what it finds is about as wide as the cells that it learned from: the scale at which such cells cover the
+        largest share of the area, each weighed by the cube of its score and by its width, wins. The cells are then
+        measured at the scale that brings them nearest to the canonical diameter, twice.
         """
-        estimates, evidence = [], []
+        measured, shares = {}, {}
         for scale in SCALES:
             thumbnail = _thumbnail(pixels, scale)
             if thumbnail is None:
                 continue
             found = _select(self._segment_at(thumbnail, 1.0), self.facts.min_score, min_area=0)
-            if not len(found):
-                continue
             area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
             diameters = 2 * np.sqrt(area / np.pi) * self.facts.network.stride
             octaves_off = np.log2(diameters / self.facts.canonical_diameter_px)
             weights = found.scores**3 * np.exp(-0.5 * (octaves_off / SCALE_TOLERANCE_OCTAVES) ** 2)
-            estimates.append(np.log2(_weighted_median(diameters, weights) / scale))
-            evidence.append((weights * diameters).sum() * scale**2 / found.labels.size)
-        if not estimates:
+            if weights.sum() > 0:
+                measured[scale] = _weighted_median(diameters, weights) / scale
+                shares[scale] = (weights * area).sum() / found.labels.size
+        if not measured:
             return None
-        return float(2 ** np.average(estimates, weights=np.array(evidence) ** 3))
+        diameter_px = measured[max(shares, key=shares.__getitem__)]
+        for _ in range(2):
+            wanted = self.facts.canonical_diameter_px / diameter_px
+            diameter_px = measured[min(measured, key=lambda scale: abs(np.log2(scale / wanted)))]
+        return diameter_px
 
     def _segment_at(self, pixels: FloatArray, factor: float) -> Instances:
         """Find cells in a normalised image enlarged by `factor`; labels are on the network's grid."""
