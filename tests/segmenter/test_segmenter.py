@@ -1,5 +1,6 @@
 """The segmenter with a tiny model: what it finds, on which grid, and what it refuses."""
 
+import json
 import re
 from functools import partial
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from fewcell.engine import OpenVinoEngine
-from fewcell.errors import AxesError, ConfigError
+from fewcell.errors import AxesError, ConfigError, ModelError
 from fewcell.images import Image
 from fewcell.metrics import f1, match
 from fewcell.segmenter import Segmenter, predict_at_scale
@@ -260,3 +261,27 @@ def test_a_halo_of_the_reach_is_needed_and_enough(segmenter, trained, monkeypatc
     np.testing.assert_allclose(predict_at_scale(pixels, 1.0, engine, network), whole, atol=1e-5)
     blind = network.model_copy(update={"reach_px": 0})
     assert np.abs(predict_at_scale(pixels, 1.0, engine, blind) - whole).max() > 0.01
+
+
+def test_a_saved_model_finds_the_same(segmenter, discs, tmp_path):
+    segmenter.save(tmp_path / "copy")
+    again = Segmenter.load(tmp_path / "copy", threads=1)
+    assert np.array_equal(again.segment(discs[0]).labels, segmenter.segment(discs[0]).labels)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "word"),
+    [
+        ("representation", {"name": "bondary"}, "boundary"),
+        ("representation", {"settings": {"grow": 1}}, "grow_px"),
+        ("scorer", {"mean": [0.0], "scale": [1.0], "weights": [0.0, 0.0]}, "13"),
+    ],
+)
+def test_a_model_of_another_kind_is_one_clear_error(segmenter, tmp_path, part, change, word):
+    segmenter.save(tmp_path / "copy")
+    path = tmp_path / "copy" / "model.json"
+    facts = json.loads(path.read_text())
+    facts[part] |= change
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ModelError, match=word):
+        Segmenter.load(tmp_path / "copy")

@@ -95,7 +95,10 @@ class Segmenter:
         check_device(device)
         folder = find_model(model)
         facts = read_model(folder)
-        representation = make_representation(facts.representation.name, facts.representation.settings)
+        try:
+            representation = make_representation(facts.representation.name, facts.representation.settings)
+        except ConfigError as error:
+            raise ModelError(f"{folder} is of a kind that this fewcell does not know: {error}") from None
         if device == "cpu":
             engine: Engine = OpenVinoEngine(folder / NETWORK_FILE, threads=threads)
         else:
