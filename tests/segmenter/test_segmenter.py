@@ -263,12 +263,6 @@ def test_a_halo_of_the_reach_is_needed_and_enough(segmenter, trained, monkeypatc
     assert np.abs(predict_at_scale(pixels, 1.0, engine, blind) - whole).max() > 0.01
 
 
-def test_a_saved_model_finds_the_same(segmenter, discs, tmp_path):
-    segmenter.save(tmp_path / "copy")
-    again = Segmenter.load(tmp_path / "copy", threads=1)
-    assert np.array_equal(again.segment(discs[0]).labels, segmenter.segment(discs[0]).labels)
-
-
 @pytest.mark.parametrize(
     ("part", "change", "word"),
     [
