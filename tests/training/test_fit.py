@@ -175,6 +175,7 @@ def test_a_resumed_run_may_differ_where_the_outcome_does_not(samples, tiny_recip
     fit(tiny_recipe(steps=2), samples, tmp_path)
     changes = {"threads": 2, "workers": 1, "checkpoint_minutes": 9, "precision": "auto"}
     fit(tiny_recipe(steps=2, **changes), samples, tmp_path, resume=True)
+    assert read_facts(tmp_path / "checkpoint.safetensors")["step"] == 2
 
 
 def test_other_data_cannot_resume_a_run(samples, tiny_recipe, tmp_path, without_finish):
@@ -285,3 +286,4 @@ def test_only_the_first_process_looks_at_held_out_images(samples, tiny_recipe, t
     monkeypatch.setattr(fit_module, "machine", lambda recipe: nullcontext(second))
     monkeypatch.setattr(fit_module, "_held_out_loss", lambda *args: pytest.fail("the second process looked"))
     fit(tiny_recipe(steps=2, checkpoint_minutes=1e-6), samples, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
