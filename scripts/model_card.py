@@ -92,8 +92,8 @@ def held_out(facts: dict) -> str:
     return (
         "### Held-out part of train\n\n"
         "Mean F1 at IoU 0.5 at the true scale and at 0.75 and 1.33 times it, with scores from a scorer fitted to\n"
-        "other images; thresholds were chosen on these images. Last, the share of drawn images without cells in which\n"
-        f"nothing was found. {scores.replace('f1_50', 'all').replace('_', ' ')}."
+        "other experiments; thresholds were chosen on these images. Last, the share of drawn images without cells in\n"
+        f"which nothing was found. {scores.replace('f1_50', 'all').replace('_', ' ')}."
     )
 
 

@@ -69,7 +69,7 @@ def finish(
     """Fit thresholds and scorer on held-out images and write the model folder, whole or not at all.
 
     The exported network itself is run, so what is fitted is what is shipped. The score below which cells are dropped
-    is chosen on scores that a scorer fitted to the other folds gave.
+    is chosen on scores that a scorer fitted to other folds gave; a fold holds whole experiments.
     """
     round_weights(network)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -82,7 +82,8 @@ def finish(
             multiple_px=network.multiple_px,
             reach_px=network.reach_px,
         )
-        cases = [c for i, s in enumerate(held_out) for c in _cases(s, i % FOLDS, engine, part, recipe)]
+        fold = {name: i % FOLDS for i, name in enumerate(sorted({s.experiment for s in held_out}))}
+        cases = [c for s in held_out for c in _cases(s, fold[s.experiment], engine, part, recipe)]
         true_scale = cases[:: len(SCALES)]
         representation = representation.tune(
             [case.prediction for case in true_scale], [case.labels for case in true_scale]
@@ -145,7 +146,7 @@ def _choose_min_score(cases: Sequence[_Case], judged: Sequence[_Judged]) -> tupl
 
     Images without cells count as well, 1 if nothing is found in one, else 0: together a twentieth of the others.
 
-    Where the other folds hold no right instance (all of them lie in one held-out image), the scorer is fitted to all.
+    Where the other folds hold no right instance (all of them lie in one experiment), the scorer is fitted to all.
     """
     f1s, modalities = [], []
     for fold in range(FOLDS):
