@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from scipy.ndimage import label
 
 from fewcell.config import Augmentation
 from fewcell.data.dataset import Sample, diameter_px
@@ -159,17 +160,41 @@ def test_cells_are_brought_to_the_canonical_diameter(tmp_path: Path) -> None:
         assert np.median([d for d in found if d]) == pytest.approx(24, rel=0.1)
 
 
-def test_beyond_the_edge_the_image_is_mirrored_and_labels_are_unknown(tmp_path: Path) -> None:
+def test_beyond_the_edge_image_and_labels_are_mirrored(tmp_path: Path) -> None:
+    """A cell that the edge cuts is UNKNOWN there; every other copy is a cell of its own."""
     labels = discs((90, 70), 24)
+    edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    whole = sorted(set(np.unique(labels)) - set(edge) - {0})
+    assert len(whole) >= 2
+    assert len(edge) > 2
     source = source_of(save(tmp_path, labels), size=256)
     step = (diameter_px(labels) or 24) / 24
     for seed in range(8):
         image, found = source.crop(0, np.random.default_rng(seed))
-        assert (found != UNKNOWN).sum() == pytest.approx(90 * 70 / step**2, rel=0.04)
-        assert compare(image, found, 1, 0)[0] > 0.95
-        outside = image[:, found == UNKNOWN]
-        assert outside.max() > 0.4
-        assert (outside > 0.2).mean() > 0.1
+        seen, known = image.mean(axis=0) > 0.35, found != UNKNOWN
+        assert (seen == (found > 0))[known].mean() > 0.96
+        assert 0.02 < (found == UNKNOWN).mean() < 0.6
+        numbers, areas = np.unique(found[found > 0], return_counts=True)
+        assert len(numbers) > 5 * len(whole), "several copies"
+        for number in numbers[areas > 0.8 * np.pi * 12**2]:
+            assert label(found == number)[1] == 1, "a copy has a number of its own"
+        inside = found[(found > 0) & (found <= labels.max())]
+        assert len(inside) == pytest.approx((labels > 0).sum() / step**2, rel=0.1)
+
+
+def test_a_window_sees_the_same_mirror_as_the_whole_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crop at the corner of a large image, of which only the corner is read."""
+    labels = discs((400, 420), 24)
+    source = source_of(save(tmp_path, labels), size=128)
+    for corner in (-100.0, 370.0):
+        view = View(np.array([[0.8, -0.6, corner + 30], [0.6, 0.8, corner]]))
+        monkeypatch.setattr(crops, "draw_view", lambda *_, view=view: view)
+        image, found = source.crop(0, np.random.default_rng(0))
+        turned = np.einsum("ij,jyx->iyx", view.matrix[:, :2], np.mgrid[:128, :128][::-1])
+        x, y = np.rint(turned + view.matrix[:, 2, None, None]).astype(int)
+        true = np.pad(labels, 400, mode="reflect")[y + 400, x + 400]
+        assert (((found > 0) == (true > 0)) | (found == UNKNOWN)).mean() > 0.98
+        assert ((image.mean(axis=0) > 0.4) == (true > 0)).mean() > 0.96
 
 
 def test_unknown_inside_an_image_stays_unknown(tmp_path: Path) -> None:
@@ -196,7 +221,7 @@ def test_large_numbers_are_told_apart(tmp_path: Path) -> None:
         labels[10:50, 10 * i + 2 : 10 * i + 12] = number
     labels[:, -1] = UNKNOWN
     found = source_of(save(tmp_path, labels), size=96).crop(0, np.random.default_rng(0))[1]
-    assert len(np.unique(found[found > 0])) == len(numbers)
+    assert len(np.unique(found[(found > 0) & (found <= len(numbers))])) == len(numbers), "copies have higher ones"
     assert found.min() == UNKNOWN
 
 

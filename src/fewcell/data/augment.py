@@ -143,7 +143,7 @@ def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
 
     Returns (height, width, 3) float32, normalised as any image is, so that faint noise fills the range.
     """
-    kind = rng.choice(["blank", "noise", "cloud", "stripes", "text"])
+    kind = rng.choice(["blank", "noise", "cloud", "stripes", "text"], p=[0.1, 0.25, 0.15, 0.15, 0.35])
     image = np.full((*shape, 3), rng.uniform(0, 1), dtype=np.float32)
     if kind == "blank":
         return image
@@ -163,8 +163,8 @@ def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
         for _ in range(int(rng.integers(3, 25))):
             word = "".join(rng.choice(list("abcdefghijkmnoprstuvwxyzABDEGHKMNPRST0123456789"), rng.integers(1, 9)))
             place = (int(rng.integers(-20, shape[1])), int(rng.integers(0, shape[0])))
-            size, width = rng.uniform(0.3, 1.6), int(rng.integers(1, 4))
-            drawn = cv2.putText(drawn, word, place, cv2.FONT_HERSHEY_SIMPLEX, size, 255, width)
+            font, size, width = int(rng.integers(8)), float(np.exp(rng.uniform(-1.2, 1.1))), int(rng.integers(1, 6))
+            drawn = cv2.putText(drawn, word, place, font, size, 255, width)
         image += float(rng.choice([-1, 1])) / 255 * drawn.astype(np.float32)[..., None]
     return np.ascontiguousarray(normalise(image.transpose(2, 0, 1)).transpose(1, 2, 0))
 

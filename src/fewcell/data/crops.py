@@ -127,8 +127,9 @@ class CropSource:
     def crop(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
         """Draw a crop of a sample: image (3, size, size) float32, labels on the network's grid, with margin.
 
-        labels: (n, n) int32 with n = size / stride + 2 margin. Beyond the image's edge the image is mirrored and
-        labels are UNKNOWN.
+        labels: (n, n) int32 with n = size / stride + 2 margin. Beyond the image's edge image and labels are mirrored,
+        as the tiles are that the network will see: a mirrored cell has a number of its own, and is UNKNOWN if the
+        edge cuts it.
         """
         if rng.random() < self.settings.empty:
             image = empty_image((self.grid.size_px, self.grid.size_px), rng)
@@ -138,14 +139,14 @@ class CropSource:
         step = item.diameter_px / self.grid.canonical_diameter_px
         view = draw_view(item.labels[0].shape, self.grid.size_px, step, self.settings, rng)
         level = int(np.clip(np.floor(np.log2(max(view.step_px, 1)) + 0.5), 0, len(item.images) - 1))
-        image = _warp(item.images[level], view.matrix, 2**level, self.grid.size_px, labels=False)
+        image = _warp(item.images[level], view.matrix, 2**level, self.grid.size_px)
         image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
         if self.samples[index].modality == "histology" and rng.random() < self.settings.immunostain:
-            nuclei = _warp(item.labels[level], view.matrix, 2**level, self.grid.size_px, labels=True)
-            image = immunostain(image, nuclei.astype(np.int32), rng)
+            nuclei = _warp_labels(item.labels[level], view.matrix, 2**level, self.grid.size_px)
+            image = immunostain(image, nuclei, rng)
         image = np.clip(vary_intensity(image, self.settings, rng), -0.5, 4.0, dtype=np.float32)
-        labels = _warp(item.labels[level], self._on_grid(view), 2**level, self._labels_px, labels=True)
-        return np.ascontiguousarray(image.transpose(2, 0, 1)), labels.astype(np.int32)
+        labels = _warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
+        return np.ascontiguousarray(image.transpose(2, 0, 1)), labels
 
     @property
     def _labels_px(self) -> int:
@@ -204,25 +205,67 @@ def _pyramid(pixels: FloatArray, labels: Labels) -> tuple[list[NDArray[np.float1
         pixels = resize_image(pixels, shape)
 
 
-def _warp(
-    level: NDArray, matrix: NDArray[np.float64], factor: int, size_px: int, *, labels: bool
-) -> NDArray[np.float32]:
+def _warp(level: NDArray, matrix: NDArray[np.float64], factor: int, size_px: int) -> NDArray[np.float32]:
     """Cut a crop out of one pyramid level. Only the window that the crop needs is converted and warped.
 
     matrix: output pixel -> pixel of the full image; factor: pixels of the full image per pixel of the level.
     """
+    window, matrix = _window(level.shape[:2], matrix, factor, size_px)
+    flags = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
+    pixels = level[window].astype(np.float32)
+    return cv2.warpAffine(pixels, matrix, (size_px, size_px), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def _warp_labels(level: NDArray, matrix: NDArray[np.float64], factor: int, size_px: int) -> Labels:
+    """As `_warp`, by the nearest pixel. A copy that lies beyond the edge gets numbers of its own."""
+    window, matrix = _window(level.shape[:2], matrix, factor, size_px)
+    labels = level[window]
+    flags = cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST
+    size = (size_px, size_px)
+    found = cv2.warpAffine(labels.astype(np.float32), matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    found = found.astype(np.int32)
+    places = np.tensordot(matrix, _places(size_px), axes=1)  # x and y of each pixel, in the window
+    sides = np.array(labels.shape[::-1]).reshape(2, 1, 1)
+    within = (places > -0.5) & (places < sides - 0.5)
+    if within.all():
+        return found
+    column, row = np.where(within, 0, np.floor(places / np.maximum(sides - 1, 1))).astype(np.int32)
+    copy = (row - row.min()) * (int(np.ptp(column)) + 1) + column - column.min() + 1
+    cut = ~within.all(axis=0) & np.isin(found, _on_the_edge(level, window))
+    found += np.where(within.all(axis=0) | (found <= 0), 0, copy * int(labels.max(initial=0)))
+    found[cut] = UNKNOWN
+    return found
+
+
+def _on_the_edge(level: NDArray, window: tuple[slice, slice]) -> NDArray:
+    """The cells that the edge of the level cuts, of those in the window."""
+    rows, columns = window
+    lines = [level[y, columns] for y in (0, -1)] + [level[rows, x] for x in (0, -1)]
+    edge = fastremap.unique(np.concatenate(lines))
+    return edge[edge > 0]
+
+
+def _places(size_px: int) -> NDArray[np.float64]:
+    y, x = np.mgrid[:size_px, :size_px]
+    return np.stack([x, y, np.ones_like(x)]).astype(np.float64)
+
+
+def _window(
+    shape: tuple[int, ...], matrix: NDArray[np.float64], factor: int, size_px: int
+) -> tuple[tuple[slice, slice], NDArray[np.float64]]:
+    """What a crop needs of a level, with all that is mirrored into it; and the matrix that counts from there."""
     matrix = matrix / factor
     matrix[:, 2] += 0.5 / factor - 0.5
     corners = matrix @ np.array([[0, size_px, 0, size_px], [0, 0, size_px, size_px], [1, 1, 1, 1]])
-    height, width = level.shape[:2]
-    x0, y0 = np.clip(np.floor(corners.min(axis=1)).astype(int) - 2, 0, (width - 1, height - 1))
-    x1, y1 = np.clip(np.ceil(corners.max(axis=1)).astype(int) + 3, (x0 + 1, y0 + 1), (width, height))
-    matrix[:, 2] -= (x0, y0)
-    return cv2.warpAffine(
-        level[y0:y1, x0:x1].astype(np.float32),
-        matrix,
-        (size_px, size_px),
-        flags=cv2.WARP_INVERSE_MAP | (cv2.INTER_NEAREST if labels else cv2.INTER_LINEAR),
-        borderMode=cv2.BORDER_CONSTANT if labels else cv2.BORDER_REFLECT_101,
-        borderValue=float(UNKNOWN),
-    )
+    slices = []
+    for low, high, side in zip(corners.min(axis=1), corners.max(axis=1), shape[::-1], strict=True):
+        first, stop = int(np.floor(low)) - 2, int(np.ceil(high)) + 3
+        beyond = max(-first, stop - side, 0) + 2
+        if first < 0:
+            stop = max(stop, beyond)
+        if stop > side:
+            first = min(first, side - beyond)
+        slices.append(slice(int(np.clip(first, 0, side - 1)), int(np.clip(stop, 1, side))))
+    columns, rows = slices
+    matrix[:, 2] -= (columns.start, rows.start)
+    return (rows, columns), matrix
