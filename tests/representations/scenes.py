@@ -1,6 +1,7 @@
 """Drawn label images on which every representation is tested; on a network's grid a cell is about 12 px across."""
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from fewcell.types import Labels
 
@@ -17,7 +18,9 @@ def draw_ellipse(
     labels[((along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1) & (labels == 0)] = number
 
 
-def scattered(rows: int, columns: int, *, pitch: int = 15, seed: int = 0) -> Labels:
+def scattered(
+    rows: int, columns: int, *, pitch: int = 15, radii: tuple[float, float] = (5, 7.5), seed: int = 0
+) -> Labels:
     """Ellipses of about 12 px on a jittered lattice; some touch. The lattice's edge keeps away from the frame."""
     rng = np.random.default_rng(seed)
     labels = np.zeros(((rows + 1) * pitch, (columns + 1) * pitch), dtype=np.int32)
@@ -26,7 +29,7 @@ def scattered(rows: int, columns: int, *, pitch: int = 15, seed: int = 0) -> Lab
         top, left = int(y) - pitch, int(x) - pitch
         window = labels[max(top, 0) : top + 2 * pitch, max(left, 0) : left + 2 * pitch]
         centre = (y - max(top, 0), x - max(left, 0))
-        draw_ellipse(window, i + 1, centre, tuple(rng.uniform(5, 7.5, 2)), rng.uniform(0, np.pi))
+        draw_ellipse(window, i + 1, centre, tuple(rng.uniform(*radii, 2)), rng.uniform(0, np.pi))
     return labels
 
 
@@ -80,6 +83,42 @@ def _rings() -> Labels:
     return labels
 
 
+def _giant() -> Labels:
+    """One round cell 400 px across, among smaller ones."""
+    labels = np.zeros((440, 470), dtype=np.int32)
+    draw_ellipse(labels, 1, (219.5, 219.5), (200, 200))
+    for i, centre in enumerate([(20, 440), (60, 452), (400, 445)]):
+        draw_ellipse(labels, i + 2, centre, (6.5, 6))
+    return labels
+
+
+def _bacteria() -> Labels:
+    """Rods of 6 x 120 px with round ends: side by side, end to end, bent, and crossing the diagonal."""
+    labels = np.zeros((150, 320), dtype=np.int32)
+    arc = np.linspace(0, 1, 400)[:, None]
+    straight = [((10, 15), (10, 128)), ((16, 25), (16, 138)), ((10, 150), (10, 263)), ((40, 15), (120, 95))]
+    curves = [np.array(start) + arc * (np.array(end) - start) for start, end in straight]
+    angle = np.linspace(0.2, 2.4, 400)[:, None]
+    curves += [np.hstack([120 - 55 * np.sin(angle), 210 + 55 * np.cos(angle)])]
+    y, x = np.mgrid[: labels.shape[0], : labels.shape[1]]
+    places = np.stack([y, x], axis=-1).reshape(-1, 2)
+    for i, curve in enumerate(curves):
+        distance, _ = KDTree(curve).query(places)
+        labels[(distance.reshape(y.shape) < 3) & (labels == 0)] = i + 1
+    return labels
+
+
+def _crescents() -> Labels:
+    """Two crescents, each with a horn in the other's mouth."""
+    labels = np.zeros((70, 80), dtype=np.int32)
+    y, x = np.mgrid[:70, :80]
+    for i, (cy, cx, side) in enumerate([(31, 34, 1), (39, 46, -1)]):
+        radius = np.hypot(y - cy, x - cx)
+        half = side * (y - cy) > -4
+        labels[(radius > 9) & (radius < 17) & half & (labels == 0)] = i + 1
+    return labels
+
+
 SCENES: dict[str, Labels] = {
     "empty": np.zeros((33, 47), dtype=np.int32),
     "one": _one(),
@@ -88,5 +127,8 @@ SCENES: dict[str, Labels] = {
     "gaps": _gaps(),
     "elongated": _elongated(),
     "rings": _rings(),
-    "crowd": scattered(50, 60, pitch=14, seed=5),
+    "crowd": scattered(50, 60, pitch=10, radii=(3.4, 4.6), seed=5),
+    "giant": _giant(),
+    "bacteria": _bacteria(),
+    "crescents": _crescents(),
 }

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, ClassVar, Self
 
+import numpy as np
+
+from fewcell.metrics import f1, match
 from fewcell.types import FloatArray, Instances, Labels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Channel", "Representation"]
+__all__ = ["Channel", "Representation", "collect_instances"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,18 @@ class Representation(ABC):
     channels: what a prediction consists of.
     margin_px: `targets` are true only this far from the edge of the labels given; crop wider by as much.
     reach_px: an instance depends only on predictions this far from it, along each axis; None where there is no bound.
-    contract_iou: the mean IoU at which `decode(targets(labels))` gives the labels back, on the contract's scenes.
+    tuned: the settings that `tune` varies, each with the values that it tries; 20 combinations in all, so that every
+    variant is tuned with the same effort.
+    contract_iou: the mean IoU at which `decode(targets(labels))` gives the labels back, on each contract scene.
+    contract_bounds: scenes that the variant cannot reproduce so well: the IoU that it reaches, and why no more.
     turn_tolerance: by how much, on average over pixels, turned targets may differ from targets of turned labels.
     """
 
     channels: ClassVar[tuple[Channel, ...]]
     margin_px: ClassVar[int]
-    contract_iou: ClassVar[float]
+    tuned: ClassVar[Mapping[str, tuple[float, ...]]]
+    contract_iou: ClassVar[float] = 0.9
+    contract_bounds: ClassVar[Mapping[str, tuple[float, str]]] = {}
     turn_tolerance: ClassVar[float] = 0.0
 
     @property
@@ -74,16 +83,42 @@ class Representation(ABC):
         Scores are a first guess (see the variant); the segmenter replaces them by those of its scorer.
         """
 
-    @abstractmethod
     def tune(self, predictions: Sequence[FloatArray], labels: Sequence[Labels]) -> Self:
-        """A copy whose thresholds give the highest mean F1 at IoU 0.5 on held-out predictions and labels."""
+        """A copy whose settings give the highest mean F1 at IoU 0.5 on held-out predictions and labels.
+
+        Tries the settings as they are, then every combination of `tuned`; each image counts the same.
+        """
+        combinations = [dict(zip(self.tuned, values, strict=True)) for values in product(*self.tuned.values())]
+        best, best_f1 = self, -1.0
+        for settings in [{}, *combinations]:
+            candidate = replace(self, **settings)
+            decoded = (candidate.decode(prediction).labels for prediction in predictions)
+            total = sum(f1(match(true, found, (0.5,))[0]) for true, found in zip(labels, decoded, strict=True))
+            if total > best_f1:
+                best, best_f1 = candidate, total
+        return best
 
     def turn(self, prediction: FloatArray, *, quarters: int = 0, flip: bool = False) -> FloatArray:
         """Flip (left to right), then turn by quarters of a circle, a prediction (channel, height, width).
 
         Scalars just move; a variant with vectors overrides this to turn them as well.
         """
-        import numpy as np
-
         flipped = prediction[..., ::-1] if flip else prediction
         return np.ascontiguousarray(np.rot90(flipped, quarters, axes=(-2, -1)))
+
+
+def collect_instances(labels: Labels, probability: FloatArray, min_area_px: float) -> Instances:
+    """Number labels anew without gaps, drop the smallest; the score is the mean probability inside.
+
+    labels: (height, width) int32, 0 background, any positive numbers. probability: (height, width), 0 to 1.
+    min_area_px: instances with fewer pixels are dropped.
+    """
+    import fastremap
+
+    labels = fastremap.renumber(labels)[0].astype(np.int32)
+    area = np.bincount(labels.ravel())
+    kept = area >= min_area_px
+    kept[0] = False
+    labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
+    total = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=1)
+    return Instances(labels, np.clip(total[1:] / area[kept], 0, 1).astype(np.float32))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, ClassVar, Self, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 
-from fewcell.metrics import f1, match
-from fewcell.representations.base import Channel, Representation
+from fewcell.representations.base import Channel, Representation, collect_instances
 from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
 
 if TYPE_CHECKING:
@@ -51,6 +50,10 @@ class Boundary(Representation):
         Channel("boundary"),
     )
     margin_px: ClassVar[int] = 1
+    tuned: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "interior_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
+        "foreground_threshold": (0.3, 0.4, 0.5, 0.6),
+    }
     contract_iou: ClassVar[float] = 0.95
 
     @property
@@ -94,7 +97,6 @@ class Boundary(Representation):
     def decode(self, prediction: FloatArray) -> Instances:
         """Interior pieces, grown into their foreground; see the class."""
         import cc3d
-        import fastremap
         from scipy import ndimage
 
         foreground = 1 - prediction[0]
@@ -118,21 +120,4 @@ class Boundary(Representation):
         grown[pieces[seeds > 0]] = True
         labels = np.where(grown[pieces], claimed, 0)
         labels[seedless] = blobs[seedless].astype(np.int32) + seeds.max(initial=0)
-        area = np.bincount(labels.ravel())
-        labels[area[labels] < self.min_area_px] = 0
-        labels = fastremap.renumber(labels, in_place=True)[0].astype(np.int32)
-        area = np.bincount(labels.ravel())
-        total = np.bincount(labels.ravel(), weights=foreground.ravel())
-        return Instances(labels, (total[1:] / area[1:]).astype(np.float32))
-
-    def tune(self, predictions: Sequence[FloatArray], labels: Sequence[Labels]) -> Self:
-        """Try the thresholds as they are, then a grid of both; each image counts the same."""
-        grid = product((0.3, 0.4, 0.5, 0.6, 0.7), (0.3, 0.4, 0.5, 0.6))
-        best, best_f1 = self, -1.0
-        for interior, foreground in [(self.interior_threshold, self.foreground_threshold), *grid]:
-            candidate = replace(self, interior_threshold=interior, foreground_threshold=foreground)
-            decoded = (candidate.decode(prediction).labels for prediction in predictions)
-            scores = [f1(match(true, found, (0.5,))[0]) for true, found in zip(labels, decoded, strict=True)]
-            if sum(scores) > best_f1:
-                best, best_f1 = candidate, sum(scores)
-        return best
+        return collect_instances(labels, foreground, self.min_area_px)
