@@ -49,7 +49,7 @@ def watch(name):
     setattr(fit_module, name, watched)
 
 
-for name in ("save_checkpoint", "finish", "_log", "_rewind_log"):
+for name in ("save_checkpoint", "finish", "rewind_log", "write_log"):
     watch(name)
 begin = fit_module._begin
 fit_module._begin = lambda *args: runs.append(begin(*args)) or runs[0]
@@ -79,7 +79,7 @@ def test_two_processes_end_together_with_the_same_weights(budget, tiny_recipe, d
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first["step"] == second["step"] == budget.get("steps", first["step"])
     assert first["step"] > 1
-    assert first["wrote"] == ["_log", "_rewind_log", "finish", "report", "save_checkpoint"]
+    assert first["wrote"] == ["finish", "report", "rewind_log", "save_checkpoint", "write_log"]
     assert second["wrote"] == []
     assert (tmp_path / "run" / "model" / "model.json").is_file()
 

@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,6 +70,9 @@ def test_the_loss_falls(trained):
     held_out = [p.held_out_loss for p in trained.progress if p.held_out_loss is not None]
     assert len(held_out) > 2
     assert held_out[-1] < 0.5 * held_out[0]
+    f1s = [p.held_out_f1 for p in trained.progress if p.held_out_f1 is not None]
+    assert len(f1s) == len(held_out)
+    assert f1s[-1] > max(0.8, f1s[0])
     assert trained.progress[-1].share_done == 1
 
 
@@ -89,7 +93,7 @@ def test_the_model_finds_discs_that_it_has_not_seen(trained, draw_discs):
 
 def test_the_log_has_a_header_and_rising_steps(trained):
     rows = rows_of(trained.out / "log.csv")
-    assert {"step", "loss", "held_out_loss", "learning_rate", "crops_per_s"} <= rows[0].keys()
+    assert {"step", "loss", "held_out_loss", "held_out_f1", "learning_rate", "crops_per_s"} <= rows[0].keys()
     steps = [int(row["step"]) for row in rows]
     assert steps == [p.step for p in trained.progress] == sorted(set(steps))
 
@@ -284,6 +288,24 @@ def test_a_run_that_diverges_ends_and_keeps_its_last_checkpoint(
 def test_only_the_first_process_looks_at_held_out_images(samples, tiny_recipe, tmp_path, monkeypatch):
     second = Machine(torch.device("cpu"), torch.float32, rank=1)
     monkeypatch.setattr(fit_module, "machine", lambda recipe: nullcontext(second))
-    monkeypatch.setattr(fit_module, "_held_out_loss", lambda *args: pytest.fail("the second process looked"))
+    monkeypatch.setattr(fit_module, "measure", lambda *args: pytest.fail("the second process looked"))
     fit(tiny_recipe(steps=2, checkpoint_minutes=1e-6), samples, tmp_path / "run")
     assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_the_time_that_measuring_takes_is_not_part_of_the_budget(
+    samples, tiny_recipe, tmp_path, without_finish, monkeypatch
+):
+    clock, measured = fit_module.time.perf_counter, []
+
+    def measure_for_an_hour(*args):
+        measured.append(3600)
+        return 1.0, None
+
+    monkeypatch.setattr(fit_module, "measure", measure_for_an_hour)
+    monkeypatch.setattr(fit_module, "time", SimpleNamespace(perf_counter=lambda: clock() + sum(measured)))
+    seconds = []
+    fit(tiny_recipe(steps=6, checkpoint_minutes=1e-6), samples, tmp_path, report=lambda p: seconds.append(p.seconds))
+    assert len(measured) == len(seconds) == 6
+    assert seconds == sorted(seconds)
+    assert seconds[-1] < 3600

@@ -1,15 +1,13 @@
 """Training, from top to bottom: a recipe and labelled images in, a model folder out."""
 
-import csv
 import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -20,37 +18,22 @@ from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample
 from fewcell.data.split import grouped_split
 from fewcell.errors import ConfigError, DataError, WriteError
-from fewcell.images import whole_file
 from fewcell.networks import Network, make_network
 from fewcell.representations import Representation, make_representation
-from fewcell.training.batches import batches, make_batch
+from fewcell.training.batches import batches
 from fewcell.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from fewcell.training.finish import finish
+from fewcell.training.held_out import HeldOut, fixed_crops, measure
+from fewcell.training.log import Progress, rewind_log, write_log
 from fewcell.training.machine import Machine, machine
-from fewcell.training.objective import Batch, Objective
+from fewcell.training.objective import Objective
 from fewcell.training.objectives import make_objective
 
-__all__ = ["Progress", "begun_recipe", "fit"]
+__all__ = ["begun_recipe", "fit"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 MAY_DIFFER = {"threads", "workers", "checkpoint_minutes", "precision"}  # settings that a resumed run may change
-HELD_OUT_CROPS = 32
 REPORT_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands: one row of its log. waiting: share of the time that the network waited for crops."""
-
-    step: int
-    share_done: float
-    seconds: float
-    seconds_left: float
-    loss: float
-    held_out_loss: float | None
-    learning_rate: float
-    crops_per_s: float
-    waiting: float
 
 
 @dataclass
@@ -143,7 +126,7 @@ def fit(
         source, fixed = _read_all(run, learn, held_out)
         out.mkdir(parents=True, exist_ok=True)
         if here.is_first:
-            _rewind_log(out / "log.csv", run.step)
+            rewind_log(out / "log.csv", run.step)
         _train(run, source, fixed, out, report)
         if here.is_first:
             finish(cast(Network, run.average.module), run.representation, recipe, learn, held_out, out / "model")
@@ -192,7 +175,7 @@ def _ema(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], None]
     return update
 
 
-def _read_all(run: _Run, learn: Sequence[Sample], held_out: Sequence[Sample]) -> tuple[CropSource, Batch]:
+def _read_all(run: _Run, learn: Sequence[Sample], held_out: Sequence[Sample]) -> tuple[CropSource, HeldOut]:
     """Read every image once: the source of crops to learn from, and a fixed batch of held-out ones.
 
     A file that cannot be used would otherwise be noticed late: held-out images are needed when training is over.
@@ -205,12 +188,12 @@ def _read_all(run: _Run, learn: Sequence[Sample], held_out: Sequence[Sample]) ->
         raise DataError(
             "\n  ".join([f"{len(problems)} of {len(learn) + len(held_out)} images cannot be used:", *problems])
         )
-    return source, _fixed_batch(held, run.representation)
+    return source, fixed_crops(held, run.representation)
 
 
-def _train(run: _Run, source: CropSource, fixed: Batch, out: Path, report: Callable[[Progress], None]) -> None:
+def _train(run: _Run, source: CropSource, fixed: HeldOut, out: Path, report: Callable[[Progress], None]) -> None:
     recipe, here = run.recipe, run.here
-    network = run.network.train()
+    network, average = run.network.train(), cast(Network, run.average.module)
     stream = batches(source, run.representation, recipe, start=run.step, rank=here.rank, world=here.world)
 
     seconds_before, step_before, start = run.seconds, run.step, time.perf_counter()
@@ -218,7 +201,7 @@ def _train(run: _Run, source: CropSource, fixed: Batch, out: Path, report: Calla
     share = run.share_done()
     while share < 1:
         asked = time.perf_counter()
-        batch = _to_device(next(stream), here.device)
+        batch = next(stream).to(here.device)
         waited += time.perf_counter() - asked
 
         for group in run.optimizer.param_groups:
@@ -238,25 +221,28 @@ def _train(run: _Run, source: CropSource, fixed: Batch, out: Path, report: Calla
         share = run.share_done()
         due = now - saved > 60 * recipe.checkpoint_minutes or share >= 1
         if due or now - reported > REPORT_SECONDS:
+            held_out = measure(average, run.representation, fixed, here) if due and here.is_first else (None, None)
             progress = Progress(
                 step=run.step,
                 share_done=share,
                 seconds=run.seconds,
                 seconds_left=run.seconds * (1 / max(share, 1e-6) - 1),
                 loss=float(loss.detach()),
-                held_out_loss=_held_out_loss(run, fixed) if due and here.is_first else None,
+                held_out_loss=held_out[0],
+                held_out_f1=held_out[1],
                 learning_rate=run.optimizer.param_groups[0]["lr"],
                 crops_per_s=(run.step - step_before) * recipe.batch / (now - start),
                 waiting=waited / (now - start),
             )
             _assert_finite(progress, recipe)
-            reported = now
             if here.is_first:
                 report(progress)
-                _log(out / "log.csv", progress)
+                write_log(out / "log.csv", progress)
+            reported = time.perf_counter()
         if due:
             run.save(out / CHECKPOINT_FILE)
-            saved = now
+            saved = time.perf_counter()
+            start += saved - now
 
 
 def _assert_finite(progress: Progress, recipe: Recipe) -> None:
@@ -273,49 +259,3 @@ def _schedule(share: float, warmup: float) -> float:
     if share < warmup:
         return (share + 0.1 * warmup) / (1.1 * warmup)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
-    return Batch(images, batch.targets.to(device), batch.known.to(device))
-
-
-def _fixed_batch(source: CropSource, representation: Representation) -> Batch:
-    """Crops of held-out images, the same in every run: one in turn from each image, spread over all."""
-    indices = np.linspace(0, len(source.samples) - 1, HELD_OUT_CROPS).round().astype(int).tolist()
-    generators = [np.random.default_rng((1, i)) for i in range(HELD_OUT_CROPS)]
-    return make_batch(source, representation, indices, generators)
-
-
-@torch.no_grad()
-def _held_out_loss(run: _Run, batch: Batch) -> float:
-    network = run.average.module.eval()
-    losses: list[Tensor] = []
-    for i in range(0, len(batch.images), 8):
-        part = _to_device(
-            Batch(batch.images[i : i + 8], batch.targets[i : i + 8], batch.known[i : i + 8]), run.here.device
-        )
-        with run.here.autocast():
-            output = network(part.images)
-        losses.append(run.representation.loss(output, part.targets, part.known))
-    return float(torch.stack(losses).mean())
-
-
-def _rewind_log(path: Path, step: int) -> None:
-    """Drop the rows after `step`: a run that was killed makes the steps after its last checkpoint again."""
-    if not path.exists():
-        return
-    header, *rows = path.read_bytes().splitlines(keepends=True) or [b""]
-    kept = [row for row in rows if int(row.split(b",")[0]) <= step]
-    with whole_file(path, overwrite=True) as temporary:
-        temporary.write_bytes(b"".join([header, *kept]))
-
-
-def _log(path: Path, progress: Progress) -> None:
-    row = {k: v if isinstance(v, int) or v is None else round(v, 6) for k, v in asdict(progress).items()}
-    is_new = not path.exists()
-    with open(path, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)

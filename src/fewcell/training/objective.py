@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 __all__ = ["Batch", "Objective"]
@@ -19,6 +20,11 @@ class Batch:
     images: Tensor
     targets: Tensor
     known: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device, its images laid out as convolutions are fastest on."""
+        images = self.images.to(device, memory_format=torch.channels_last, non_blocking=True)
+        return Batch(images, self.targets.to(device), self.known.to(device))
 
 
 class Objective(ABC):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fewcell.training.fit import Progress as Report
+from fewcell.training.log import Progress as Report
 
 __all__ = ["shown_progress"]
 
@@ -26,6 +26,7 @@ def shown_progress() -> Iterator[Callable[[Report], None]]:
             line = f"step {at.step}, loss {at.loss:.3f}, {at.crops_per_s:.1f} crops/s, {left}"
             bar.update(task, completed=at.share_done, description=line)
             if at.held_out_loss is not None:
-                console.print(f"{line}, held-out loss {at.held_out_loss:.4f}")
+                f1 = "" if at.held_out_f1 is None else f", F1 {at.held_out_f1:.3f}"
+                console.print(f"{line}, held-out loss {at.held_out_loss:.4f}{f1}")
 
         yield report

@@ -1,0 +1,67 @@
+"""How a network does on held-out crops while it is trained: the learning curve."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewcell.data.crops import CropSource
+from fewcell.metrics import f1, match
+from fewcell.networks import Network
+from fewcell.representations import Representation
+from fewcell.training.batches import make_batch
+from fewcell.training.machine import Machine
+from fewcell.training.objective import Batch
+from fewcell.types import Labels
+
+__all__ = ["HeldOut", "fixed_crops", "measure"]
+
+HELD_OUT_CROPS = 32
+CROPS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Crops of held-out images, the same in every run: labels are on the network's grid."""
+
+    batch: Batch
+    labels: list[Labels]
+
+
+def fixed_crops(source: CropSource, representation: Representation) -> HeldOut:
+    """One crop in turn from each held-out image, spread over all."""
+    indices = np.linspace(0, len(source.samples) - 1, HELD_OUT_CROPS).round().astype(int).tolist()
+    seeds = [(1, i) for i in range(HELD_OUT_CROPS)]
+    batch = make_batch(source, representation, indices, [np.random.default_rng(seed) for seed in seeds])
+    inner = slice(source.grid.margin_px, -source.grid.margin_px or None)
+    labels = [
+        source.crop(index, np.random.default_rng(seed))[1][inner, inner]
+        for index, seed in zip(indices, seeds, strict=True)
+    ]
+    return HeldOut(batch, labels)
+
+
+@torch.no_grad()
+def measure(
+    network: Network, representation: Representation, held_out: HeldOut, here: Machine
+) -> tuple[float, float | None]:
+    """The loss and the mean F1 at IoU 0.5 over held-out crops, with the representation's thresholds as they are.
+
+    No F1 if no crop holds a cell that the border does not cut.
+    """
+    network.eval()
+    losses: list[Tensor] = []
+    f1s: list[float] = []
+    for first in range(0, len(held_out.labels), CROPS_AT_ONCE):
+        part = slice(first, first + CROPS_AT_ONCE)
+        batch = Batch(held_out.batch.images[part], held_out.batch.targets[part], held_out.batch.known[part])
+        batch = batch.to(here.device)
+        with here.autocast():
+            output = network(batch.images)
+        losses.append(representation.loss(output, batch.targets, batch.known))
+        predictions = representation.activate(output.float()).cpu().numpy()
+        for prediction, labels in zip(predictions, held_out.labels[part], strict=True):
+            counts = match(labels, representation.decode(prediction).labels, (0.5,))[0]
+            f1s += [f1(counts)] if counts.n_true else []
+    return float(torch.stack(losses).mean()), float(np.mean(f1s)) if f1s else None
