@@ -8,7 +8,7 @@ import typer
 
 from fewcell.errors import ConfigError, FewcellError
 
-__all__ = ["app", "challenge", "demo", "evaluate", "info", "main", "segment", "train"]
+__all__ = ["app", "benchmark", "challenge", "demo", "evaluate", "info", "main", "segment", "train"]
 
 app = typer.Typer(
     help="Few labels, every cell: find every cell in a microscopy image.",
@@ -190,6 +190,25 @@ def evaluate(
         save_rows(evaluation, out, extra=extra, overwrite=overwrite)
         save_summary(summary, out.with_name(f"{out.stem}-summary.csv"), extra=extra, overwrite=overwrite)
     if evaluation.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def benchmark(
+    plan: Annotated[Path, typer.Argument(help="A TOML file: which networks, representations, objectives, labels.")],
+    out: Out,
+) -> None:
+    """Train and score every model of a plan on the same data and budget; go on where it was interrupted."""
+    for library in ("torch", "cv2", "safetensors", "onnx"):
+        _require(library, "train")
+    from fewcell.benchmark import run_plan
+
+    rows, failed = run_plan(plan, out, report=typer.echo)
+    typer.echo(f"One row a run: {rows}")
+    if failed:
+        typer.echo(f"{len(failed)} runs failed:", err=True)
+        for run in failed:
+            typer.echo(f"  {run.stage} {run.key}:\n{run.message}", err=True)
         raise typer.Exit(1)
 
 

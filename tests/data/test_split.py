@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewcell.data.dataset import Sample
-from fewcell.data.split import grouped_split, sampling_weights
+from fewcell.data.split import grouped_split, label_order, sampling_weights
 from fewcell.errors import DataError
 
 
@@ -126,3 +126,22 @@ def test_weights_are_shares(groups: list[tuple[str, str, int]], balance: float) 
     weights = sampling_weights(of_sources(*groups), balance)
     assert weights.sum() == pytest.approx(1)
     assert (weights > 0).all()
+
+
+def test_the_order_of_labelling_spreads_over_modalities_sources_and_experiments() -> None:
+    samples = [
+        sample(i, source=f"{modality}{source}", modality=modality, experiment=f"{modality}{source}{experiment}")
+        for modality, sources in (("a", 1), ("b", 3))
+        for source in range(sources)
+        for experiment in range(2)
+        for i in range(4)
+    ]
+    order = label_order(samples)
+    assert sorted(order) == list(range(len(samples)))
+    first = [samples[i] for i in order]
+    assert {s.modality for s in first[:2]} == {"a", "b"}
+    assert len({s.source for s in first[:6]}) == 4
+    assert len({s.experiment for s in first[:4] if s.modality == "a"}) == 2
+    shuffled = samples[::-1]
+    assert first == [shuffled[i] for i in label_order(shuffled)]
+    assert order != label_order(samples, seed=1)

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fewcell.benchmark.evaluate import Evaluation
+from fewcell.benchmark.evaluate import Evaluation, Row
 from fewcell.benchmark.summary import (
     GROUPINGS,
     HEADLINE_MODALITIES,
@@ -24,7 +24,7 @@ from fewcell.benchmark.summary import (
 from fewcell.errors import ConfigError
 from fewcell.images.write import whole_file
 
-__all__ = ["render", "save_rows", "save_summary"]
+__all__ = ["render", "row_columns", "save_rows", "save_summary", "save_table"]
 
 
 def render(summary: Summary, evaluation: Evaluation) -> RenderableType:
@@ -56,21 +56,22 @@ def save_rows(
     extra: columns that are the same in every line, such as commit, machine, seed, or model. Raises WriteError
     where the file exists and `overwrite` is False, ConfigError where an extra column has a name in use.
     """
-    rows = [
-        {
-            "stem": row.stem,
-            "source": row.source,
-            "modality": row.modality,
-            "subject": row.subject,
-            "experiment": row.experiment,
-            "seen": SEEN[row.seen],
-            "scorable": "yes" if row.scores.scorable else "no",
-            "problem": row.problem,
-        }
-        | row.scores.as_row()
-        for row in evaluation.rows
-    ]
-    _save(rows, path, extra, overwrite)
+    save_table([row_columns(row) for row in evaluation.rows], path, extra=extra, overwrite=overwrite)
+
+
+def row_columns(row: Row) -> dict[str, object]:
+    """What is known of an image and its scores, as named columns."""
+    known: dict[str, object] = {
+        "stem": row.stem,
+        "source": row.source,
+        "modality": row.modality,
+        "subject": row.subject,
+        "experiment": row.experiment,
+        "seen": SEEN[row.seen],
+        "scorable": "yes" if row.scores.scorable else "no",
+        "problem": row.problem,
+    }
+    return known | row.scores.as_row()
 
 
 def save_summary(
@@ -99,7 +100,7 @@ def save_summary(
         | _interval_columns(group.interval)
         for group in summary.groups
     ]
-    _save(rows, path, extra, overwrite)
+    save_table(rows, path, extra=extra, overwrite=overwrite)
 
 
 def _interval_columns(interval: Interval | None) -> dict[str, object]:
@@ -153,12 +154,14 @@ def _table(groups: Sequence[Group]) -> Table:
     return table
 
 
-def _save(
+def save_table(
     rows: Sequence[Mapping[str, object]],
     path: str | PathLike[str],
-    extra: Mapping[str, object] | None,
-    overwrite: bool,
+    *,
+    extra: Mapping[str, object] | None = None,
+    overwrite: bool = False,
 ) -> None:
+    """Save rows as CSV, whole or not at all: the columns of all of them, then those of `extra`, the same in each."""
     extra = extra or {}
     columns = list(dict.fromkeys(name for row in rows for name in row))
     if taken := sorted(extra.keys() & set(columns)):

@@ -1,7 +1,9 @@
 """Which images to learn from, which to hold out, and how often to draw each."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from fewcell.data.dataset import Sample
 from fewcell.errors import DataError
 
-__all__ = ["grouped_split", "sampling_weights"]
+__all__ = ["grouped_split", "label_order", "sampling_weights"]
 
 
 def grouped_split(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
@@ -66,3 +68,24 @@ def sampling_weights(samples: Sequence[Sample], balance: float) -> NDArray[np.fl
         for indices in groups.values():
             weights[indices] = source_weight[source] * len(indices) ** balance / total / len(indices)
     return weights / weights.sum()
+
+
+def label_order(samples: Sequence[Sample], seed: int = 0) -> list[int]:
+    """The order in which images are labelled if one can label only some: their indices, each once.
+
+    Any beginning of it is spread as evenly as can be over modalities, then over the sources of each, then over the
+    experiments of each. It depends on the images' names, not on the order in which they are given.
+    """
+    rng = np.random.default_rng(seed)
+    tree: dict[str, dict[str, dict[str, list[int]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for i in sorted(range(len(samples)), key=lambda i: (samples[i].source, samples[i].stem)):
+        sample = samples[i]
+        tree[sample.modality][sample.source][sample.experiment].append(i)
+
+    def in_turn(branch: Mapping[str, Any] | list[int]) -> list[int]:
+        if isinstance(branch, list):
+            return rng.permutation(branch).tolist()
+        lists = [in_turn(branch[name]) for name in rng.permutation(sorted(branch)).tolist()]
+        return [i for turn in zip_longest(*lists) for i in turn if i is not None]
+
+    return in_turn(tree)

@@ -9,6 +9,7 @@ from fewcell.metrics.matching import (
     remove_border,
     scored_overlaps,
 )
+from fewcell.metrics.mistakes import Mistakes, find_mistakes
 from fewcell.metrics.scores import (
     THRESHOLDS,
     ImageScores,
@@ -24,12 +25,14 @@ __all__ = [
     "THRESHOLDS",
     "Counts",
     "ImageScores",
+    "Mistakes",
     "Overlaps",
     "PanopticQuality",
     "aggregated_jaccard",
     "average_precision",
     "count_matches",
     "f1",
+    "find_mistakes",
     "match",
     "overlaps",
     "panoptic_quality",

@@ -1,0 +1,170 @@
+"""Plans: which runs a comparison is made of, read from a TOML file."""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fewcell.config import Part, Recipe, load_recipe
+from fewcell.data.dataset import Sample, open_dataset
+from fewcell.data.split import grouped_split, label_order
+from fewcell.errors import ConfigError
+
+__all__ = ["Block", "Plan", "Run", "load_plan", "runs_of", "samples_of"]
+
+Diameter = Literal["true", "estimated", "none"]
+Budget = Annotated[int, Field(ge=2)] | Literal["all"]
+Many = Annotated[list[str | Part], Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Block(_Strict):
+    """Runs that are made of every combination of these lists.
+
+    network, representation, objective: names, or tables with `name` and `settings`. labels: how many labelled images
+    may be used, those for tuning among them; smaller budgets are part of larger ones. seed: of network, split and
+    crops. diameter: how an image's scale is found when a model is scored: from its true labels, by the model itself,
+    or "none", the image's own scale. recipe: settings in which these runs differ from those of the plan.
+    """
+
+    network: Many = ["resunet"]
+    representation: Many = ["boundary"]
+    objective: Many = ["supervised"]
+    labels: Annotated[list[Budget], Field(min_length=1)] = ["all"]
+    seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    diameter: Annotated[list[Diameter], Field(min_length=1)] = ["true"]
+    recipe: dict[str, Any] = {}
+
+
+class Plan(_Strict):
+    """A comparison: the data, what all runs share, and blocks of runs.
+
+    data: a dataset folder to learn from. test: a dataset folder to score on; without one, `test_share` of the
+    experiments of `data` is set aside, whole, the same for every run. recipe: settings of all runs; give `minutes`
+    there, the training time that every run gets. processes: how many training processes share a run.
+    """
+
+    data: Path
+    test: Path | None = None
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    processes: Annotated[int, Field(ge=1)] = 1
+    recipe: dict[str, Any] = {}
+    compare: Annotated[list[Block], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model of a comparison: its recipe, its labels, and how it is scored.
+
+    Two runs that differ in `diameter` only share their training.
+    """
+
+    recipe: Recipe
+    labels: int | None
+    diameter: Diameter
+    plan: Plan
+
+    @property
+    def name(self) -> str:
+        """What tells the run from others, for people: parts, labels, seed and budget."""
+        recipe = self.recipe
+        parts = [_part_name(part) for part in (recipe.network, recipe.representation, recipe.objective)]
+        budget = f"{recipe.minutes:g}min" if recipe.minutes else f"{recipe.steps}steps"
+        labels = "all-labels" if self.labels is None else f"{self.labels}-labels"
+        return "_".join([*parts, labels, f"seed{recipe.seed}", budget])
+
+    @property
+    def training(self) -> str:
+        """The folder name of the training: the name, and a hash of everything that decides its outcome."""
+        facts = [self.recipe.model_dump(mode="json"), self.labels, str(self.plan.data), self._set_aside()]
+        return f"{self.name}_{_hash(facts)}"
+
+    @property
+    def key(self) -> str:
+        """The folder name of the scoring of this run; the same key means that nothing has changed."""
+        return f"{self.training}_{self.diameter}"
+
+    def _set_aside(self) -> list[object]:
+        return [str(self.plan.test)] if self.plan.test else [self.plan.test_share]
+
+
+def load_plan(path: Path | str) -> Plan:
+    """Read a plan from a TOML file; its folders are relative to the file.
+
+    Raises ConfigError for a file that is missing or no TOML, for unknown keys and values out of range.
+    """
+    path = Path(path)
+    try:
+        plan = Plan(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"The plan {path} cannot be read: {error.strerror or error}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The plan {path} is no valid TOML: {error}.") from None
+    except ValidationError as error:
+        problems = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        raise ConfigError(f"The plan {path} is wrong: {'; '.join(problems)}.") from None
+    folder = path.resolve().parent
+    test = None if plan.test is None else folder / plan.test
+    return plan.model_copy(update={"data": folder / plan.data, "test": test})
+
+
+def runs_of(plan: Plan) -> list[Run]:
+    """Every run of a plan, in the order in which they are made; each only once.
+
+    Raises ConfigError if a recipe is wrong.
+    """
+    runs = {run.key: run for block in plan.compare for run in _runs_of_block(plan, block)}
+    return list(runs.values())
+
+
+def samples_of(run: Run) -> tuple[list[Sample], list[Sample]]:
+    """The images that a run learns from, and those that it is scored on.
+
+    Beyond the run's budget, images keep their place but lose their labels. Raises DataError as `open_dataset` does,
+    ConfigError if there are fewer labelled images than the budget asks for.
+    """
+    plan = run.plan
+    learn = open_dataset(plan.data)
+    if plan.test is None:
+        labelled, test = grouped_split([s for s in learn if s.labels], plan.test_share)
+        learn = [*labelled, *(s for s in learn if not s.labels)]
+    else:
+        test = [sample for sample in open_dataset(plan.test) if sample.labels]
+    return _within_budget(learn, run.labels), test
+
+
+def _within_budget(samples: Sequence[Sample], labels: int | None) -> list[Sample]:
+    labelled = [sample for sample in samples if sample.labels]
+    if labels is None:
+        return list(samples)
+    if labels > len(labelled):
+        raise ConfigError(f"The plan asks for {labels} labelled images; there are {len(labelled)}.")
+    kept = {labelled[i].image for i in label_order(labelled)[:labels]}
+    return [sample if sample.image in kept else replace(sample, labels=None) for sample in samples]
+
+
+def _runs_of_block(plan: Plan, block: Block) -> Iterator[Run]:
+    lists = (block.network, block.representation, block.objective, block.labels, block.seed, block.diameter)
+    for network, representation, objective, labels, seed, diameter in product(*lists):
+        parts = {"network": network, "representation": representation, "objective": objective}
+        settings: Mapping[str, Any] = {k: v if isinstance(v, str) else v.model_dump() for k, v in parts.items()}
+        recipe = load_recipe(None, base=plan.recipe, **{**block.recipe, **settings, "seed": seed})
+        yield Run(recipe, None if labels == "all" else labels, diameter, plan)
+
+
+def _part_name(part: Part) -> str:
+    settings = "-".join(str(value) for value in part.settings.values())
+    return f"{part.name}-{settings}" if settings else part.name
+
+
+def _hash(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]

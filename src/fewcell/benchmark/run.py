@@ -1,0 +1,99 @@
+"""Running a plan: one training and one scoring after the other, each once, and the tables that they make."""
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewcell.benchmark.plan import Run, load_plan, runs_of
+from fewcell.benchmark.stage import FACTS_FILE, IMAGES_FILE, ROW_FILE
+from fewcell.benchmark.tables import save_table
+from fewcell.errors import FewcellError
+
+__all__ = ["FailedRun", "run_plan"]
+
+CURVE_COLUMNS = ("step", "seconds", "loss", "held_out_loss", "held_out_f1", "learning_rate", "crops_per_s", "waiting")
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that could not be finished, and the end of what its process said."""
+
+    key: str
+    stage: str
+    message: str
+
+
+def run_plan(
+    plan: Path | str, out: Path, *, report: Callable[[str], None] = lambda line: None
+) -> tuple[Path, list[FailedRun]]:
+    """Make every run of a plan that is not finished yet, one at a time.
+
+    out: a folder for the models (models/), what they found (scores/) and three tables that are written anew after every
+    run: rows.csv, a row a run; images.csv, a row a run and test image; curves.csv, the learning curves. Runs that are
+    interrupted go on where they stood; finished ones are never made again. A run that fails does not stop the others.
+    report: called with a line of text as things begin and end.
+
+    Returns the path of rows.csv and the runs that failed. Raises ConfigError if the plan is wrong.
+    """
+    plan = Path(plan).resolve()
+    runs, failed = runs_of(load_plan(plan)), []
+    for number, run in enumerate(runs, 1):
+        for stage, done in _stages(run, out):
+            if done.exists():
+                continue
+            report(f"{number} of {len(runs)}: {stage} {run.key}")
+            error = _run_stage(stage, plan, out, run)
+            if error:
+                failed.append(FailedRun(run.key, stage, error))
+                report(f"  failed: {error.splitlines()[-1]}")
+                break
+        _write_tables(runs, out)
+    return out / "rows.csv", failed
+
+
+def _stages(run: Run, out: Path) -> list[tuple[str, Path]]:
+    """Each stage, and the file that is there once it is finished."""
+    models, scores = out / "models" / run.training, out / "scores" / run.key
+    return [("train", models / FACTS_FILE), ("score", scores / ROW_FILE)]
+
+
+def _run_stage(stage: str, plan: Path, out: Path, run: Run) -> str:
+    """Run a stage in a process of its own (training in as many as the plan says); returns what went wrong, or ''."""
+    module = ["-m", "fewcell.benchmark.stage", stage, str(plan), str(out), run.key]
+    command = [sys.executable, *module]
+    processes = run.plan.processes if stage == "train" else 1
+    environment = dict(os.environ)
+    if processes > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command = [sys.executable, *launcher, *module]
+        environment.setdefault("OMP_NUM_THREADS", "1")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    return "\n".join(done.stderr.strip().splitlines()[-12:]) or f"ended with code {done.returncode}, without a word"
+
+
+def _write_tables(runs: Sequence[Run], out: Path) -> None:
+    finished = [run for run in runs if all(done.exists() for _, done in _stages(run, out))]
+    rows = [row for run in finished for row in _read(out / "scores" / run.key / ROW_FILE)]
+    images = [row for run in finished for row in _read(out / "scores" / run.key / IMAGES_FILE)]
+    curves = [
+        {"run": run.training} | {name: row.get(name, "") for name in CURVE_COLUMNS}
+        for run in {run.training: run for run in finished}.values()
+        for row in _read(out / "models" / run.training / "log.csv")
+        if row["held_out_loss"]
+    ]
+    for name, table in (("rows", rows), ("images", images), ("curves", curves)):
+        save_table(table, out / f"{name}.csv", overwrite=True)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise FewcellError(f"{path} cannot be read: {error.strerror or error}.") from None

@@ -1,0 +1,264 @@
+"""One stage of one run, in a process of its own: `python -m fewcell.benchmark.stage train|score PLAN OUT KEY`.
+
+A process a stage, so that a run that dies takes no other with it, and so that the peak memory of scoring is its own.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fewcell import __version__
+from fewcell.benchmark.evaluate import Evaluation, Row
+from fewcell.benchmark.plan import Run, load_plan, runs_of, samples_of
+from fewcell.benchmark.summary import HEADLINE_MODALITIES, Group, summarise
+from fewcell.benchmark.tables import row_columns, save_table
+from fewcell.data.dataset import Sample, diameter_px, load_sample
+from fewcell.engine import Engine, available_threads
+from fewcell.errors import ConfigError, FewcellError
+from fewcell.images import read_labels, whole_file, write_labels
+from fewcell.metrics import find_mistakes, score_image, scored_overlaps
+from fewcell.representations import Representation
+from fewcell.segmenter import Segmenter
+from fewcell.types import FloatArray, Instances
+
+__all__ = ["FACTS_FILE", "IMAGES_FILE", "ROW_FILE", "find_run", "score", "train"]
+
+FACTS_FILE = "facts.json"
+ROW_FILE = "row.csv"
+IMAGES_FILE = "images.csv"
+
+
+def find_run(plan: Path | str, key: str) -> Run:
+    """The run of a plan that has this key. Raises ConfigError if there is none."""
+    for run in runs_of(load_plan(plan)):
+        if run.key == key:
+            return run
+    raise ConfigError(f"The plan {plan} has no run {key!r}.")
+
+
+def train(run: Run, folder: Path) -> None:
+    """Train the model of a run into `folder`/model, going on from a checkpoint if there is one."""
+    from fewcell.networks import make_network
+    from fewcell.representations import make_representation
+    from fewcell.training.fit import fit
+
+    learn, _ = samples_of(run)
+    fit(run.recipe, learn, folder, resume=any(folder.glob("checkpoint.*")))
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
+    part, recipe = run.recipe.network, run.recipe
+    channels = make_representation(recipe.representation.name, recipe.representation.settings).channels
+    network = make_network(part.name, len(channels), part.settings)
+    facts = {
+        "commit": _commit(),
+        "machine": f"{available_threads()} cores, {_processor()}",
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "labelled_images": sum(sample.labels is not None for sample in learn),
+        "experiments": sorted({sample.experiment for sample in learn if sample.labels}),
+    }
+    with whole_file(folder / FACTS_FILE, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+def score(run: Run, trained: Path, folder: Path) -> None:
+    """Segment the test images with the model of a run; write their labels, a row for each, and the row of the run."""
+    _, test = samples_of(run)
+    facts = json.loads((trained / FACTS_FILE).read_text(encoding="utf-8"))
+    segmenter = Segmenter.load(trained / "model")
+    watch = _Watch()
+    segmenter.engine = _TimedEngine(segmenter.engine, watch)
+    segmenter.representation = _TimedDecoding(segmenter.representation, watch)  # pyright: ignore[reportAttributeAccessIssue]
+    rows, lines = [], []
+    for sample in test:
+        row, line = _score_one(sample, segmenter, run, watch, folder, facts["experiments"])
+        rows.append(row)
+        lines.append({"run": run.key} | row_columns(row) | line)
+    save_table(lines, folder / IMAGES_FILE, overwrite=True)
+    summary = _summary_columns(Evaluation(tuple(rows), (), None))
+    save_table([_run_columns(run, facts, trained) | summary | _cost_columns(lines)], folder / ROW_FILE, overwrite=True)
+
+
+def _score_one(
+    sample: Sample, segmenter: Segmenter, run: Run, watch: "_Watch", folder: Path, experiments: Sequence[str]
+) -> tuple[Row, dict[str, object]]:
+    """The row of one test image, and what it cost. An image that fails counts as one without cells."""
+    assert sample.labels is not None
+    problem, start = "", time.perf_counter()
+    before = dict(watch.seconds)
+    diameter = float("nan")
+    try:
+        image, truth = load_sample(sample)
+        assert truth is not None
+        given = {"true": diameter_px(truth), "estimated": None, "none": segmenter.facts.canonical_diameter_px}
+        start = time.perf_counter()
+        found = segmenter.segment(image, diameter_px=given[run.diameter])
+        labels, diameter = found.labels, found.diameter_px
+    except FewcellError as error:
+        problem, truth = str(error), read_labels(sample.labels)
+        labels = np.zeros_like(truth)
+    seconds = time.perf_counter() - start
+    write_labels(folder / "labels" / f"{sample.stem}_label.tiff", labels, overwrite=True)
+    row = Row(
+        stem=sample.stem,
+        source=sample.source,
+        modality=sample.modality,
+        subject="unknown",
+        experiment=sample.experiment,
+        seen=sample.experiment in experiments,
+        scores=score_image(truth, labels),
+        problem=problem,
+    )
+    spent = {f"{part}_s": watch.seconds[part] - before[part] for part in before}
+    mistakes = find_mistakes(scored_overlaps(truth, labels)).counts()
+    return row, {"megapixels": truth.size / 1e6, "diameter_px": diameter, "seconds": seconds, **spent, **mistakes}
+
+
+def _run_columns(run: Run, facts: dict, trained: Path) -> dict[str, object]:
+    recipe = run.recipe
+    curve = (trained / "log.csv").read_text(encoding="utf-8").splitlines()
+    steps, seconds = (float(curve[-1].split(",")[curve[0].split(",").index(name)]) for name in ("step", "seconds"))
+    parts = {name: getattr(recipe, name) for name in ("network", "representation", "objective")}
+    settings = {name: part.settings for name, part in parts.items() if part.settings}
+    return {
+        "run": run.key,
+        **{name: part.name for name, part in parts.items()},
+        "settings": json.dumps(settings) if settings else "",
+        "labels": "all" if run.labels is None else run.labels,
+        "labelled_images": facts["labelled_images"],
+        "seed": recipe.seed,
+        "diameter": run.diameter,
+        "minutes": recipe.minutes,
+        "trained_minutes": seconds / 60,
+        "steps": int(steps),
+        "images_seen": int(steps) * recipe.batch,
+        "parameters": facts["parameters"],
+        "commit": facts["commit"],
+        "machine": facts["machine"],
+    }
+
+
+def _summary_columns(evaluation: Evaluation) -> dict[str, object]:
+    """Headlines first: means over the four modalities. Then all images alike, then each modality, seen and unseen."""
+    summary = summarise(evaluation)
+    groups = {(group.grouping, group.name): group for group in summary.groups}
+    columns: dict[str, object] = {}
+    for headline in summary.headlines:
+        name = "" if headline.name == "all" else f"_{headline.name}"
+        columns[f"f1_50{name}"] = headline.f1_50
+        if headline.interval:
+            columns |= {f"f1_50{name}_low": headline.interval.low, f"f1_50{name}_high": headline.interval.high}
+    modalities = [groups.get(("modality", name)) for name in HEADLINE_MODALITIES]
+    for score_name in ("f1_60", "f1_70", "f1_80", "f1_90", "ap_50", "pq"):
+        known = [group.means[score_name] for group in modalities if group]
+        columns[score_name] = float(np.mean(known)) if len(known) == len(modalities) else None
+    for (grouping, name), group in groups.items():
+        if grouping in ("all", "seen or unseen"):
+            columns |= {f"{name}_images": group.n_images, f"{name}_images_f1_50": group.means["f1_50"]}
+            columns |= {f"{name}_images_median_f1_50": group.median_f1_50}
+        if grouping in ("modality", "modality, seen or unseen"):
+            columns |= _group_columns(name.replace(", ", "_"), group)
+    return columns
+
+
+def _group_columns(name: str, group: Group) -> dict[str, object]:
+    columns: dict[str, object] = {f"{name}_images": group.n_images, f"{name}_median_f1_50": group.median_f1_50}
+    names = ("f1_50", "f1_60", "f1_70", "f1_80", "f1_90", "pq") if group.grouping == "modality" else ("f1_50",)
+    return columns | {f"{name}_{score_name}": group.means[score_name] for score_name in names}
+
+
+def _cost_columns(lines: Sequence[dict]) -> dict[str, object]:
+    megapixels = sum(line["megapixels"] for line in lines)
+    columns: dict[str, object] = {
+        f"{name}_s_per_mpx": sum(line[key] for line in lines) / megapixels
+        for name, key in (("total", "seconds"), ("network", "network_s"), ("decode", "decode_s"))
+    }
+    columns |= {kind: sum(line[kind] for line in lines) for kind in ("missed", "split", "merged", "badly_outlined")}
+    columns |= {"false": sum(line["false"] for line in lines), "true_cells": sum(line["n_true"] for line in lines)}
+    return columns | {"peak_memory_mb": _peak_memory_mb()}
+
+
+@dataclass
+class _Watch:
+    """Seconds spent in each part."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"network": 0.0, "decode": 0.0})
+
+    @contextmanager
+    def timing(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - start
+
+
+@dataclass
+class _TimedEngine:
+    engine: Engine
+    watch: _Watch
+
+    def __call__(self, image: FloatArray) -> FloatArray:
+        with self.watch.timing("network"):
+            return self.engine(image)
+
+
+@dataclass
+class _TimedDecoding:
+    representation: Representation
+    watch: _Watch
+
+    def decode(self, prediction: FloatArray) -> Instances:
+        with self.watch.timing("decode"):
+            return self.representation.decode(prediction)
+
+
+def _commit() -> str:
+    """The commit of the source, with a mark if it has been changed since; the version outside of a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    commit = git("rev-parse", "--short", "HEAD")
+    changed = "+changes" if git("status", "--porcelain", "--", str(folder.parent)) else ""
+    return f"{commit}{changed}" if commit else __version__
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _peak_memory_mb() -> float | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+def _main(stage: str, plan: str, out: str, key: str) -> None:
+    run = find_run(plan, key)
+    trained = Path(out) / "models" / run.training
+    if stage == "train":
+        train(run, trained)
+    else:
+        score(run, trained, Path(out) / "scores" / run.key)
+
+
+if __name__ == "__main__":
+    try:
+        _main(*sys.argv[1:])
+    except FewcellError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)

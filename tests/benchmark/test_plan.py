@@ -1,0 +1,107 @@
+"""Plans: from a TOML file to runs, each with a key that changes with whatever decides its outcome."""
+
+from pathlib import Path
+
+import pytest
+
+from fewcell.benchmark import load_plan, runs_of
+from fewcell.benchmark.plan import samples_of
+from fewcell.errors import ConfigError
+
+PLAN = """
+data = "train"
+[recipe]
+minutes = 20
+crop_px = 128
+[[compare]]
+representation = ["boundary", {name = "boundary", settings = {grow_px = 2}}]
+labels = [4, "all"]
+seed = [0, 1]
+"""
+
+
+def keys(tmp_path: Path, text: str) -> list[str]:
+    (tmp_path / "plan.toml").write_text(text)
+    return [run.key for run in runs_of(load_plan(tmp_path / "plan.toml"))]
+
+
+def test_a_block_is_every_combination_of_its_lists(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    runs = runs_of(load_plan(tmp_path / "plan.toml"))
+    assert len(runs) == len({run.key for run in runs}) == 8
+    assert {run.labels for run in runs} == {4, None}
+    assert {run.recipe.seed for run in runs} == {0, 1}
+    assert all(run.recipe.minutes == 20 and run.recipe.crop_px == 128 for run in runs)
+    assert [run.recipe.representation.settings for run in runs] == 4 * [{}] + 4 * [{"grow_px": 2}]
+    assert runs[0].plan.data == tmp_path / "train"
+    assert runs[0].name == "resunet_boundary_supervised_4-labels_seed0_20min"
+    assert "boundary-2" in runs[-1].name
+
+
+def test_the_same_run_in_two_blocks_is_made_once(tmp_path: Path) -> None:
+    once = keys(tmp_path, PLAN)
+    assert keys(tmp_path, PLAN + "[[compare]]\nseed = [0, 2]\n")[:8] == once
+    assert len(keys(tmp_path, PLAN + "[[compare]]\nseed = [0, 2]\n")) == 9
+
+
+def test_a_block_may_have_its_own_budget(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN + "[[compare]]\nrecipe = {minutes = 60}\n")
+    assert [run.recipe.minutes for run in runs_of(load_plan(tmp_path / "plan.toml"))] == 8 * [20] + [60]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("minutes = 20", "minutes = 21"), ('"train"', '"other"'), ("[recipe]", "test_share = 0.3\n[recipe]")],
+)
+def test_the_key_changes_with_what_decides_the_outcome(tmp_path: Path, old: str, new: str) -> None:
+    assert set(keys(tmp_path, PLAN)).isdisjoint(keys(tmp_path, PLAN.replace(old, new)))
+
+
+def test_runs_that_are_only_scored_differently_share_their_training(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN + 'diameter = ["true", "estimated"]\n')
+    runs = runs_of(load_plan(tmp_path / "plan.toml"))
+    assert len(runs) == 16
+    assert len({run.training for run in runs}) == 8
+    assert {run.diameter for run in runs} == {"true", "estimated"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data = 'x'", r"compare: Field required"),
+        ("data = 'x'\ncompare = []", "compare"),
+        ("data = 'x'\nspeed = 3\n[[compare]]", "speed: Extra inputs"),
+        ("data = 'x'\n[[compare]]\nlabels = ['some']", "labels"),
+        ("data = 'x'\n[[compare]]\nlabels = [1]", "greater than or equal to 2"),
+        ("data = 'x'\n[[compare]]\nseed = []", "at least 1 item"),
+        ("data = ", "no valid TOML"),
+    ],
+)
+def test_a_wrong_plan_is_one_clear_error(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        keys(tmp_path, text)
+
+
+def test_a_plan_that_is_missing_or_has_no_budget(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_plan(tmp_path / "missing.toml")
+    with pytest.raises(ConfigError, match="either steps or minutes"):
+        keys(tmp_path, "data = 'x'\n[[compare]]")
+
+
+def test_a_budget_is_part_of_a_larger_one_and_the_test_images_are_the_same(tmp_path: Path, disc_dataset: Path) -> None:
+    (tmp_path / "plan.toml").write_text(
+        f"data = '{disc_dataset}'\ntest_share = 0.3\nrecipe = {{minutes = 1}}\n[[compare]]\nlabels = [2, 5, 'all']"
+    )
+    learn, test = zip(*(samples_of(run) for run in runs_of(load_plan(tmp_path / "plan.toml"))), strict=True)
+    labelled = [{s.stem for s in samples if s.labels} for samples in learn]
+    assert [len(stems) for stems in labelled[:2]] == [2, 5]
+    assert labelled[0] < labelled[1] < labelled[2]
+    assert len({len(samples) for samples in learn}) == 1, "the others stay, without labels"
+    assert test[0] == test[1] == test[2]
+    assert {s.experiment for s in test[0]}.isdisjoint(s.experiment for s in learn[0])
+    (tmp_path / "plan.toml").write_text(
+        f"data = '{disc_dataset}'\nrecipe = {{minutes = 1}}\n[[compare]]\nlabels = [1000]"
+    )
+    with pytest.raises(ConfigError, match="asks for 1000 labelled images; there are"):
+        samples_of(runs_of(load_plan(tmp_path / "plan.toml"))[0])

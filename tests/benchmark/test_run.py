@@ -1,0 +1,121 @@
+"""Running a plan: each run once, tables that hold all of them, and failures that stop no other."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from fewcell.benchmark import load_plan, run_plan, runs_of
+from fewcell.benchmark.stage import FACTS_FILE, ROW_FILE
+
+PLAN = """
+data = '{data}'
+test_share = 0.3
+[recipe]
+steps = {steps}
+batch = 4
+crop_px = 64
+learning_rate = 0.02
+ema_decay = 0.9
+held_out = 0.3
+precision = "fp32"
+threads = 1
+workers = 0
+checkpoint_minutes = 0.02
+network = {{name = "resunet", settings = {{widths = [8, 12], blocks = 1}}}}
+augmentation = {{noise = 0, blur = 0, invert = 0, scale_jitter = 1.2}}
+[[compare]]
+network = [{{name = "resunet", settings = {{widths = [8, 12], blocks = 1}}}}]
+diameter = ["true", "none"]
+"""
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(disc_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str]]:
+    """A plan of one training and two scorings that was run: the plan, its folder, and what was reported."""
+    folder = tmp_path_factory.mktemp("plan")
+    (folder / "plan.toml").write_text(PLAN.format(data=disc_dataset, steps=120))
+    lines: list[str] = []
+    rows, failed = run_plan(folder / "plan.toml", folder / "out", report=lines.append)
+    assert failed == []
+    assert rows == folder / "out" / "rows.csv"
+    return folder / "plan.toml", folder / "out", lines
+
+
+def test_a_run_is_trained_once_and_scored_in_each_way(finished) -> None:
+    plan, out, lines = finished
+    assert [line.split()[3] for line in lines] == ["train", "score", "score"]
+    true, none = rows_of(out / "rows.csv")
+    assert [row["run"] for row in (true, none)] == [run.key for run in runs_of(load_plan(plan))]
+    assert (true["diameter"], none["diameter"]) == ("true", "none")
+    assert int(true["steps"]) == 120
+    assert int(true["images_seen"]) == 480
+    assert int(true["parameters"]) > 1000
+    assert float(true["all_images_f1_50"]) > 0.7
+    assert float(true["total_s_per_mpx"]) > float(true["network_s_per_mpx"]) > 0
+    assert float(true["decode_s_per_mpx"]) > 0
+    assert float(true["peak_memory_mb"]) > 50
+    assert true["commit"]
+    assert true["machine"]
+
+
+def test_the_row_of_a_run_follows_from_the_rows_of_its_images(finished) -> None:
+    _, out, _ = finished
+    true = rows_of(out / "rows.csv")[0]
+    images = [row for row in rows_of(out / "images.csv") if row["run"] == true["run"]]
+    assert len(images) == int(true["all_images"]) == 2
+    assert float(true["all_images_f1_50"]) == pytest.approx(sum(float(r["f1_50"]) for r in images) / 2, abs=1e-5)
+    assert {row["seen"] for row in images} == {"unseen"}
+    cells = sum(int(row["n_true"]) for row in images)
+    assert cells == int(true["true_cells"])
+    wrong = sum(int(row[kind]) for row in images for kind in ("missed", "split", "merged", "badly_outlined"))
+    assert cells - wrong == sum(int(row["true_positives"]) for row in images)
+    for row in images:
+        assert (out / "scores" / true["run"] / "labels" / f"{row['stem']}_label.tiff").exists()
+
+
+def test_the_learning_curve_is_kept(finished) -> None:
+    _, out, _ = finished
+    curve = rows_of(out / "curves.csv")
+    assert len({row["run"] for row in curve}) == 1
+    assert float(curve[-1]["held_out_f1"]) > float(curve[0]["held_out_f1"])
+    assert int(curve[-1]["step"]) == 120
+
+
+def test_what_is_finished_is_not_made_again(finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, out, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (out / "models").rglob("*")}
+    scored = sorted((out / "scores").glob(f"*/{ROW_FILE}"))
+    scored[0].unlink()
+    lines: list[str] = []
+    run_plan(plan, out, report=lines.append)
+    assert [line.split()[3] for line in lines] == ["score"]
+    assert {path: path.stat().st_mtime_ns for path in (out / "models").rglob("*")} == before
+    assert len(rows_of(out / "rows.csv")) == 2
+
+
+def test_a_run_that_fails_stops_no_other_and_says_why(finished, tmp_path: Path, disc_dataset: Path) -> None:
+    plan, out, _ = finished
+    (tmp_path / "plan.toml").write_text(
+        plan.read_text().replace("[[compare]]", "[[compare]]\nlabels = [6]\nrecipe = {crop_px = 65}\n[[compare]]")
+    )
+    rows, failed = run_plan(tmp_path / "plan.toml", out)
+    assert len(failed) == 1 or len(failed) == 2
+    assert failed[0].stage == "train"
+    assert "crop_px must be a multiple of" in failed[0].message
+    assert len(rows_of(rows)) == 2, "those that were finished before"
+
+
+def test_the_facts_of_a_training_name_its_experiments(finished) -> None:
+    _, out, _ = finished
+    (facts,) = (json.loads(path.read_text()) for path in (out / "models").glob(f"*/{FACTS_FILE}"))
+    assert facts["labelled_images"] == 6
+    assert len(facts["experiments"]) == 6
