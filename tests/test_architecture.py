@@ -16,7 +16,8 @@ SOURCE = ROOT / "src" / "fewcell"
 # Every module or package directly below fewcell, and its floor. A new one fails the test until it stands here
 # and in docs/architecture.md. Imports run strictly downwards; inside one package they are free.
 FLOORS = {
-    "cli": 6,
+    "cli": 7,
+    "report": 6,
     "benchmark": 5,
     "training": 4,
     "segmenter": 3,

@@ -1,5 +1,6 @@
 """The command `fewcell`: one function a command. Heavy libraries are imported where they are used."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 
 from fewcell.errors import ConfigError, FewcellError
 
-__all__ = ["app", "benchmark", "challenge", "demo", "evaluate", "info", "main", "segment", "train"]
+__all__ = ["app", "benchmark", "challenge", "demo", "evaluate", "info", "main", "report", "segment", "train"]
 
 app = typer.Typer(
     help="Few labels, every cell: find every cell in a microscopy image.",
@@ -210,6 +211,23 @@ def benchmark(
         for run in failed:
             typer.echo(f"  {run.stage} {run.key}:\n{run.message}", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Folders that `fewcell benchmark` wrote.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page; a Markdown twin is written beside it.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The test dataset: shows crops of its images with every method's mistakes.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a page that exists.")] = False,
+) -> None:
+    """Write what a benchmark found as one self-contained page: tables, figures, pictures, words."""
+    from fewcell.report import write_report
+
+    command = shlex.join(["fewcell", "report", *map(str, results), "-o", str(out)])
+    for path in write_report(results, out, data=data, command=command, overwrite=overwrite):
+        typer.echo(path)
 
 
 @data_app.command()

@@ -9,6 +9,7 @@ from fewcell.benchmark.summary import (
     Headline,
     Interval,
     Summary,
+    bootstrap,
     summarise,
 )
 from fewcell.benchmark.tables import render, save_rows, save_summary
@@ -26,6 +27,7 @@ __all__ = [
     "Row",
     "Run",
     "Summary",
+    "bootstrap",
     "evaluate_folders",
     "load_plan",
     "render",

@@ -26,12 +26,14 @@ __all__ = [
     "Headline",
     "Interval",
     "Summary",
+    "bootstrap",
     "summarise",
 ]
 
 HEADLINE_MODALITIES = ("fluorescence", "histology", "brightfield", "phase")
 MEANS = ("f1_50", "f1_60", "f1_70", "f1_80", "f1_90", "ap_50", "pq", "aji")
 N_RESAMPLES = 2000
+Resampled = tuple[NDArray[np.float64], Literal["experiments", "images"]]
 SEEN: Mapping[bool | None, str] = {True: "seen", False: "unseen", None: ""}
 
 # How rows are grouped: the title, and the name of a row's group. Rows named '' are in no group.
@@ -128,7 +130,7 @@ def _grouped(rows: Iterable[Row], name_of: Callable[[Row], str]) -> dict[str, li
 
 def _group(grouping: str, name: str, rows: Sequence[Row], seed: int) -> Group:
     scores = [row.scores.as_row() for row in rows]
-    resampled = _resampled_means(rows, seed)
+    resampled = _of_rows(rows, seed)
     return Group(
         grouping=grouping,
         name=name,
@@ -147,26 +149,35 @@ def _headline(name: str, rows: Sequence[Row], seed: int) -> Headline:
         return Headline(name, None, None, missing)
     groups = [by_modality[modality] for modality in HEADLINE_MODALITIES]
     mean = float(np.mean([np.mean([row.scores.f1[0] for row in group]) for group in groups]))
-    resampled = [drawn for group in groups if (drawn := _resampled_means(group, seed)) is not None]
+    resampled = [drawn for group in groups if (drawn := _of_rows(group, seed)) is not None]
     if len(resampled) < len(groups):
         return Headline(name, mean, None, ())
     over = "images" if any(over == "images" for _, over in resampled) else "experiments"
     return Headline(name, mean, _interval(np.mean([means for means, _ in resampled], axis=0), over), ())
 
 
-def _resampled_means(
-    rows: Sequence[Row], seed: int
-) -> tuple[NDArray[np.float64], Literal["experiments", "images"]] | None:
-    """Mean F1 of `N_RESAMPLES` draws of experiments, of images if these are of one, None for one image."""
-    f1 = np.array([row.scores.f1[0] for row in rows])
-    names, unit = np.unique([row.experiment for row in rows], return_inverse=True)
+def _of_rows(rows: Sequence[Row], seed: int) -> Resampled | None:
+    return bootstrap(
+        [row.scores.f1[0] for row in rows], [row.experiment for row in rows], [row.stem for row in rows], seed=seed
+    )
+
+
+def bootstrap(
+    f1: Sequence[float], experiments: Sequence[str], stems: Sequence[str], *, seed: int = 0
+) -> Resampled | None:
+    """Means of `N_RESAMPLES` draws of experiments, with replacement, and what was drawn.
+
+    f1, experiments, stems: one entry an image. Images are drawn if all are of one experiment; None for a single image.
+    """
+    values = np.array(f1)
+    names, unit = np.unique(experiments, return_inverse=True)
     over: Literal["experiments", "images"] = "experiments"
     if len(names) == 1:
-        names, unit = np.unique([row.stem for row in rows], return_inverse=True)
+        names, unit = np.unique(stems, return_inverse=True)
         over = "images"
     if len(names) == 1:
         return None
-    sums, n_images = np.bincount(unit, weights=f1), np.bincount(unit)
+    sums, n_images = np.bincount(unit, weights=values), np.bincount(unit)
     # A stream of its own for every set of names: groups are drawn independently, whatever else there is.
     rng = np.random.default_rng([seed, zlib.crc32("\n".join(names).encode())])
     drawn = rng.integers(0, len(names), size=(N_RESAMPLES, len(names)))

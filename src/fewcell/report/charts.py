@@ -1,0 +1,155 @@
+"""Figures of a report: each a drawing as SVG text, readable in print and without colour where it can be."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from fewcell.errors import MissingDependencyError
+from fewcell.metrics import THRESHOLDS
+from fewcell.report.results import MISTAKES, Method, Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["MISTAKE_COLOURS", "cost_chart", "curve_chart", "mistake_chart", "modality_chart", "threshold_chart"]
+
+# Okabe and Ito (2008): colours that people with colour-blindness can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#999933", "#882255")
+MARKERS = "osD^vP*X<"
+MISTAKE_COLOURS = {
+    "missed": "#D55E00",
+    "split": "#E69F00",
+    "merged": "#56B4E9",
+    "badly_outlined": "#F0E442",
+    "false": "#CC79A7",
+}
+
+
+def modality_chart(results: Results) -> str:
+    """Mean F1 of every method in every modality, with 95 % intervals."""
+    names = list(results.modalities)
+    height = 0.9 + 0.28 * len(results.methods)
+    with _drawing(1.6 + 2.0 * len(names), height, columns=len(names)) as (figure, axes, drawn):
+        for axis, modality in zip(axes, names, strict=True):
+            for row, method in enumerate(results.methods):
+                mean, interval = method.mean(f"{modality}_f1_50"), method.interval(modality)
+                if mean is None:
+                    continue
+                if interval:
+                    axis.plot([interval.low, interval.high], [row, row], color=_colour(row), linewidth=2, alpha=0.5)
+                axis.plot(mean, row, MARKERS[row % len(MARKERS)], color=_colour(row))
+            count = len({line["stem"] for line in results.methods[0].images if line["modality"] == modality})
+            axis.set(title=f"{modality}\n({count} images)", xlim=(0, 1), xlabel="mean F1")
+            axis.set_yticks(range(len(results.methods)), [m.name for m in results.methods] if axis is axes[0] else [])
+            axis.set_ylim(len(results.methods) - 0.5, -0.5)
+            axis.grid(axis="x", alpha=0.3)
+        figure.tight_layout()
+        drawn.append(_svg(figure))
+    return drawn[0]
+
+
+def cost_chart(results: Results) -> str:
+    """The headline F1 of every method against its seconds per megapixel."""
+    with _drawing(7, 4) as (figure, (axis,), drawn):
+        for row, method in enumerate(results.methods):
+            mean, cost = _headline(method), method.mean("total_s_per_mpx")
+            if mean is not None and cost:
+                axis.plot(cost, mean, MARKERS[row % len(MARKERS)], color=_colour(row), markersize=9, label=method.name)
+        axis.set(xscale="log", xlabel="seconds per megapixel (log)", ylabel="mean F1 at IoU 0.5")
+        for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            ticks(lambda value, _: f"{value:g}")
+        _legend(axis)
+        drawn.append(_svg(figure))
+    return drawn[0]
+
+
+def threshold_chart(results: Results) -> str:
+    """How the headline F1 falls as outlines have to fit better."""
+    with _drawing(7, 4) as (figure, (axis,), drawn):
+        for row, method in enumerate(results.methods):
+            values = [_headline(method, f"f1_{100 * t:.0f}") for t in THRESHOLDS]
+            points = [(t, value) for t, value in zip(THRESHOLDS, values, strict=True) if value is not None]
+            axis.plot(*zip(*points, strict=True), **_line(row), label=method.name)
+        axis.set(xlabel="IoU that a cell must reach", ylabel="mean F1", ylim=(0, 1), xticks=THRESHOLDS)
+        _legend(axis)
+        drawn.append(_svg(figure))
+    return drawn[0]
+
+
+def curve_chart(results: Results) -> str:
+    """F1 on held-out crops against minutes of training; a line a seed."""
+    with _drawing(7, 4) as (figure, (axis,), drawn):
+        for row, method in enumerate(results.methods):
+            for number, curve in enumerate(c for c in method.curves if c):
+                axis.plot(*zip(*curve, strict=True), **_line(row), label=None if number else method.name)
+        axis.set(xlabel="minutes of training", ylabel="mean F1 on held-out crops", ylim=(0, 1))
+        _legend(axis)
+        drawn.append(_svg(figure))
+    return drawn[0]
+
+
+def mistake_chart(results: Results) -> str:
+    """What went wrong, per 100 true cells, one bar a method."""
+    with _drawing(8, 0.9 + 0.3 * len(results.methods)) as (figure, (axis,), drawn):
+        for row, method in enumerate(results.methods):
+            left = 0.0
+            for kind, count in method.mistakes().items():
+                label = kind.replace("_", " ") if row == 0 else None
+                axis.barh(row, count, left=left, color=MISTAKE_COLOURS[kind], label=label, edgecolor="white")
+                if count >= 4:
+                    axis.text(left + count / 2, row, f"{count:.0f}", ha="center", va="center", fontsize=8)
+                left += count
+        axis.set_yticks(range(len(results.methods)), [method.name for method in results.methods])
+        axis.set(xlabel="per 100 true cells")
+        axis.invert_yaxis()
+        axis.legend(ncols=len(MISTAKES), loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+        drawn.append(_svg(figure))
+    return drawn[0]
+
+
+@contextmanager
+def _drawing(width: float, height: float, columns: int = 1) -> Iterator[tuple[Figure, Sequence[Axes], list[str]]]:
+    """A figure of a size in inches with axes side by side, and a list that takes what is drawn."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError("matplotlib", "report") from None
+
+    style: Any = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+    with mpl.rc_context(style | {"svg.hashsalt": "fewcell"}):
+        figure = Figure(figsize=(width, height))
+        yield figure, figure.subplots(1, columns, squeeze=False)[0].tolist(), []
+
+
+def _svg(figure: Figure) -> str:
+    """The drawing as an SVG element, without the head of a file and without the time at which it was made."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return re.sub(r"\s+\n", "\n", text[text.index("<svg") :])
+
+
+def _legend(axis: Axes) -> None:
+    axis.grid(alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+
+
+def _headline(method: Method, column: str = "f1_50") -> float | None:
+    """The mean over the four modalities; where one of them is missing, over all images, at IoU 0.5 only."""
+    value = method.mean(column)
+    return method.mean("all_images_f1_50") if value is None and column == "f1_50" else value
+
+
+def _colour(row: int) -> str:
+    return COLOURS[row % len(COLOURS)]
+
+
+def _line(row: int) -> dict[str, Any]:
+    styles = ("-", "--", ":")
+    return {"color": _colour(row), "marker": MARKERS[row % len(MARKERS)], "linestyle": styles[row // 3 % 3]}

@@ -1,0 +1,137 @@
+"""The page: figures, pictures and words of a comparison in one HTML file, and the words and tables in Markdown."""
+
+import inspect
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from fewcell.benchmark import HEADLINE_MODALITIES
+from fewcell.errors import MissingDependencyError
+from fewcell.images import whole_file
+from fewcell.report.charts import (
+    MISTAKE_COLOURS,
+    cost_chart,
+    curve_chart,
+    mistake_chart,
+    modality_chart,
+    threshold_chart,
+)
+from fewcell.report.pictures import difficult_crops, package_crops, target_pictures
+from fewcell.report.results import Method, Results, load_results
+from fewcell.report.verdicts import verdicts
+from fewcell.representations import REPRESENTATIONS, make_representation
+
+__all__ = ["write_report"]
+
+# Columns of the table: heading, column of the rows, digits, and whether the highest (1) or lowest (-1) is the best.
+COLUMNS = (
+    ("F1", "f1_50", 3, 1),
+    ("seen", "f1_50_seen", 3, 1),
+    ("unseen", "f1_50_unseen", 3, 1),
+    ("F1 at 0.8", "f1_80", 3, 1),
+    ("AP", "ap_50", 3, 1),
+    ("PQ", "pq", 3, 1),
+    ("network, s/Mpx", "network_s_per_mpx", 2, -1),
+    ("decode, s/Mpx", "decode_s_per_mpx", 2, -1),
+    ("memory, MB", "peak_memory_mb", 0, -1),
+    ("parameters", "parameters", 0, 0),
+    ("crops seen", "images_seen", 0, 0),
+)
+
+
+def write_report(
+    folders: Sequence[Path], out: Path, *, data: Path | None = None, command: str = "", overwrite: bool = False
+) -> tuple[Path, Path]:
+    """Write the report of what `fewcell benchmark` left in some folders: `out` (HTML), and its twin with suffix .md.
+
+    data: the test dataset; with it, the page shows crops of its images, with every method's mistakes. Without, it
+    shows only images that come with scikit-image. command: how the report was made, told at its end.
+
+    Raises DataError if there is nothing to report, MissingDependencyError without matplotlib or Jinja2, WriteError if
+    a file is there and `overwrite` is False.
+    """
+    try:
+        import jinja2
+    except ImportError:
+        raise MissingDependencyError("jinja2", "report") from None
+
+    results = load_results(folders)
+    facts = {
+        "results": results,
+        "headline": ", ".join(HEADLINE_MODALITIES),
+        "table": _table(results),
+        "modality_table": _modality_table(results),
+        "verdicts": verdicts(results),
+        "descriptions": _descriptions(results),
+        "command": command,
+    }
+    charts = {
+        "modality_chart": modality_chart(results),
+        "cost_chart": cost_chart(results),
+        "threshold_chart": threshold_chart(results),
+        "curve_chart": curve_chart(results),
+        "mistake_chart": mistake_chart(results),
+    }
+    crops = [*(difficult_crops(results, data) if data else []), *package_crops(results)]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fewcell.report", "."),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    pictures = {name: target_pictures(make_representation(name)) for name in facts["descriptions"]}
+    page = environment.get_template("page.html.j2").render(
+        **facts, **charts, crops=crops, targets=pictures, mistake_colours=MISTAKE_COLOURS
+    )
+    twin = environment.get_template("page.md.j2").render(**facts)
+    paths = (out, out.with_suffix(".md"))
+    for path, text in zip(paths, (page, twin), strict=True):
+        with whole_file(path, overwrite=overwrite) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return paths
+
+
+def _table(results: Results) -> dict[str, object]:
+    """Headings, and for each method its name, how sure its F1 is, and a (text, is the best) pair a column."""
+    columns = [[method.mean(name) for method in results.methods] for _, name, _, _ in COLUMNS]
+    rows = []
+    for number, method in enumerate(results.methods):
+        cells = []
+        for (_, _, digits, sense), values in zip(COLUMNS, columns, strict=True):
+            known = [sense * value for value in values if value is not None]
+            value = values[number]
+            is_best = bool(sense) and value is not None and len(known) > 1 and sense * value == max(known)
+            cells.append(("-" if value is None else f"{value:,.{digits}f}", is_best))
+        rows.append((method, _interval_text(method), cells))
+    return {"headings": [heading for heading, *_ in COLUMNS], "rows": rows}
+
+
+def _modality_table(results: Results) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """For each method, mean F1, its interval and the median in every modality."""
+    rows = []
+    for method in results.methods:
+        cells = []
+        for modality in results.modalities:
+            mean, median = method.mean(f"{modality}_f1_50"), method.mean(f"{modality}_median_f1_50")
+            shown = tuple("-" if value is None else f"{value:.3f}" for value in (mean, median))
+            cells.append((shown[0], _interval_text(method, modality), shown[1]))
+        rows.append((method.name, cells))
+    return rows
+
+
+def _interval_text(method: Method, modality: str | None = None) -> str:
+    interval = method.interval(modality)
+    return f"{interval.low:.2f} to {interval.high:.2f}" if interval else "no interval"
+
+
+def _descriptions(results: Results) -> dict[str, tuple[str, str]]:
+    """What each representation is and where it comes from: the first part of its docstring, and its last."""
+    names = [name for name in REPRESENTATIONS if any(name == method.representation for method in results.methods)]
+    found = {}
+    for name in names:
+        paragraphs = re.split(r"\n\s*\n", inspect.getdoc(REPRESENTATIONS[name]) or "")
+        source = next((p for p in paragraphs if p.startswith("Source")), "")
+        text = " ".join(p for p in paragraphs[:2] if p != source and not re.match(r"\w+(, \w+)*: ", p))
+        found[name] = (" ".join(text.split()), " ".join(source.split()))
+    return found

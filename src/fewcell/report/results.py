@@ -1,0 +1,147 @@
+"""What a benchmark left behind, read back: methods, their runs, and the images on which they were scored."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fewcell.benchmark import HEADLINE_MODALITIES, Interval, bootstrap
+from fewcell.errors import DataError
+
+__all__ = ["MISTAKES", "Method", "Results", "load_results"]
+
+MISTAKES = ("missed", "split", "merged", "badly_outlined", "false")
+SAME = ("network", "representation", "objective", "settings", "labels", "minutes", "diameter")
+Line = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Method:
+    """Runs that differ in nothing but the seed.
+
+    name: what tells the method from the others of the report. rows: a line a run. images: a line a run and test image.
+    curves: for each run, (minutes, held-out F1) pairs.
+    """
+
+    name: str
+    rows: tuple[Line, ...]
+    images: tuple[Line, ...]
+    curves: tuple[tuple[tuple[float, float], ...], ...]
+    folder: Path
+
+    @property
+    def representation(self) -> str:
+        return self.rows[0]["representation"]
+
+    @property
+    def network(self) -> str:
+        return self.rows[0]["network"]
+
+    def mean(self, column: str) -> float | None:
+        """The mean of a column over seeds; None where a run has no such figure."""
+        values = [row.get(column, "") for row in self.rows]
+        return None if "" in values else float(np.mean([float(value) for value in values]))
+
+    def interval(self, modality: str | None = None) -> Interval | None:
+        """The 95 % interval of the mean F1 at IoU 0.5 of a modality, or of the headline; experiments resampled."""
+        modalities = HEADLINE_MODALITIES if modality is None else (modality,)
+        drawn = []
+        for name in modalities:
+            lines = [line for line in self.images if line["modality"] == name and line["scorable"] == "yes"]
+            drawn.append(
+                bootstrap(*zip(*((float(i["f1_50"]), i["experiment"], i["stem"]) for i in lines), strict=True))
+            )
+            if drawn[-1] is None:
+                return None
+        over = "images" if any(over == "images" for _, over in drawn) else "experiments"
+        low, high = np.quantile(np.mean([means for means, _ in drawn], axis=0), (0.025, 0.975))
+        return Interval(float(low), float(high), over)
+
+    def mistakes(self) -> dict[str, float]:
+        """How many cells went wrong in each way, per 100 true cells."""
+        total = sum(int(line["n_true"]) for line in self.images)
+        return {kind: 100 * sum(int(line[kind]) for line in self.images) / max(total, 1) for kind in MISTAKES}
+
+
+@dataclass(frozen=True)
+class Results:
+    """Every method of a comparison, the best headline first, and what they have in common."""
+
+    methods: tuple[Method, ...]
+    modalities: tuple[str, ...]
+    n_images: int
+    machines: tuple[str, ...]
+    commits: tuple[str, ...]
+
+
+def load_results(folders: Sequence[Path]) -> Results:
+    """Read the tables that `fewcell benchmark` wrote into one or more folders.
+
+    Raises DataError if a table is missing or there is no finished run.
+    """
+    methods = [method for folder in folders for method in _methods(folder)]
+    if not methods:
+        raise DataError(f"There is no finished run in {', '.join(map(str, folders))}.")
+    methods.sort(key=lambda method: -(method.mean("f1_50") or method.mean("all_images_f1_50") or 0))
+    names = {line["modality"] for method in methods for line in method.images if line["scorable"] == "yes"}
+    others = tuple(sorted(names - set(HEADLINE_MODALITIES)))
+    return Results(
+        methods=_told_apart(methods),
+        modalities=tuple(name for name in HEADLINE_MODALITIES if name in names) + others,
+        n_images=max(len({line["stem"] for line in method.images}) for method in methods),
+        machines=tuple(sorted({row["machine"] for method in methods for row in method.rows})),
+        commits=tuple(sorted({row["commit"] for method in methods for row in method.rows})),
+    )
+
+
+def _methods(folder: Path) -> list[Method]:
+    rows, images, curves = (_read(folder / f"{name}.csv") for name in ("rows", "images", "curves"))
+    images_of, curves_of = defaultdict(list), defaultdict(list)
+    for line in images:
+        images_of[line["run"]].append(line)
+    for line in curves:
+        if line["held_out_f1"]:
+            curves_of[line["run"]].append((float(line["seconds"]) / 60, float(line["held_out_f1"])))
+    groups: dict[tuple[str, ...], list[Line]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row[column] for column in SAME)].append(row)
+    return [
+        Method(
+            name=" + ".join((group[0]["network"], group[0]["representation"])),
+            rows=tuple(group),
+            images=tuple(line for row in group for line in images_of[row["run"]]),
+            curves=tuple(tuple(curves_of[row["run"].rpartition("_")[0]]) for row in group),
+            folder=folder,
+        )
+        for group in groups.values()
+    ]
+
+
+def _told_apart(methods: Sequence[Method]) -> tuple[Method, ...]:
+    """The methods, the names of those that are alike followed by what differs."""
+    told = {"objective": "{}", "labels": "{} labels", "minutes": "{} min", "diameter": "{} diameter", "settings": "{}"}
+    differing = [column for column in told if len({method.rows[0][column] for method in methods}) > 1]
+    renamed = []
+    for method in methods:
+        alike = [other for other in methods if other.name == method.name]
+        parts = [
+            told[column].format(method.rows[0][column] or "defaults")
+            for column in differing
+            if len({other.rows[0][column] for other in alike}) > 1
+        ]
+        name = f"{method.name} ({', '.join(parts)})" if parts else method.name
+        renamed.append(Method(name, method.rows, method.images, method.curves, method.folder))
+    return tuple(renamed)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or error}). Give the folder that `fewcell benchmark` wrote."
+        ) from None

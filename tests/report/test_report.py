@@ -1,0 +1,164 @@
+"""The report: what the tables of a benchmark say, as a page; on made-up tables whose figures are known."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from fewcell.benchmark import HEADLINE_MODALITIES
+from fewcell.benchmark.tables import save_table
+from fewcell.errors import DataError, MissingDependencyError, WriteError
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+from fewcell.report import pictures, write_report
+from fewcell.report.results import load_results
+from fewcell.report.verdicts import verdicts
+
+F1 = {"boundary": 0.8, "flows": 0.6}
+
+
+def make_tables(folder: Path, *, seeds: int = 1, budgets: tuple[str, ...] = ("20",)) -> Path:
+    """Two representations, whose F1 is `F1` in every image but by modality a little different."""
+    rows, images, curves = [], [], []
+    for representation, f1 in F1.items():
+        for seed in range(seeds):
+            for budget in budgets:
+                training = f"resunet_{representation}_supervised_all-labels_seed{seed}_{budget}min_0"
+                run = f"{training}_true"
+                row = {"run": run, "network": "resunet", "representation": representation, "objective": "supervised"}
+                row |= {"settings": "", "labels": "all", "minutes": budget, "diameter": "true", "seed": seed}
+                row |= {"f1_50": f1 + 0.02 * seed, "f1_80": f1 / 2, "parameters": 1234567, "images_seen": 9000}
+                row |= {"total_s_per_mpx": 1 / f1, "network_s_per_mpx": 0.5, "decode_s_per_mpx": f1}
+                row |= {"commit": "abc1234", "machine": "2 cores, <some> CPU", "peak_memory_mb": 512.5}
+                row |= {f"{name}_f1_50": f1 for name in HEADLINE_MODALITIES}
+                rows.append(row)
+                for i, modality in enumerate(4 * HEADLINE_MODALITIES):
+                    line = {"run": run, "stem": f"{modality}_{i}", "modality": modality, "experiment": f"e{i}"}
+                    line |= {"scorable": "yes", "f1_50": f1 + (0.1 if i % 3 else -0.1), "n_true": 50}
+                    line |= {"missed": 2, "split": 1, "merged": 0, "badly_outlined": 0}
+                    images.append(line | {"false": 5 if representation == "flows" else 1})
+                curves += [{"run": training, "seconds": 60 * t, "held_out_f1": f1 * t / 20} for t in (5, 10, 20)]
+    for name, table in (("rows", rows), ("images", images), ("curves", curves)):
+        save_table(table, folder / f"{name}.csv")
+    return folder
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fewcell.report.page.package_crops", lambda results: [])
+
+
+def test_the_page_is_self_contained_and_says_who_is_best(tmp_path: Path, no_pictures: None) -> None:
+    page, twin = write_report([make_tables(tmp_path)], tmp_path / "report.html", command="fewcell report <x>")
+    html, markdown = page.read_text(), twin.read_text()
+    assert twin == tmp_path / "report.md"
+    assert "<strong>resunet + boundary</strong>" in html
+    assert "**resunet + boundary**" in markdown
+    links = {link for link in re.findall(r'(?:href|src)="([^"]*)"', html) if not link.startswith(("#", "data:"))}
+    assert links == set(), "nothing is loaded from elsewhere"
+    assert "<script" not in html
+    assert html.count("<svg") == 5
+    assert "2 cores, &lt;some&gt; CPU" in html
+    assert "fewcell report &lt;x&gt;" in html
+    for text in (html, markdown):
+        assert "0.800" in text
+        assert "1,234,567" in text
+    assert '<td class="best">0.800</td>' in html
+    assert '<td class="best">0.600</td>' not in html
+
+
+def test_seeds_are_averaged_and_what_differs_is_named(tmp_path: Path) -> None:
+    results = load_results([make_tables(tmp_path, seeds=2, budgets=("20", "60"))])
+    assert {method.name for method in results.methods} == {
+        f"resunet + {representation} ({minutes} min)" for representation in F1 for minutes in (20, 60)
+    }
+    assert all(len(method.rows) == len(method.curves) == 2 for method in results.methods)
+    assert results.methods[0].mean("f1_50") == pytest.approx(0.81)
+    assert results.methods[0].mean("no such column") is None
+    assert results.n_images == 16
+
+
+def test_intervals_hold_the_mean_and_mistakes_are_per_100_cells(tmp_path: Path) -> None:
+    best = load_results([make_tables(tmp_path)]).methods[0]
+    for modality in (None, "phase"):
+        interval = best.interval(modality)
+        assert interval
+        assert 0.7 <= interval.low < 0.8 < interval.high <= 0.9
+        assert interval.over == "experiments"
+    assert best.mistakes() == {"missed": 4, "split": 2, "merged": 0, "badly_outlined": 0, "false": 2}
+
+
+def test_verdicts_name_the_best_and_the_worst_but_no_ties(tmp_path: Path) -> None:
+    found = verdicts(load_results([make_tables(tmp_path)]))
+    good, bad = found["resunet + boundary"], found["resunet + flows"]
+    assert "the highest mean F1 of all (0.800)" in good.advantages
+    assert "the lowest mean F1 of all (0.600)" in bad.shortcomings
+    assert "the fewest false cells (2.0 per 100)" in good.advantages
+    assert "the slowest decoding (0.80 s a megapixel)" in good.shortcomings
+    every = (*good.advantages, *good.shortcomings, *bad.advantages, *bad.shortcomings)
+    assert not any("missed" in text or "network" in text or "memory" in text for text in every)
+
+
+def test_what_is_missing_is_one_clear_error(tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"rows\.csv cannot be read.*fewcell benchmark"):
+        write_report([tmp_path], tmp_path / "report.html")
+    for name in ("rows", "images", "curves"):
+        (tmp_path / f"{name}.csv").write_text("run\n")
+    with pytest.raises(DataError, match="no finished run"):
+        write_report([tmp_path], tmp_path / "report.html")
+    folder = make_tables(tmp_path / "full")
+    write_report([folder], tmp_path / "report.html")
+    with pytest.raises(WriteError, match="exists already"):
+        write_report([folder], tmp_path / "report.html")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingDependencyError, match=r"fewcell\[report\]"):
+        write_report([folder], tmp_path / "other.html")
+
+
+def test_a_crop_shows_each_mistake_in_its_colour(tmp_path: Path, no_pictures: None) -> None:
+    folder, data = make_tables(tmp_path / "tables"), tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    (data / "labels").mkdir()
+    truth, found = np.zeros((2, 80, 90), dtype=np.int32)
+    truth[10:30, 10:30], truth[10:30, 50:70], found[10:30, 10:30], found[50:70, 20:40] = 1, 2, 1, 2
+    Image.fromarray((100 * (truth > 0)).astype(np.uint8)).save(data / "images" / "phase_3.png")
+    tifffile.imwrite(data / "labels" / "phase_3_label.tiff", truth)
+    results = load_results([folder])
+    for method in results.methods:
+        labels = folder / "scores" / method.rows[0]["run"] / "labels"
+        labels.mkdir(parents=True)
+        tifffile.imwrite(labels / "phase_3_label.tiff", found)
+    (crop,) = pictures.difficult_crops(results, data)
+    assert crop.title == "phase: phase_3"
+    assert [name for name, _ in crop.pictures] == ["image", "truth", "resunet + boundary", "resunet + flows"]
+    kinds = pictures._mistaken(truth, found)
+    assert np.unique(kinds[truth == 2]).tolist() == [1], "missed"
+    assert np.unique(kinds[found == 2]).tolist() == [5], "false"
+    assert not kinds[truth == 1].any()
+
+
+def test_the_window_is_where_most_mistakes_are() -> None:
+    weight = np.zeros((200, 300))
+    weight[150:160, 40:50] = 1
+    weight[20, 200] = 1
+    for side in (30, 41):
+        window = pictures._window_of_most(weight, side)
+        assert weight[window].sum() == 100
+        assert weight[window].shape == (side, side)
+    assert weight[pictures._window_of_most(weight, 250)].shape == (200, 250)
+
+
+def test_targets_of_every_representation_are_drawn() -> None:
+    from fewcell.representations import REPRESENTATIONS
+
+    for variant in REPRESENTATIONS.values():
+        shown = pictures.target_pictures(variant())
+        assert shown[0][0] == "labels"
+        assert 3 <= len(shown) <= 7
+        assert len({url for _, url in shown}) == len(shown), "no two alike"
