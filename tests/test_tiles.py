@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewcell.tiles import pad_to_multiple, plan_tiles, predict_tiled
+from fewcell.tiles import pad_to_multiple, plan_tiles, plan_windows, predict_in_windows, predict_tiled
 from fewcell.types import FloatArray
 
 MULTIPLE, STRIDE, REACH = 8, 2, 5
@@ -69,3 +69,62 @@ def test_padding_mirrors_at_the_lower_and_right_edge() -> None:
     assert padded.shape == (1, 4, 4)
     assert np.array_equal(padded[0], [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [0, 1, 2, 2]])
     assert pad_to_multiple(padded, 4) is padded
+    larger = pad_to_multiple(image, 4, at_least_px=7)
+    assert larger.shape == (1, 8, 8)
+    assert larger[0, 0].tolist() == [0, 1, 2, 2, 1, 0, 0, 1]
+    assert larger[0, :, 0].tolist() == [0, 3, 3, 0, 0, 3, 3, 0]
+
+
+@settings(deadline=None)
+@given(rows=st.integers(0, 60), columns=st.integers(0, 60), window_px=st.integers(1, 40), data=st.data())
+def test_windows_have_one_size_and_their_cores_cover_every_pixel_once(
+    rows: int, columns: int, window_px: int, data: st.DataObject
+) -> None:
+    halo_px = data.draw(st.integers(0, (window_px - 1) // 2))
+    shape = window_px + rows, window_px + columns
+    covered = np.zeros(shape, dtype=int)
+    n = 0
+    for tile in plan_windows(shape, window_px=window_px, halo_px=halo_px):
+        (top, left, bottom, right), (y0, x0, y1, x1) = tile.core, tile.window
+        covered[top:bottom, left:right] += 1
+        n += 1
+        for core, window, side in [((top, bottom), (y0, y1), shape[0]), ((left, right), (x0, x1), shape[1])]:
+            assert 0 <= window[0] < window[1] == window[0] + window_px <= side
+            assert core[0] < core[1]
+            assert core[0] >= window[0] + halo_px or core[0] == window[0] == 0
+            assert core[1] <= window[1] - halo_px or core[1] == window[1] == side
+    assert (covered == 1).all()
+    # As few as can be: the first and the last use their halo at the edge.
+    assert n == np.prod([max(1, -(-(side - 2 * halo_px) // (window_px - 2 * halo_px))) for side in shape])
+
+
+@pytest.mark.parametrize(
+    ("shape", "halo_px", "words"),
+    [((15, 16), 0, "no window of 16"), ((16, 16), 8, "no core"), ((16, 16), -1, "no core")],
+)
+def test_windows_that_cannot_be_are_refused(shape: tuple[int, int], halo_px: int, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        list(plan_windows(shape, window_px=16, halo_px=halo_px))
+
+
+@settings(deadline=None)
+@given(height=st.integers(1, 60), width=st.integers(1, 60), seed=st.integers(0, 2**16))
+def test_windows_of_a_local_network_give_what_the_whole_image_gives(height: int, width: int, seed: int) -> None:
+    image = np.random.default_rng(seed).normal(size=(2, height, width)).astype(np.float32)
+
+    def predict(window: FloatArray) -> FloatArray:
+        assert window.shape == (2, 24, 24)
+        return local_mean(window)
+
+    grid = {"stride": STRIDE, "multiple_px": MULTIPLE}
+    found = predict_in_windows(image, predict, **grid, window_px=24, halo_px=8)
+    whole = local_mean(pad_to_multiple(image, MULTIPLE, at_least_px=24))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, whole[:, : -(-height // STRIDE), : -(-width // STRIDE)], atol=1e-6)
+
+
+@pytest.mark.parametrize(("window_px", "halo_px"), [(25, 8), (24, 4)])
+def test_windows_off_the_grid_are_refused(window_px: int, halo_px: int) -> None:
+    image, grid = np.zeros((1, 30, 30), np.float32), {"stride": STRIDE, "multiple_px": MULTIPLE}
+    with pytest.raises(ValueError, match="not a multiple of 8"):
+        predict_in_windows(image, local_mean, **grid, window_px=window_px, halo_px=halo_px)

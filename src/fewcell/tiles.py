@@ -1,13 +1,13 @@
 """Where tiles lie: cores that cover an image once, each with a halo that the network needs to see."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from fewcell.types import FloatArray
 
-__all__ = ["Tile", "pad_to_multiple", "plan_tiles", "predict_tiled"]
+__all__ = ["Tile", "pad_to_multiple", "plan_tiles", "plan_windows", "predict_in_windows", "predict_tiled"]
 
 Shape = tuple[int, int]
 
@@ -43,6 +43,34 @@ def plan_tiles(shape: Shape, *, core_px: int, halo_px: int, multiple_px: int) ->
             yield Tile((top, left, bottom, right), window)
 
 
+def plan_windows(shape: Shape, *, window_px: int, halo_px: int) -> Iterator[Tile]:
+    """Cover an image (height, width) by square windows that all have the same side, row by row.
+
+    Every window lies inside the image, which must not be smaller. Cores cover every pixel once and stay `halo_px` away
+    from the window's sides, except at the image's own edge. Corners of windows are whole steps of
+    `window_px - 2 * halo_px` away from the image's, or flush with its lower or right edge.
+    """
+    if min(shape) < window_px:
+        raise ValueError(f"An image of {shape[0]} x {shape[1]} px holds no window of {window_px} px.")
+    if not 0 <= 2 * halo_px < window_px:
+        raise ValueError(f"A window of {window_px} px has no core inside a halo of {halo_px} px.")
+    rows, columns = (list(_spans(side, window_px, halo_px)) for side in shape)
+    for top, y0, y1 in rows:
+        for left, x0, x1 in columns:
+            yield Tile((y0, x0, y1, x1), (top, left, top + window_px, left + window_px))
+
+
+def _spans(side: int, window_px: int, halo_px: int) -> Iterator[tuple[int, int, int]]:
+    """Along one axis: where each window begins, where its core begins and where that ends."""
+    begin = end = 0
+    while end < side:
+        start = min(begin, side - window_px)
+        core = end
+        end = side if start + window_px == side else start + window_px - halo_px
+        yield start, core, end
+        begin += window_px - 2 * halo_px
+
+
 def predict_tiled(
     image: FloatArray,
     predict: Callable[[FloatArray], FloatArray],
@@ -59,12 +87,45 @@ def predict_tiled(
 
     The image is mirrored up to the next multiple.
     """
-    height, width = image.shape[1:]
     padded = pad_to_multiple(image, multiple_px)
     core_px = -(-core_px // multiple_px) * multiple_px
-    prediction: FloatArray | None = None
     field = (padded.shape[1], padded.shape[2])
-    for tile in plan_tiles(field, core_px=core_px, halo_px=halo_px, multiple_px=multiple_px):
+    tiles = plan_tiles(field, core_px=core_px, halo_px=halo_px, multiple_px=multiple_px)
+    return _cut(_predict_tiles(padded, tiles, predict, stride), image, stride)
+
+
+def predict_in_windows(
+    image: FloatArray,
+    predict: Callable[[FloatArray], FloatArray],
+    *,
+    stride: int,
+    multiple_px: int,
+    window_px: int,
+    halo_px: int,
+) -> FloatArray:
+    """Run a network that takes windows of one size only over an image of any size, by overlapping windows.
+
+    image: (channel, height, width) float32. predict: (channel, window_px, window_px) -> (k, window_px / stride,
+    window_px / stride). Of each window the part is kept that lies `halo_px` away from its sides, or up to the
+    image's own edge. Returns (k, ceil(height / stride), ceil(width / stride)) float32.
+
+    The image is mirrored up to the next multiple of `multiple_px`, and to one window at least. `window_px` and
+    `halo_px` must be such multiples as well, so that every window lies on the same grid of the network.
+    """
+    for side in (window_px, halo_px):
+        if side % multiple_px:
+            raise ValueError(f"{side} px is not a multiple of {multiple_px} px.")
+    padded = pad_to_multiple(image, multiple_px, at_least_px=window_px)
+    tiles = plan_windows((padded.shape[1], padded.shape[2]), window_px=window_px, halo_px=halo_px)
+    return _cut(_predict_tiles(padded, tiles, predict, stride), image, stride)
+
+
+def _predict_tiles(
+    padded: FloatArray, tiles: Iterable[Tile], predict: Callable[[FloatArray], FloatArray], stride: int
+) -> FloatArray:
+    """Predict the window of each tile and put the cores together. All sides must be multiples of `stride`."""
+    prediction: FloatArray | None = None
+    for tile in tiles:
         top, left, bottom, right = tile.window
         part = predict(np.ascontiguousarray(padded[:, top:bottom, left:right]))
         if prediction is None:
@@ -74,10 +135,20 @@ def predict_tiled(
         part = part[:, y0 - top // stride :, x0 - left // stride :]
         prediction[:, y0:y1, x0:x1] = part[:, : y1 - y0, : x1 - x0]
     assert prediction is not None
+    return prediction
+
+
+def _cut(prediction: FloatArray, image: FloatArray, stride: int) -> FloatArray:
+    """The part of a prediction that covers the image, without its padding."""
+    height, width = image.shape[1:]
     return prediction[:, : -(-height // stride), : -(-width // stride)]
 
 
-def pad_to_multiple(image: FloatArray, multiple_px: int) -> FloatArray:
-    """Mirror an image (channel, height, width) at its lower and right edge up to multiples of `multiple_px`."""
-    pads = [(0, 0), *((0, -side % multiple_px) for side in image.shape[1:])]
+def pad_to_multiple(image: FloatArray, multiple_px: int, at_least_px: int = 0) -> FloatArray:
+    """Mirror an image (channel, height, width) at its lower and right edge up to multiples of `multiple_px`.
+
+    at_least_px: and up to this side. An image that is much smaller is mirrored to and fro.
+    """
+    sides = [max(side, at_least_px) for side in image.shape[1:]]
+    pads = [(0, 0), *((0, new + -new % multiple_px - old) for new, old in zip(sides, image.shape[1:], strict=True))]
     return np.pad(image, pads, mode="symmetric") if any(p for _, p in pads) else image

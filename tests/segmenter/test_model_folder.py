@@ -137,6 +137,7 @@ def test_an_extra_key(folder, change, part):
         ("network", "stride", 0),
         ("network", "multiple_px", -4),
         ("network", "reach_px", "far"),
+        ("network", "window_px", 0),
         ("scorer", "bias", float("nan")),
         ("scorer", "scale", [1.0, 2.0]),
         ("scorer", "weights", [1.0]),
@@ -149,6 +150,16 @@ def test_an_extra_key(folder, change, part):
 def test_a_value_that_cannot_be(folder, change, part, key, value):
     change(lambda raw: (raw[part] if part else raw).update({key: value}))
     assert_wrong(folder, f"not a model description: {part or key}")
+
+
+def test_a_window_off_the_grid(folder, change):
+    change(lambda raw: raw["network"].update(window_px=255))
+    assert_wrong(folder, "not a model description: network: .*window_px 255 is not a multiple of multiple_px 4")
+
+
+def test_a_folder_that_is_older_than_windows(folder, change):
+    change(lambda raw: raw["network"].pop("window_px"))
+    assert read_model(folder).network.window_px is None
 
 
 def test_a_newer_schema(folder, change):

@@ -2,16 +2,17 @@
 
 import json
 import re
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
 import pytest
 
 from fewcell.engine import OpenVinoEngine
-from fewcell.errors import AxesError, ConfigError, ModelError
+from fewcell.errors import AxesError, ConfigError, ModelError, TooLargeError
 from fewcell.images import Image
 from fewcell.metrics import f1, match
-from fewcell.segmenter import Segmenter, predict_at_scale
+from fewcell.segmenter import NetworkFacts, Segmenter, predict_at_scale
 from fewcell.segmenter import segmenter as module
 from fewcell.tiles import predict_tiled
 
@@ -261,6 +262,43 @@ def test_a_halo_of_the_reach_is_needed_and_enough(segmenter, trained, monkeypatc
     np.testing.assert_allclose(predict_at_scale(pixels, 1.0, engine, network), whole, atol=1e-5)
     blind = network.model_copy(update={"reach_px": 0})
     assert np.abs(predict_at_scale(pixels, 1.0, engine, blind) - whole).max() > 0.01
+
+
+@pytest.mark.parametrize("shape", [(300, 530), (40, 70), (256, 256), (257, 255), (1, 700)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_network_of_windows_sees_windows_of_its_size_only(shape, stride):
+    """And what is put together from them is the image, pixel by pixel."""
+    seen = []
+
+    def engine(image):
+        seen.append(image.shape)
+        return image[:, ::stride, ::stride]
+
+    network = NetworkFacts(name="unet", stride=stride, multiple_px=16, reach_px=None, window_px=256)
+    pixels = np.random.default_rng(0).random((3, *(-(-side // stride) * stride for side in shape)), dtype=np.float32)
+    assert np.array_equal(predict_at_scale(pixels, 1.0, engine, network), engine(pixels))
+    assert set(seen[:-1]) == {(3, 256, 256)}
+
+
+def test_seams_of_windows_lie_away_from_their_sides():
+    """An output that is wrong within 32 px of a window's side is right everywhere but at the image's edge."""
+
+    def engine(image):
+        output = np.zeros_like(image)
+        output[:, 32:-32, 32:-32] = 1
+        return output
+
+    network = NetworkFacts(name="unet", stride=1, multiple_px=32, reach_px=None, window_px=256)
+    found = predict_at_scale(np.zeros((3, 608, 800), dtype=np.float32), 1.0, engine, network)
+    expected = engine(found)
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("stride", "fits"), [(2, True), (1, False)])
+def test_memory_is_counted_on_the_grid_of_the_network(stride, fits, monkeypatch):
+    monkeypatch.setattr(module, "available_bytes", lambda: 65 * 100 * 100)
+    with nullcontext() if fits else pytest.raises(TooLargeError, match="100 x 100 px at 1 times"):
+        module._check_memory((100, 100), 1.0, stride)
 
 
 @pytest.mark.parametrize(

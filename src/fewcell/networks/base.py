@@ -1,25 +1,34 @@
 """What every network has in common."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from torch import Tensor, nn
 
-__all__ = ["Network", "Predictor"]
+from fewcell.errors import ConfigError, nearest
+
+__all__ = ["Network", "Predictor", "pick_preset"]
+
+Sizes = TypeVar("Sizes")
 
 
 class Network(nn.Module):
     """A network from an image to the raw channels of a representation.
 
     forward: (batch, 3, height, width) -> (batch, out_channels, height / stride, width / stride). Height and
-    width must be multiples of `multiple_px`.
+    width must be multiples of `multiple_px`, or exactly `window_px` where that is not None.
     stride: input pixels per output pixel, along one axis.
     multiple_px: total down-sampling; tiles whose origins are multiples of it see the same grid as the whole.
     reach_px: no input pixel further than this from an output pixel changes it; None if there is no bound.
+    window_px: the network is always given square windows of this side, a multiple of `multiple_px`, in training as
+        in use; None if any size will do. A network without bound needs it: what it says of a pixel depends on how
+        much it sees.
     """
 
     stride: int
     multiple_px: int
     reach_px: int | None
+    window_px: int | None
 
     def forward(self, image: Tensor) -> Tensor:
         raise NotImplementedError
@@ -36,3 +45,13 @@ class Predictor(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(batch, 3, height, width) -> (batch, channel, height / stride, width / stride)."""
         return self.activate(self.network(image))
+
+
+def pick_preset(presets: dict[str, Sizes], preset: str) -> Sizes:
+    """The sizes that a network's literal table gives under the name `preset`.
+
+    Raises ConfigError for a name that is not in the table.
+    """
+    if preset not in presets:
+        raise ConfigError(f"There is no preset {preset!r}; {nearest(preset, presets)}")
+    return presets[preset]

@@ -24,6 +24,7 @@ class ResUNet(Network):
     """
 
     stride = 2
+    window_px = None
 
     def __init__(self, out_channels: int, widths: tuple[int, ...] = (16, 32, 64, 160), blocks: int = 2) -> None:
         super().__init__()

@@ -35,11 +35,21 @@ class _Facts(BaseModel):
 
 
 class NetworkFacts(Part):
-    """The network: its name and settings, and what tiling must know of it (see networks.Network)."""
+    """The network: its name and settings, and what tiling must know of it (see networks.Network).
+
+    Folders that were written before networks had a `window_px` lack it.
+    """
 
     stride: Annotated[int, Field(ge=1)]
     multiple_px: Annotated[int, Field(ge=1)]
     reach_px: Annotated[int, Field(ge=0)] | None
+    window_px: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _windows_lie_on_the_grid(self) -> "NetworkFacts":
+        if self.window_px is not None and self.window_px % self.multiple_px:
+            raise ValueError(f"window_px {self.window_px} is not a multiple of multiple_px {self.multiple_px}")
+        return self
 
 
 class ScorerFacts(_Facts):

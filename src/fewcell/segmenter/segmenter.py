@@ -20,7 +20,7 @@ from fewcell.segmenter.model_folder import (
     read_model,
     write_model,
 )
-from fewcell.tiles import predict_tiled
+from fewcell.tiles import predict_in_windows, predict_tiled
 from fewcell.types import FloatArray, Instances, Labels
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["Segmentation", "Segmenter", "predict_at_scale"]
 
 BYTES_PER_PIXEL = 24  # labels and scratch arrays on the image's own grid
-BYTES_PER_CANONICAL_PIXEL = (
-    36  # the resampled image, its padded copy, and the prediction with what decoding makes of it
-)
+BYTES_PER_CANONICAL_PIXEL = 24  # the resampled image and its padded copy
+BYTES_PER_PREDICTED_PIXEL = 48  # the prediction, on the network's grid, with what decoding makes of it
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
 SCALES = (2.0, 1.41, 1.0, 0.71, 0.5, 0.35, 0.25, 0.18, 0.125)  # thumbnails on which the diameter is estimated
 THUMBNAIL_PX = 512  # side of the part of a thumbnail that is looked at
 SCALE_TOLERANCE_OCTAVES = 0.7  # how far from the canonical diameter a cell may be and still tell the scale
 TILE_PX = 1024  # side of the part of an image that the network sees at once, without its halo
+WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
 LARGEST_FACTOR = 4.0  # images are never enlarged more than this
 
 DiameterSource = Literal["given", "estimated", "not known"]
@@ -150,7 +150,7 @@ class Segmenter:
         if is_blank:
             found = Instances(np.zeros(shape, dtype=np.int32), np.zeros(0, dtype=np.float32))
         else:
-            _check_memory(shape, factor)
+            _check_memory(shape, factor, self.facts.network.stride)
             found = self._segment_at(pixels, factor)
             found = _select(found, self.facts.min_score if min_score is None else min_score, min_area=0)
             labels = resize_labels(found.labels, shape)
@@ -197,20 +197,19 @@ def predict_at_scale(pixels: FloatArray, factor: float, engine: Engine, network:
     """Run a network on a normalised image enlarged by about `factor` (at most 4); the prediction is on its grid.
 
     The image is resampled to whole pixels of the network's grid, so that image and prediction cover the same field.
+    A network with a `window_px` is given windows of exactly that size, mirrored beyond the edge of a smaller image.
     """
     factor = min(factor, LARGEST_FACTOR)
     stride = network.stride
     height, width = (max(1, round(side * factor / stride)) * stride for side in pixels.shape[1:])
+    resampled = resize_image(pixels, (height, width))
+    grid = {"stride": stride, "multiple_px": network.multiple_px}
+    if network.window_px is not None:
+        halo_px = int(network.window_px * WINDOW_HALO / network.multiple_px) * network.multiple_px
+        return predict_in_windows(resampled, engine, **grid, window_px=network.window_px, halo_px=halo_px)
     # A network that sees everything cannot be tiled.
     halo_px, core_px = (0, max(height, width)) if network.reach_px is None else (network.reach_px, TILE_PX)
-    return predict_tiled(
-        resize_image(pixels, (height, width)),
-        engine,
-        stride=stride,
-        multiple_px=network.multiple_px,
-        halo_px=halo_px,
-        core_px=core_px,
-    )
+    return predict_tiled(resampled, engine, **grid, halo_px=halo_px, core_px=core_px)
 
 
 def _thumbnail(pixels: FloatArray, scale: float) -> FloatArray | None:
@@ -267,10 +266,11 @@ def _select(found: Instances, min_score: float, *, min_area: float) -> Instances
     return Instances(numbers[found.labels], found.scores[keep])
 
 
-def _check_memory(shape: tuple[int, int], factor: float) -> None:
+def _check_memory(shape: tuple[int, int], factor: float, stride: int) -> None:
     """Raise TooLargeError if an image enlarged by `factor` would not fit into memory with all that is made of it."""
     pixels = shape[0] * shape[1]
-    needed = pixels * (BYTES_PER_PIXEL + BYTES_PER_CANONICAL_PIXEL * factor**2)
+    per_canonical_pixel = BYTES_PER_CANONICAL_PIXEL + BYTES_PER_PREDICTED_PIXEL / stride**2
+    needed = pixels * (BYTES_PER_PIXEL + per_canonical_pixel * factor**2)
     available = available_bytes()
     if needed > available:
         raise TooLargeError(

@@ -81,6 +81,7 @@ def finish(
             stride=network.stride,
             multiple_px=network.multiple_px,
             reach_px=network.reach_px,
+            window_px=network.window_px,
         )
         fold = {name: i % FOLDS for i, name in enumerate(sorted({s.experiment for s in held_out}))}
         cases = [c for s in held_out for c in _cases(s, fold[s.experiment], engine, part, recipe)]
