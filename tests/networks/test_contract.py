@@ -1,6 +1,7 @@
-"""The contract of networks; every variant of the table is picked up by itself."""
+"""The contract of networks; every variant of the table is picked up by itself, with its small preset if it has one."""
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
 
@@ -20,10 +21,18 @@ OUT_CHANNELS = 4
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
 
+def settings(name: str) -> dict[str, str]:
+    return {"preset": "small"} if "preset" in inspect.signature(NETWORKS[name]).parameters else {}
+
+
+def build(name: str, out_channels: int = OUT_CHANNELS) -> Network:
+    return make_network(name, out_channels, settings(name))
+
+
 def sharp(name: str, seed: int = 0) -> Network:
     """A network in double precision with random weights and norms, in which no pixel's influence is lost."""
     torch.manual_seed(seed)
-    network = make_network(name, OUT_CHANNELS).double().eval()
+    network = build(name).double().eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(module.get_buffer("running_mean"), std=0.1)
@@ -33,16 +42,20 @@ def sharp(name: str, seed: int = 0) -> Network:
     return network
 
 
-def multiples(name: str, *counts: int) -> tuple[int, ...]:
-    return tuple(count * make_network(name, OUT_CHANNELS).multiple_px for count in counts)
+def multiples(network: Network, *counts: int) -> tuple[int, ...]:
+    """Sides of so many multiples; of a network that is only given windows, the window's."""
+    return tuple(network.window_px or count * network.multiple_px for count in counts)
 
 
 @every_network
 @pytest.mark.parametrize("counts", [(1, 1), (3, 1), (5, 7)])
 def test_the_output_is_the_image_divided_by_the_stride(name: str, counts: tuple[int, int]) -> None:
-    height, width = multiples(name, *counts)
-    network = make_network(name, OUT_CHANNELS).eval()
+    network = build(name).eval()
+    if network.window_px and counts != (1, 1):
+        pytest.skip("takes one size only")
+    height, width = multiples(network, *counts)
     assert network.multiple_px % network.stride == 0
+    assert (network.window_px or 0) % network.multiple_px == 0
     with torch.no_grad():
         output = network(torch.rand(2, 3, height, width))
     assert output.shape == (2, OUT_CHANNELS, height // network.stride, width // network.stride)
@@ -51,9 +64,36 @@ def test_the_output_is_the_image_divided_by_the_stride(name: str, counts: tuple[
 @every_network
 def test_an_image_does_not_depend_on_its_batch(name: str) -> None:
     network = sharp(name)
-    images = torch.rand(2, 3, *multiples(name, 2, 3), dtype=torch.float64)
+    images = torch.rand(2, 3, *multiples(network, 2, 3), dtype=torch.float64)
     with torch.no_grad():
         assert torch.allclose(network(images)[1:], network(images[1:]), atol=1e-12)
+
+
+@every_network
+def test_a_network_without_bound_has_windows(name: str) -> None:
+    """What it says of a pixel would else depend on the size of the image; and pixels far away do change something."""
+    network = sharp(name)
+    assert (network.reach_px is None) == (network.window_px is not None)
+    if network.window_px is None:
+        return
+    image = torch.rand(1, 3, network.window_px, network.window_px, dtype=torch.float64)
+    other = image.clone()
+    other[:, :, -1, -1] += 10
+    with torch.no_grad():
+        assert (network(other) - network(image))[0, :, 0, 0].abs().max() > 1e-9
+
+
+@every_network
+def test_pixels_may_lie_channels_last(name: str) -> None:
+    """As they do in training."""
+    torch.manual_seed(0)
+    network = build(name).eval()
+    images = torch.rand(2, 3, *multiples(network, 2, 3))
+    with torch.no_grad():
+        expected = network(images)
+        network.to(memory_format=torch.channels_last)
+        found = network(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 @every_network
@@ -108,8 +148,8 @@ def test_tiles_give_what_the_whole_image_gives(name: str, core_px: int) -> None:
 @every_network
 def test_every_parameter_learns(name: str) -> None:
     torch.manual_seed(0)
-    network = make_network(name, OUT_CHANNELS).train()
-    output = network(torch.randn(2, 3, *multiples(name, 4, 5)))
+    network = build(name).train()
+    output = network(torch.randn(2, 3, *multiples(network, 4, 5)))
     (output * torch.randn(output.shape)).sum().backward()
     still = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert still == []
@@ -119,7 +159,7 @@ def test_every_parameter_learns(name: str) -> None:
 @every_network
 def test_the_predictor_activates_the_output(name: str) -> None:
     network = sharp(name)
-    image = torch.rand(1, 3, *multiples(name, 1, 2), dtype=torch.float64)
+    image = torch.rand(1, 3, *multiples(network, 1, 2), dtype=torch.float64)
     with torch.no_grad():
         assert torch.equal(Predictor(network, torch.sigmoid)(image), torch.sigmoid(network(image)))
 
@@ -128,22 +168,43 @@ def test_the_predictor_activates_the_output(name: str) -> None:
 def test_weights_of_another_network_are_refused(name: str, tmp_path) -> None:
     from safetensors.torch import save_file
 
-    network, path = make_network(name, OUT_CHANNELS), tmp_path / "weights.safetensors"
+    network, path = build(name), tmp_path / "weights.safetensors"
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path)
-    loaded = load_network(name, OUT_CHANNELS, {}, path)
+    loaded = load_network(name, OUT_CHANNELS, settings(name), path)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), loaded.parameters(), strict=True))
     with pytest.raises(ModelError, match="does not hold the weights"):
-        load_network(name, OUT_CHANNELS + 1, {}, path)
+        load_network(name, OUT_CHANNELS + 1, settings(name), path)
     path.write_bytes(b"damaged")
     for damaged in (path, tmp_path / "missing"):
         with pytest.raises(ModelError, match="does not hold the weights"):
-            load_network(name, OUT_CHANNELS, {}, damaged)
+            load_network(name, OUT_CHANNELS, settings(name), damaged)
 
 
 @every_network
 def test_every_setting_has_a_default(name: str) -> None:
-    settings = list(inspect.signature(NETWORKS[name]).parameters.values())[1:]
-    assert all(setting.default is not inspect.Parameter.empty for setting in settings)
+    parameters = list(inspect.signature(NETWORKS[name]).parameters.values())[1:]
+    assert all(parameter.default is not inspect.Parameter.empty for parameter in parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "parameters"),
+    [
+        ("unet", "official", 1_626_072),
+        ("unet", "small", 1_626_072),
+        ("vit-unet", "official", 87_598_355),
+        ("vit-unet", "small", 1_710_927),
+        ("swin-unet", "official", 6_302_925),
+        ("swin-unet", "small", 1_580_337),
+    ],
+)
+def test_baselines_have_the_size_that_they_state(name: str, preset: str, parameters: int) -> None:
+    """With the challenge's three classes. The large one is drawn up without memory for its weights."""
+    with torch.device("meta" if name == "vit-unet" else "cpu"):
+        network = make_network(name, 3, {"preset": preset})
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    millions = re.search(rf"{preset}.*?([\d.]+) M parameters", NETWORKS[name].__doc__ or "", re.DOTALL)
+    if millions:
+        assert round(parameters / 1e6, 1) == float(millions[1])
 
 
 @pytest.mark.parametrize(
@@ -155,6 +216,9 @@ def test_every_setting_has_a_default(name: str) -> None:
         (lambda: make_network("resunet", 3, {"widths": 16}), "does not take these settings"),
         (lambda: make_network("resunet", 3, {"widths": []}), "does not take these settings"),
         (lambda: make_network("resunet", 3, {"widths": [8, -1]}), "does not take these settings"),
+        (lambda: make_network("unet", 3, {"preset": "smal"}), "no preset 'smal'; did you mean 'small'"),
+        (lambda: make_network("vit-unet", 3, {"preset": "tiny"}), "no preset 'tiny'; known: official, small"),
+        (lambda: make_network("swin-unet", 3, {"preset": 2}), "does not take these settings"),
     ],
 )
 def test_unknown_names_and_settings_are_errors(make: Callable[[], Network], words: str) -> None:
@@ -165,6 +229,24 @@ def test_unknown_names_and_settings_are_errors(make: Callable[[], Network], word
 def test_settings_may_come_as_lists() -> None:
     network = make_network("resunet", 2, {"widths": [4, 8], "blocks": 1})
     assert (network.multiple_px, network.stride) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [
+        ("unet", "monai"),
+        ("vit-unet", "monai"),
+        ("vit-unet", "einops"),
+        ("swin-unet", "monai"),
+        ("swin-unet", "einops"),
+    ],
+)
+def test_a_baseline_without_its_library_is_a_clear_error(name, library, monkeypatch):
+    for module in [m for m in sys.modules if m.split(".")[0] == library]:
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingDependencyError, match=rf"needs {library}, .*fewcell\[train\]"):
+        make_network(name, OUT_CHANNELS)
 
 
 def test_weights_without_safetensors_are_a_clear_error(tmp_path, monkeypatch):

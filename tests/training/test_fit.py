@@ -14,6 +14,7 @@ import tifffile
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel
 
 from fewcell.config import Part
 from fewcell.data.dataset import open_dataset
@@ -225,7 +226,8 @@ def test_images_without_labels_teach_nothing(samples, tiny_recipe, tmp_path):
         ({"objective": Part(name="supervised", settings={"weight": 1})}, "weight"),
         ({"representation": Part(name="boundry")}, "did you mean 'boundary'"),
         ({"network": Part(name="resnet")}, "did you mean 'resunet'"),
-        ({"crop_px": 66}, "crop_px must be a multiple of 4.*got 66"),
+        ({"crop_px": 66}, "crop_px must be a multiple of 4.*it is 66"),
+        ({"network": {"name": "unet"}}, "crop_px must be 256, the only size that unet is given; it is 64"),
     ],
 )
 def test_a_wrong_recipe_is_refused_before_any_work(changes, words, samples, tiny_recipe, tmp_path):
@@ -233,6 +235,35 @@ def test_a_wrong_recipe_is_refused_before_any_work(changes, words, samples, tiny
     with pytest.raises(ConfigError, match=words):
         fit(tiny_recipe(steps=1, **changes), unreadable, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_tables_of_indices_are_not_averaged():
+    """Their mean with themselves, cut to whole numbers, would go down step by step."""
+    network = torch.nn.Module()
+    network.register_buffer("index", torch.arange(169))
+    network.register_buffer("mean", torch.zeros(3))
+    average = AveragedModel(network, multi_avg_fn=fit_module._ema(0.998), use_buffers=True)
+    for step in range(50):
+        network.get_buffer("mean").fill_(step)
+        average.update_parameters(network)
+    assert torch.equal(average.module.get_buffer("index"), torch.arange(169))
+    assert 30 < float(average.module.get_buffer("mean")[0]) < 49
+
+
+def test_a_network_of_windows_is_trained_and_used(samples, tiny_recipe, tmp_path):
+    """Larger than the images: they are mirrored, in training as in use."""
+    network = Part(name="unet", settings={"preset": "small"})
+    folder = fit(tiny_recipe(steps=2, batch=2, crop_px=256, network=network), samples, tmp_path / "out")
+    assert read_model(folder).network.model_dump() == {
+        "name": "unet",
+        "settings": {"preset": "small"},
+        "stride": 1,
+        "multiple_px": 16,
+        "reach_px": None,
+        "window_px": 256,
+    }
+    image = np.random.default_rng(0).random((3, 70, 300), dtype=np.float32)
+    assert Segmenter.load(folder, threads=1).segment(image, diameter_px=24).labels.shape == (70, 300)
 
 
 def test_one_held_out_image_is_enough_for_thresholds(trained, samples, tiny_recipe, tmp_path):

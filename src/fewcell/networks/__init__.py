@@ -6,18 +6,35 @@ from pathlib import Path
 from fewcell.errors import ConfigError, MissingDependencyError, ModelError, nearest
 from fewcell.networks.base import Network, Predictor
 from fewcell.networks.resunet import ResUNet
+from fewcell.networks.swin_unet import SwinUNet
+from fewcell.networks.unet import UNet
+from fewcell.networks.vit_unet import ViTUNet
 
-__all__ = ["NETWORKS", "Network", "Predictor", "ResUNet", "load_network", "make_network"]
+__all__ = [
+    "NETWORKS",
+    "Network",
+    "Predictor",
+    "ResUNet",
+    "SwinUNet",
+    "UNet",
+    "ViTUNet",
+    "load_network",
+    "make_network",
+]
 
 NETWORKS: dict[str, type[Network]] = {
     "resunet": ResUNet,
+    "swin-unet": SwinUNet,
+    "unet": UNet,
+    "vit-unet": ViTUNet,
 }
 
 
 def make_network(name: str, out_channels: int, settings: dict | None = None) -> Network:
     """Build the network called `name`. settings: its own arguments, for example {"widths": [16, 32]}.
 
-    Raises ConfigError for an unknown name or setting.
+    Raises ConfigError for an unknown name or setting, MissingDependencyError if the network comes from a library that
+    is not installed.
     """
     if name not in NETWORKS:
         raise ConfigError(f"There is no network {name!r}; {nearest(name, NETWORKS)}")

@@ -152,10 +152,7 @@ def _begin(recipe: Recipe, here: Machine, data: str) -> _Run:
     torch.manual_seed(recipe.seed)
     representation = make_representation(recipe.representation.name, recipe.representation.settings)
     network = make_network(recipe.network.name, len(representation.channels), recipe.network.settings)
-    if recipe.crop_px % network.multiple_px:
-        raise ConfigError(
-            f"crop_px must be a multiple of {network.multiple_px} for this {recipe.network.name}, got {recipe.crop_px}."
-        )
+    _check_crops(recipe, network)
     # The types that torch ships leave memory_format out.
     network.to(here.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     average = AveragedModel(network, multi_avg_fn=_ema(recipe.ema_decay), use_buffers=True)
@@ -165,10 +162,25 @@ def _begin(recipe: Recipe, here: Machine, data: str) -> _Run:
     return _Run(recipe, data, here, representation, network, average, objective, optimizer)
 
 
+def _check_crops(recipe: Recipe, network: Network) -> None:
+    """Raise ConfigError unless the network takes crops of the recipe's size."""
+    if network.window_px is not None and recipe.crop_px != network.window_px:
+        wanted = f"{network.window_px}, the only size that {recipe.network.name} is given"
+    elif recipe.crop_px % network.multiple_px:
+        wanted = f"a multiple of {network.multiple_px} for this {recipe.network.name}"
+    else:
+        return
+    raise ConfigError(f"crop_px must be {wanted}; it is {recipe.crop_px}.")
+
+
 def _ema(decay: float) -> Callable[[PARAM_LIST, PARAM_LIST, Tensor | int], None]:
     """An exponential moving average that forgets the first, random weights quickly: it starts with a short memory."""
 
     def update(average: PARAM_LIST, current: PARAM_LIST, count: Tensor | int) -> None:
+        if not average[0].is_floating_point():  # counters and tables of indices: a mean would be cut to whole numbers
+            for mean, value in zip(average, current, strict=True):
+                mean.copy_(value)
+            return
         step = float(count)
         get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))(average, current, count)
 

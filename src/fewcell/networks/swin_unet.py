@@ -1,0 +1,67 @@
+"""swin-unet: the Swin transformer of the NeurIPS 2022 Cell Segmentation Challenge's baselines, from MONAI."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fewcell.errors import MissingDependencyError
+from fewcell.networks.base import Network, pick_preset
+
+__all__ = ["SwinUNet"]
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """features: channels of the first stage and of the decoder at the image's grid. heads: of attention, per stage."""
+
+    features: int
+    heads: tuple[int, ...]
+
+
+PRESETS: dict[str, _Sizes] = {
+    "official": _Sizes(features=24, heads=(3, 6, 12, 24)),
+    "small": _Sizes(features=12, heads=(1, 2, 4, 8)),
+}
+
+
+class SwinUNet(Network):
+    """The challenge's third baseline: a transformer whose attention is local and shifts, and a U-Net's decoder.
+
+    Attention joins pixels in squares of 7 x 7 that are moved by half their side from block to block, on grids of half
+    to a sixteenth of the image's. The decoder's norms are instance norms, which take mean and variance over the
+    whole input: there is no bound to its reach, and it is always given windows of 256 px.
+
+    preset: "official" has the challenge's sizes: 6.3 M parameters, 4.6 G multiply-adds a window. "small" can be
+        trained on a CPU with two cores: 1.6 M parameters, 1.2 G multiply-adds, two and a half times the time of
+        `resunet`.
+
+    Raises ConfigError for another preset, MissingDependencyError without MONAI or einops.
+
+    Source: Swin UNETR (Hatamizadeh et al., 2022, arXiv:2201.01266), as `monai.networks.nets.SwinUNETR` in two
+    dimensions with the sizes of the challenge's baseline (Ma et al., 2024).
+    """
+
+    stride = 1
+    multiple_px = 32
+    reach_px = None
+    window_px = 256
+
+    def __init__(self, out_channels: int, preset: str = "official") -> None:
+        super().__init__()
+        sizes = pick_preset(PRESETS, preset)
+        try:
+            import einops  # noqa: F401 MONAI's transformers need it, and say so much later
+            from monai.networks.nets.swin_unetr import SwinUNETR
+        except ImportError as error:
+            raise MissingDependencyError((error.name or "monai").split(".")[0], "train") from None
+        self.net = SwinUNETR(
+            in_channels=3,
+            out_channels=out_channels,
+            feature_size=sizes.features,
+            num_heads=sizes.heads,
+            spatial_dims=2,
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(batch, 3, 256, 256) -> (batch, out_channels, 256, 256)."""
+        return self.net(image)
