@@ -134,6 +134,13 @@ def test_a_cell_inside_another_is_one_cell_whichever_is_likelier(likelier: int) 
         assert (found.labels > 0).sum() == pytest.approx(np.pi * likelier**2, rel=0.15)
 
 
+@pytest.mark.parametrize(("column", "count"), [(49, 1), (53, 2)])
+def test_a_small_star_is_left_out_if_most_of_it_is_taken(column: int, count: int) -> None:
+    """The border of the large one is at column 50, so most of the small one is taken, or a quarter."""
+    prediction = stars_at((60, 80), [(30, 30, 20, 0.9), (30, column - 1, 5, 0.8)])
+    assert len(Stars(max_overlap=0.4).decode(prediction)) == count
+
+
 def test_tiny_stars_take_no_place() -> None:
     found = Stars(min_area_px=10).decode(stars_at((40, 40), [(20, 20, 0.8, 0.9), (20, 21, 6, 0.6)]))
     assert found.scores == pytest.approx([0.6])
