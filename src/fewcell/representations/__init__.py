@@ -3,13 +3,34 @@
 from dataclasses import fields
 
 from fewcell.errors import ConfigError, nearest
+from fewcell.representations.affinities import Affinities
 from fewcell.representations.base import Channel, Representation
 from fewcell.representations.boundary import Boundary
+from fewcell.representations.flows import Flows
+from fewcell.representations.omni import Omni
+from fewcell.representations.stars import Stars
+from fewcell.representations.watershed import Watershed
 
-__all__ = ["REPRESENTATIONS", "Boundary", "Channel", "Representation", "make_representation"]
+__all__ = [
+    "REPRESENTATIONS",
+    "Affinities",
+    "Boundary",
+    "Channel",
+    "Flows",
+    "Omni",
+    "Representation",
+    "Stars",
+    "Watershed",
+    "make_representation",
+]
 
 REPRESENTATIONS: dict[str, type[Representation]] = {
     "boundary": Boundary,
+    "flows": Flows,
+    "stars": Stars,
+    "watershed": Watershed,
+    "omni": Omni,
+    "affinities": Affinities,
 }
 
 
