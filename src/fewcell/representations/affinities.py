@@ -128,7 +128,7 @@ class Affinities(Representation):
 
         Pairs with an end beyond the edge, of which only the image's other side could know, become 0.5.
         """
-        moved = Representation.turn(self, prediction, quarters=quarters, flip=flip)
+        moved = super().turn(prediction, quarters=quarters, flip=flip)
         turned = np.full_like(moved, NO_TRUTH)
         turned[FOREGROUND] = moved[FOREGROUND]
         for channel, offset in zip(moved, OFFSETS, strict=False):

@@ -8,6 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewcell.representations.base import Channel, Representation, collect_instances
 from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
@@ -15,7 +16,7 @@ from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Boundary"]
+__all__ = ["Boundary", "boundary_pixels"]
 
 
 @final
@@ -62,18 +63,9 @@ class Boundary(Representation):
         return self.grow_px + 1
 
     def targets(self, labels: Labels) -> FloatArray:
-        """One-hot classes: the boundary is every pixel of a cell that touches another label, corners included.
-
-        The edge of the field and UNKNOWN are no boundary.
-        """
-        padded = np.pad(labels, 1, mode="edge")
-        height, width = labels.shape
-        border = np.zeros(labels.shape, dtype=bool)
-        for dy, dx in product(range(3), range(3)):
-            other = padded[dy : dy + height, dx : dx + width]
-            border |= (other != labels) & (other != UNKNOWN)
-        cell = labels > 0
-        return np.stack([~cell, cell & ~border, cell & border]).astype(np.float32)
+        """One-hot classes; see `boundary_pixels` for what is boundary."""
+        cell, border = labels > 0, boundary_pixels(labels)
+        return np.stack([~cell, cell & ~border, border]).astype(np.float32)
 
     def loss(self, output: Tensor, targets: Tensor, known: Tensor) -> Tensor:
         """Cross entropy plus one minus the soft Dice of each class, over known pixels."""
@@ -121,3 +113,17 @@ class Boundary(Representation):
         labels = np.where(grown[pieces], claimed, 0)
         labels[seedless] = blobs[seedless].astype(np.int32) + seeds.max(initial=0)
         return collect_instances(labels, foreground, self.min_area_px)
+
+
+def boundary_pixels(labels: Labels) -> NDArray[np.bool_]:
+    """Every pixel of a cell that touches another label, corners included: (height, width) bool.
+
+    The edge of the field and UNKNOWN are no boundary.
+    """
+    padded = np.pad(labels, 1, mode="edge")
+    height, width = labels.shape
+    touches = np.zeros(labels.shape, dtype=bool)
+    for dy, dx in product(range(3), range(3)):
+        other = padded[dy : dy + height, dx : dx + width]
+        touches |= (other != labels) & (other != UNKNOWN)
+    return touches & (labels > 0)

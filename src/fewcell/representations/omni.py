@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 
 from fewcell.representations.base import Channel, Representation, collect_instances
+from fewcell.representations.boundary import boundary_pixels
 from fewcell.representations.vectors import turn_vectors
-from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
+from fewcell.types import FloatArray, Instances, Labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +80,7 @@ class Omni(Representation):
         fields = smooth_distance(labels)
         cell = labels > 0
         distance = np.where(cell, np.minimum(fields[0] / self.depth_px, 1), -1)
-        return np.stack([distance, fields[1], fields[2], _boundary(labels)]).astype(np.float32)
+        return np.stack([distance, fields[1], fields[2], boundary_pixels(labels)]).astype(np.float32)
 
     def loss(self, output: Tensor, targets: Tensor, known: Tensor) -> Tensor:
         """Squared errors of distance, flow and its divergence, plus cross entropy of the boundary, over known pixels.
@@ -123,14 +123,3 @@ class Omni(Representation):
         moved = super().turn(prediction, quarters=quarters, flip=flip)
         moved[1:3] = turn_vectors(moved[1:3], quarters=quarters, flip=flip)
         return moved
-
-
-def _boundary(labels: Labels) -> np.ndarray:
-    """Every pixel of a cell that touches another label, corners included; UNKNOWN and the frame do not count."""
-    padded = np.pad(labels, 1, mode="edge")
-    height, width = labels.shape
-    touches = np.zeros(labels.shape, dtype=bool)
-    for dy, dx in product(range(3), range(3)):
-        other = padded[dy : dy + height, dx : dx + width]
-        touches |= (other != labels) & (other != UNKNOWN)
-    return touches & (labels > 0)
