@@ -58,6 +58,7 @@ def overfit(name: str, samples: list[Sample], steps: int, learning_rate: float) 
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         schedule.step()
+    network.eval()
     with torch.no_grad():
         predictions = list(representation.activate(network(batch.images)).numpy())
     tuned = representation.tune(predictions, labels)
