@@ -79,3 +79,19 @@ def test_the_loss_minds_a_wrong_divergence() -> None:
     uneven[:, 2] += torch.tensor([1.0, -1.0]).repeat(targets.shape[3])[: targets.shape[3]]
     assert float(variant.loss(uneven, targets, known)) > 1.5 * float(variant.loss(even, targets, known))
     assert float(variant.loss(even, targets, known)) > float(variant.loss(output, targets, known))
+
+
+def test_arms_of_a_cell_stay_with_it_and_neighbours_apart() -> None:
+    """A spread cell with narrowing arms, each with a knob at its end, beside another one that touches it."""
+    labels = np.zeros((60, 90), dtype=np.int32)
+    y, x = np.mgrid[:60, :90]
+    labels[(y - 30) ** 2 + (x - 30) ** 2 < 100] = 1
+    for side in (-1, 1):
+        labels[(abs(x - 30) < 2) & (side * (y - 30) > 0) & (abs(y - 30) < 22)] = 1
+        labels[(y - 30 - side * 22) ** 2 + (x - 30) ** 2 < 16] = 1
+    labels[((y - 30) ** 2 + (x - 52) ** 2 < 170) & (labels == 0)] = 2
+    targets = Omni().targets(labels)
+    assert np.array_equal(Omni().decode(targets).labels > 0, labels > 0)
+    assert len(Omni().decode(targets)) == 2
+    assert len(Omni(max_parting=-9).decode(targets)) > 2, "without putting back, arms come off"
+    assert len(Omni(max_parting=9).decode(targets)) == 1
