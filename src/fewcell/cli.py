@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fewcell.errors import ConfigError, FewcellError
+from fewcell.errors import ConfigError, FewcellError, require
 
 __all__ = ["app", "benchmark", "challenge", "demo", "evaluate", "info", "main", "report", "segment", "train"]
 
@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Prepare datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+
+TRAINING_LIBRARIES = ("torch", "cv2", "safetensors", "onnx")
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the outputs; made if it is missing.")]
 Model = Annotated[str, typer.Option(help="A model folder, or the name of a model inside the package.")]
@@ -140,8 +142,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a model on labelled images; the model folder is OUT/model."""
-    for library in ("torch", "cv2", "safetensors", "onnx"):
-        _require(library, "train")
+    require("train", *TRAINING_LIBRARIES)
     from fewcell.config import load_recipe
     from fewcell.data.dataset import open_dataset
     from fewcell.training.fit import begun_recipe, fit
@@ -200,8 +201,7 @@ def benchmark(
     out: Out,
 ) -> None:
     """Train and score every model of a plan on the same data and budget; go on where it was interrupted."""
-    for library in ("torch", "cv2", "safetensors", "onnx"):
-        _require(library, "train")
+    require("train", *TRAINING_LIBRARIES)
     from fewcell.benchmark import run_plan
 
     rows, failed = run_plan(plan, out, report=typer.echo)
@@ -298,15 +298,6 @@ def _notes(texts: list[str]) -> dict[str, str]:
     if "" in notes or "" in notes.values():
         raise ConfigError(f"--note {texts} is not understood. Write name=value, such as model=default.")
     return notes
-
-
-def _require(library: str, extra: str) -> None:
-    from importlib.util import find_spec
-
-    from fewcell.errors import MissingDependencyError
-
-    if find_spec(library) is None:
-        raise MissingDependencyError(library, extra)
 
 
 def _fail(message: str) -> None:

@@ -14,6 +14,7 @@ FewcellError
 
 import difflib
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 __all__ = [
     "AxesError",
@@ -27,6 +28,7 @@ __all__ = [
     "TooLargeError",
     "WriteError",
     "nearest",
+    "require",
 ]
 
 
@@ -71,6 +73,16 @@ class MissingDependencyError(FewcellError):
 
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(f"This needs {library}, which is not installed. Type: pip install 'fewcell[{extra}]'")
+
+
+def require(extra: str, *libraries: str) -> None:
+    """Raise MissingDependencyError for the first of these libraries that is not installed.
+
+    extra: the extra of fewcell that brings them, for the message.
+    """
+    for library in libraries:
+        if find_spec(library) is None:
+            raise MissingDependencyError(library, extra)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

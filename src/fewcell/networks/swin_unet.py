@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fewcell.errors import MissingDependencyError
+from fewcell.errors import require
 from fewcell.networks.base import Network, pick_preset
 
 __all__ = ["SwinUNet"]
@@ -49,11 +49,9 @@ class SwinUNet(Network):
     def __init__(self, out_channels: int, preset: str = "official") -> None:
         super().__init__()
         sizes = pick_preset(PRESETS, preset)
-        try:
-            import einops  # noqa: F401 MONAI's transformers need it, and say so much later
-            from monai.networks.nets.swin_unetr import SwinUNETR
-        except ImportError as error:
-            raise MissingDependencyError((error.name or "monai").split(".")[0], "train") from None
+        require("train", "monai", "einops")  # MONAI's transformers need einops, and say so much later
+        from monai.networks.nets.swin_unetr import SwinUNETR
+
         self.net = SwinUNETR(
             in_channels=3,
             out_channels=out_channels,

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from fewcell.errors import MissingDependencyError
+from fewcell.errors import require
 from fewcell.networks.base import Network, pick_preset
 
 __all__ = ["UNet"]
@@ -36,10 +36,9 @@ class UNet(Network):
     def __init__(self, out_channels: int, preset: str = "official") -> None:
         super().__init__()
         channels = pick_preset(PRESETS, preset)
-        try:
-            from monai.networks.nets.unet import UNet as MonaiUNet
-        except ImportError:
-            raise MissingDependencyError("monai", "train") from None
+        require("train", "monai")
+        from monai.networks.nets.unet import UNet as MonaiUNet
+
         self.net = MonaiUNet(
             spatial_dims=2,
             in_channels=3,

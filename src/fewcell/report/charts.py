@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fewcell.errors import MissingDependencyError
 from fewcell.metrics import THRESHOLDS
 from fewcell.report.results import MISTAKES, Method, Results
 
@@ -115,11 +114,8 @@ def mistake_chart(results: Results) -> str:
 @contextmanager
 def _drawing(width: float, height: float, columns: int = 1) -> Iterator[tuple[Figure, Sequence[Axes], list[str]]]:
     """A figure of a size in inches with axes side by side, and a list that takes what is drawn."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError("matplotlib", "report") from None
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
     style: Any = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
     with mpl.rc_context(style | {"svg.hashsalt": "fewcell"}):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fewcell.benchmark import HEADLINE_MODALITIES
-from fewcell.errors import MissingDependencyError
+from fewcell.errors import require
 from fewcell.images import whole_file
 from fewcell.report.charts import (
     MISTAKE_COLOURS,
@@ -50,10 +50,8 @@ def write_report(
     Raises DataError if there is nothing to report, MissingDependencyError without matplotlib or Jinja2, WriteError if
     a file is there and `overwrite` is False.
     """
-    try:
-        import jinja2
-    except ImportError:
-        raise MissingDependencyError("jinja2", "report") from None
+    require("report", "jinja2", "matplotlib")
+    import jinja2
 
     results = load_results(folders)
     facts = {
