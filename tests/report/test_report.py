@@ -16,7 +16,7 @@ from fewcell.errors import DataError, MissingDependencyError, WriteError
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from fewcell.report import pictures, write_report
+from fewcell.report import charts, pictures, write_report
 from fewcell.report.results import load_results
 from fewcell.report.verdicts import verdicts
 
@@ -162,3 +162,14 @@ def test_targets_of_every_representation_are_drawn() -> None:
         assert shown[0][0] == "labels"
         assert 3 <= len(shown) <= 7
         assert len({url for _, url in shown}) == len(shown), "no two alike"
+
+
+def test_the_page_says_that_times_are_equal_only_where_they_are(tmp_path: Path, no_pictures: None) -> None:
+    for name, budgets, is_said in (("one", ("20",), True), ("two", ("20", "60"), False)):
+        paths = write_report([make_tables(tmp_path / name, budgets=budgets)], tmp_path / f"{name}.html")
+        assert all(("for the same time" in path.read_text()) == is_said for path in paths)
+
+
+def test_no_two_of_many_methods_look_alike() -> None:
+    looks = {(charts._colour(row), charts._line(row)["marker"]) for row in range(30)}
+    assert len(looks) == 30

@@ -19,7 +19,7 @@ __all__ = ["MISTAKE_COLOURS", "cost_chart", "curve_chart", "mistake_chart", "mod
 
 # Okabe and Ito (2008): colours that people with colour-blindness can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#999933", "#882255")
-MARKERS = "osD^vP*X<"
+MARKERS = "osD^vP*X"  # one fewer than colours, so that a pair of both comes again only after 72 methods
 MISTAKE_COLOURS = {
     "missed": "#D55E00",
     "split": "#E69F00",

@@ -56,6 +56,7 @@ def write_report(
     results = load_results(folders)
     facts = {
         "results": results,
+        "same_time": len({row["minutes"] for method in results.methods for row in method.rows}) == 1,
         "headline": ", ".join(HEADLINE_MODALITIES),
         "table": _table(results),
         "modality_table": _modality_table(results),
