@@ -1,5 +1,6 @@
 """How likely an instance is right: features that any representation offers, and a small calibrated model of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -86,17 +87,31 @@ class Scorer:
         """How many features it takes."""
         return len(self.mean)
 
-    def __call__(self, features: NDArray[np.float64]) -> FloatArray:
-        """The probability that each instance is right: (n, feature) -> (n,) float32."""
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """All of it in one row; `from_numbers` is the way back."""
+        return (*self.mean, *self.scale, *self.weights, self.bias)
+
+    @classmethod
+    def from_numbers(cls, numbers: Sequence[float]) -> Self:
+        """The scorer of which these are the `numbers`."""
+        n = len(numbers) // 4
+        mean, scale, weights = numbers[:n], numbers[n : 2 * n], numbers[2 * n : -1]
+        return cls(tuple(mean), tuple(scale), tuple(weights), numbers[-1])
+
+    def __call__(self, features: NDArray[np.floating]) -> FloatArray:
+        """The probability that each instance is right: (..., feature) -> (...) float32."""
         logit = self._terms(features) @ np.array(self.weights) + self.bias
         return (0.5 * (1 + np.tanh(logit / 2))).astype(np.float32)
 
     @classmethod
-    def fit(cls, features: NDArray[np.float64], right: NDArray[np.bool_]) -> Self:
+    def fit(
+        cls, features: NDArray[np.floating], right: NDArray[np.bool_], weights: NDArray[np.floating] | None = None
+    ) -> Self:
         """Fit to instances of which one knows whether they are right (IoU >= 0.5 with a true cell).
 
-        features: (n, feature). right: (n,). Logistic regression is calibrated on what it was fitted to. Without any
-        instance every probability is 0.5.
+        features: (n, feature). right: (n,). weights: (n,), how much each counts in comparison; equally by default.
+        Logistic regression is calibrated on what it was fitted to. Without any instance every probability is 0.5.
         """
         from scipy.optimize import minimize
 
@@ -112,16 +127,17 @@ class Scorer:
         )
         terms = start._terms(features)
         sign = np.where(right, 1.0, -1.0)
+        counts = np.ones(len(right)) if weights is None else weights / weights.mean()
 
         def cost(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             margin = sign * (terms @ theta[:-1] + theta[-1])
-            slope = -sign * 0.5 * (1 - np.tanh(margin / 2))
+            slope = -counts * sign * 0.5 * (1 - np.tanh(margin / 2))
             gradient = np.append(terms.T @ slope + RIDGE * theta[:-1], slope.sum())
-            return float(np.logaddexp(0, -margin).sum() + RIDGE / 2 * theta[:-1] @ theta[:-1]), gradient
+            return float(counts @ np.logaddexp(0, -margin) + RIDGE / 2 * theta[:-1] @ theta[:-1]), gradient
 
         best = minimize(cost, np.zeros(terms.shape[1] + 1), jac=True, method="L-BFGS-B").x
         return cls(start.mean, start.scale, tuple(best[:-1].tolist()), float(best[-1]))
 
-    def _terms(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _terms(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         z = np.clip((features - np.array(self.mean)) / np.array(self.scale), -CLIP, CLIP)
-        return np.concatenate([z, z**2], axis=1)
+        return np.concatenate([z, z**2], axis=-1)

@@ -6,6 +6,7 @@ from fewcell.errors import ConfigError, nearest
 from fewcell.representations.affinities import Affinities
 from fewcell.representations.base import Channel, Representation
 from fewcell.representations.boundary import Boundary
+from fewcell.representations.canopy import Canopy
 from fewcell.representations.flows import Flows
 from fewcell.representations.omni import Omni
 from fewcell.representations.stars import Stars
@@ -15,6 +16,7 @@ __all__ = [
     "REPRESENTATIONS",
     "Affinities",
     "Boundary",
+    "Canopy",
     "Channel",
     "Flows",
     "Omni",
@@ -31,6 +33,7 @@ REPRESENTATIONS: dict[str, type[Representation]] = {
     "watershed": Watershed,
     "omni": Omni,
     "affinities": Affinities,
+    "canopy": Canopy,
 }
 
 

@@ -1,0 +1,220 @@
+"""canopy: how deep a pixel lies in its cell; every hill of depth, and every union of hills, may be a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewcell.metrics import f1, match
+from fewcell.representations.base import Channel, Representation
+from fewcell.scoring import Scorer
+from fewcell.types import FloatArray, Instances, Labels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fewcell.representations.canopy_tree import Candidates
+
+__all__ = ["Canopy"]
+
+TYPICAL_SIZE = 3.5
+"""What a raw output of 0 means: a diameter of about 11 px."""
+
+
+@final
+@dataclass(frozen=True)
+class Canopy(Representation):
+    """Foreground; depth: the distance to the cell's border, over `range_px`, 1 if further; size: the cell's diameter.
+
+    The size is the logarithm (base 2) of the diameter in px of a disc as large as the cell; it says nothing outside of
+    cells. A candidate that is larger or smaller than its pixels say is likely not a cell.
+
+    Decoding floods the height (foreground times depth) from its summits down. Hills that meet form a node, and so on
+    from the highest saddle down: a binary tree in which every node is a candidate cell at its full extent, cut to the
+    foreground in a few ways. A scorer says how likely each candidate is right (IoU of 0.5 or more with a true cell),
+    and the disjoint set is chosen that gives the greatest expected F1: the greatest sum of P - level. So no threshold
+    has to separate all cells of an image; each cell is cut where it is most likely one.
+
+    `tune` fits the scorer. Without it, a cell is a node without a deep valley inside, beside a deep one.
+
+    prominence: of height, in (0, 1); hills that rise less above the saddle to their neighbour are part of it.
+    cuts: probabilities in (0, 1), ascending; a candidate is a node, or what of it is above a cut.
+    level: half of the F1 that is reached: from which probability on it pays to take a cell.
+    valley: with no scorer: a saddle above this share of the lower summit does not part cells.
+    widest_px: wider nodes are no candidates, which bounds the reach.
+    min_area_px: smaller candidates are dropped.
+    range_px: from where on the depth is 1; up to 15.
+    size_weight: weight of the error of the size, in octaves, against the cross entropies.
+    scorer: the numbers of a `scoring.Scorer` of a candidate's features, as `Scorer.numbers` gives them.
+
+    Source: ours. Ancestor: trees of extremal regions with learned scores (Arteta et al., Learning to detect cells using
+    non-overlapping extremal regions, MICCAI 2012). The greatest expected F: Ye et al. (ICML 2012).
+    """
+
+    prominence: float = 0.03
+    cuts: tuple[float, ...] = (0.3, 0.5, 0.7)
+    level: float = 0.4
+    valley: float = 0.5
+    widest_px: int = 448
+    min_area_px: int = 6
+    range_px: int = 3
+    size_weight: float = 0.3
+    scorer: tuple[float, ...] = ()
+
+    channels: ClassVar[tuple[Channel, ...]] = (
+        Channel("foreground"),
+        Channel("depth"),
+        Channel("size", 0.0, 9.0),
+    )
+    # Depth looks `range_px` far; the size of a cell that is cut is that of the part seen.
+    margin_px: ClassVar[int] = 16
+    tuned: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "prominence": (0.015, 0.03, 0.06, 0.1),
+        "level": (0.25, 0.3, 0.35, 0.4, 0.45),
+    }
+    contract_iou: ClassVar[float] = 0.95
+
+    @property
+    def reach_px(self) -> int:
+        """A chosen node depends on the nodes that hold it and are no wider than `widest_px`, and on their rims."""
+        return self.widest_px + 1
+
+    def targets(self, labels: Labels) -> FloatArray:
+        """Foreground, depth, size (0 outside of cells). UNKNOWN is not of any cell; the edge of the field is no border.
+
+        The size of a cell cut by the edge is that of the part inside.
+        """
+        import fastremap
+
+        from fewcell.representations.watershed_kernels import border_distance
+
+        cells = fastremap.renumber(np.maximum(labels, 0))[0]
+        depth = np.clip((border_distance(cells, self.range_px + 1) - 0.5) / self.range_px, 0, 1)
+        size = _log_diameter(np.bincount(cells.ravel()))
+        size[0] = 0
+        return np.stack([cells > 0, depth, np.minimum(size, self.channels[2].high)[cells]]).astype(np.float32)
+
+    def loss(self, output: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+        """Cross entropy and one minus the soft Dice of foreground and depth, over known pixels; and the size's error.
+
+        The error of the size is absolute, in octaves, over known pixels of cells.
+        """
+        from torch.nn import functional as F
+
+        output, targets, weight = output.float(), targets.float(), known[:, None].float()
+        logits, true = output[:, :2], targets[:, :2]
+        cross = F.binary_cross_entropy_with_logits(logits, true, reduction="none").sum(dim=1, keepdim=True)
+        p, t = logits.sigmoid() * weight, true * weight
+        overlap, size = 2 * (p * t).sum(dim=(0, 2, 3)), (p * p + t * t).sum(dim=(0, 2, 3))
+        dice = ((overlap + 1) / (size + 1)).mean()
+        in_cells = weight * (targets[:, :1] > 0)
+        octaves = F.smooth_l1_loss(output[:, 2:] + TYPICAL_SIZE, targets[:, 2:], reduction="none", beta=0.1)
+        misfit = (octaves * in_cells).sum() / in_cells.sum().clamp(min=1)
+        return (cross * weight).sum() / weight.sum().clamp(min=1) + 1 - dice + self.size_weight * misfit
+
+    def activate(self, output: Tensor) -> Tensor:
+        """Foreground and depth as probabilities, the size as it is, within its range."""
+        import torch
+
+        size = (output[:, 2:] + TYPICAL_SIZE).clamp(self.channels[2].low, self.channels[2].high)
+        return torch.cat([output[:, :2].sigmoid(), size], dim=1)
+
+    def decode(self, prediction: FloatArray) -> Instances:
+        """The likeliest disjoint candidates; see the class."""
+        candidates = self._candidates(prediction)
+        return self._select(candidates, self._probability(candidates))
+
+    def tune(self, predictions: Sequence[FloatArray], labels: Sequence[Labels]) -> Self:
+        """Fit the scorer to the candidates of held-out predictions, for each prominence; then choose as for any variant.
+
+        Each image weighs in the fit as the root of the number of its candidates.
+        """
+        best, best_f1 = self, _mean_f1(labels, (self.decode(prediction) for prediction in predictions))
+        for prominence in self.tuned["prominence"] if predictions else ():
+            grown = [replace(self, prominence=prominence)._candidates(prediction) for prediction in predictions]
+            scorer = self._fit(grown, labels)
+            probabilities = [scorer(candidates.matrix()) for candidates in grown]
+            for level in self.tuned["level"]:
+                fitted = replace(self, prominence=prominence, level=level, scorer=scorer.numbers)
+                reached = _mean_f1(labels, map(fitted._select, grown, probabilities))
+                if reached > best_f1:
+                    best, best_f1 = fitted, reached
+        return best
+
+    def _fit(self, grown: Sequence[Candidates], labels: Sequence[Labels]) -> Scorer:
+        from fewcell.representations.canopy_tree import true_ious
+
+        features, right, weights = [], [], []
+        for candidates, truth in zip(grown, labels, strict=True):
+            iou, known = true_ious(candidates, truth)
+            counts = known & self._may_be_cells(candidates)
+            features.append(candidates.matrix()[counts])
+            right.append(iou[counts] >= 0.5)
+            weights.append(np.full(counts.sum(), 1 / np.sqrt(max(counts.sum(), 1))))
+        return Scorer.fit(np.concatenate(features), np.concatenate(right), np.concatenate(weights))
+
+    def _candidates(self, prediction: FloatArray) -> Candidates:
+        from fewcell.representations.canopy_tree import grow_candidates
+
+        channels = dict(zip((channel.name for channel in self.channels), prediction, strict=True))
+        candidates = grow_candidates(prediction[0] * prediction[1], channels, self.cuts, self.prominence)
+        misfit = _log_diameter(candidates.area) - candidates.features["size"]
+        candidates.features["misfit"] = misfit.astype(np.float32)
+        return candidates
+
+    def _may_be_cells(self, candidates: Candidates) -> NDArray[np.bool_]:
+        return (candidates.area >= self.min_area_px) & (candidates.extent <= self.widest_px)[:, None]
+
+    def _probability(self, candidates: Candidates) -> FloatArray:
+        """How likely each candidate is a cell: (n, c)."""
+        if self.scorer:
+            return Scorer.from_numbers(self.scorer)(candidates.matrix())
+        inside, beside = candidates.features["valley"], candidates.features["saddle"]
+        steep = 20.0
+        return 1 / (1 + np.exp(steep * (self.valley - inside))) / (1 + np.exp(steep * (beside - self.valley)))
+
+    def _select(self, candidates: Candidates, probability: FloatArray) -> Instances:
+        """The disjoint candidates of the greatest sum of probability - level."""
+        from fewcell.representations.canopy_kernels import choose
+
+        probability = np.where(self._may_be_cells(candidates), probability, 0)
+        cut, at_best = probability.argmax(axis=1), probability.max(axis=1, initial=0)
+        owner = choose(candidates.parent, at_best.astype(np.float64) - self.level)
+        chosen = np.unique(owner[owner >= 0])
+        number = np.zeros(len(owner) + 1, dtype=np.int32)  # the last is for pixels on no hill
+        number[chosen] = np.arange(1, len(chosen) + 1)
+        owner, cut = np.append(owner, -1), np.append(cut, 0)
+        node = owner[candidates.basin]
+        labels = np.where(candidates.level >= cut[node], number[node], 0)
+        return Instances(_largest_pieces(labels), at_best[chosen].astype(np.float32))
+
+
+def _log_diameter(area: np.ndarray) -> np.ndarray:
+    """The logarithm (base 2) of the diameter of a disc of this area; of areas below 1 that of 1."""
+    return np.log2(4 / np.pi * np.maximum(area, 1)) / 2
+
+
+def _mean_f1(labels: Sequence[Labels], found: Iterable[Instances]) -> float:
+    f1s = [f1(match(truth, instances.labels, (0.5,))[0]) for truth, instances in zip(labels, found, strict=True)]
+    return float(np.mean(f1s)) if f1s else 0.0
+
+
+def _largest_pieces(labels: Labels) -> Labels:
+    """Of each label its largest connected piece; a cut may have parted it. Corners connect."""
+    import cc3d
+
+    pieces = cc3d.connected_components(labels, connectivity=8, out_dtype=np.uint32)
+    n_pieces, count = int(pieces.max(initial=0)), int(labels.max(initial=0))
+    if n_pieces == count:
+        return labels
+    area = np.bincount(pieces.ravel(), minlength=n_pieces + 1)
+    label = np.zeros(n_pieces + 1, dtype=np.int32)
+    label[pieces.ravel()] = labels.ravel()
+    last = np.zeros(count + 1, dtype=np.int64)
+    by_area = np.argsort(area, kind="stable")
+    last[label[by_area]] = by_area  # the largest comes last, and stays
+    return np.where(last[labels] == pieces, labels, 0).astype(np.int32)

@@ -1,0 +1,178 @@
+"""The candidate cells of canopy: every node of a merge tree, at every foreground cut, with what tells right from wrong."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewcell.representations.canopy_kernels import (
+    AREA,
+    CORNERS,
+    DIRECTIONS,
+    FIRST_CHANNEL,
+    FRAME,
+    SIDES,
+    XX,
+    YX,
+    YY,
+    X,
+    Y,
+    add_upwards,
+    best_ious,
+    gather_upwards,
+    merge_tree,
+    sums_of_own,
+)
+from fewcell.types import UNKNOWN, FloatArray, Labels
+
+__all__ = ["Candidates", "grow_candidates", "true_ious"]
+
+HEIGHT_STEPS = 1023
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The nodes of a merge tree, n of them, and their candidates, one for each of c foreground cuts.
+
+    basin: (height, width) int32, the leaf whose hill a pixel is on, -1 off the foreground. level: (height, width) uint8,
+    the highest cut that a pixel survives. parent: (n,), -1 at roots. area: (n, c) pixels. extent: (n,) the longer side
+    of the bounding box. features: (n, c) float32 each, by name.
+    """
+
+    basin: NDArray[np.int32]
+    level: NDArray[np.uint8]
+    parent: NDArray[np.int32]
+    area: NDArray[np.float64]
+    extent: NDArray[np.int64]
+    features: dict[str, FloatArray]
+
+    def matrix(self) -> FloatArray:
+        """The features as (n, c, feature), in their order."""
+        return np.stack([*self.features.values()], axis=-1)
+
+
+def grow_candidates(
+    height: FloatArray, prediction: Mapping[str, FloatArray], cuts: tuple[float, ...], prominence: float
+) -> Candidates:
+    """Flood a height where the foreground is above the lowest cut, and describe every node at every cut.
+
+    height: (height, width), 0 to 1. prediction: channels (height, width) by name, the first is the foreground; each
+    tells something of a candidate. cuts: ascending. prominence: see `merge_tree`.
+    """
+    names, channels = [*prediction], np.stack([*prediction.values()])
+    foreground = channels[0]
+    level = np.zeros(foreground.shape, dtype=np.uint8)
+    for cut in cuts[1:]:
+        level += foreground > cut
+    # In steps: numbers of 16 bits are sorted fast, and differences of less say nothing.
+    steps = np.rint(height * HEIGHT_STEPS).astype(np.int16)
+    places = np.flatnonzero(foreground > cuts[0])
+    order = places[np.argsort(-steps.ravel()[places], kind="stable")]
+    basin, parent, met, summit = merge_tree(steps.astype(np.float32) / HEIGHT_STEPS, order, prominence)
+    sums, border, reach = sums_of_own(basin, parent, channels, level, len(cuts))
+    gathered = gather_upwards(parent, met, summit, sums, reach)
+    sums = sums[:, ::-1].cumsum(axis=1)[:, ::-1].transpose(2, 0, 1)  # what survives a cut survives the lower ones
+    area = np.maximum(sums[AREA], 1)
+    features = _of_tree(parent, met, summit, gathered, area)
+    features |= _of_shape(sums, reach, area)
+    features |= _of_channels(names, parent, sums, border, area)
+    features["cut"] = np.broadcast_to(np.array(cuts), area.shape)
+    extent = (reach.sum(axis=2) + 1)[:, [0, 4]].max(axis=1)
+    features = {name: np.broadcast_to(values, area.shape).astype(np.float32) for name, values in features.items()}
+    return Candidates(basin, level, parent, sums[AREA], extent, features)
+
+
+# Features are known within a pixel of the node, whatever lies beyond; each is (n, c) or (n, 1), numbers around 1.
+
+
+def _of_tree(parent, met, summit, gathered, area) -> dict[str, np.ndarray]:
+    n_leaves, valley, smaller_px = gathered.T[:, :, None]
+    saddle = np.where(parent >= 0, met[np.maximum(parent, 0)] / np.maximum(summit, 1e-6), 0)
+    return {
+        "summit": summit[:, None],
+        "saddle": saddle[:, None],
+        "valley": valley,
+        "balance": np.where(n_leaves == 1, 0, np.sqrt(smaller_px / area[:, :1])),
+        "log summits": np.log(n_leaves),
+    }
+
+
+def _of_shape(sums, reach, area) -> dict[str, np.ndarray]:
+    cy, cx = sums[Y] / area, sums[X] / area
+    yy, xx, yx = sums[YY] / area - cy**2 + 1 / 12, sums[XX] / area - cx**2 + 1 / 12, sums[YX] / area - cy * cx
+    spread = np.sqrt(np.maximum((yy - xx) ** 2 / 4 + yx**2, 0))
+    long, short = (yy + xx) / 2 + spread, np.maximum((yy + xx) / 2 - spread, 1 / 12)
+    sides, corners = 4 * area - 2 * sums[SIDES], 4 * area - 2 * sums[CORNERS]
+    outline_px = np.pi / 8 * (sides + corners / np.sqrt(2))  # Crofton's, in four directions
+    return {
+        "log area": np.log(area),
+        "share of the lowest cut": sums[AREA] / area[:, :1],
+        "elongation": np.log(long / short) / 2,
+        "ellipse": area / (4 * np.pi * np.sqrt(long * short)),
+        "solidity": area[:, :1] / _hull_area(reach, cy[:, 0], cx[:, 0])[:, None],
+        "roundness": outline_px**2 / (4 * np.pi * area),
+        "frame": sums[FRAME] / np.maximum(sides, 1),
+    }
+
+
+def _of_channels(names, parent, sums, border, area) -> dict[str, np.ndarray]:
+    """Of each channel its mean, its deviation, its mean on the outline, and on the borders to children and sibling."""
+    sides = np.maximum(4 * area - 2 * sums[SIDES], 1)
+    inside_px, outside_px = border[:, :1], np.where(parent >= 0, border[parent, 0], 0)[:, None]
+    features = {
+        "border inside": inside_px / np.sqrt(area[:, :1]),
+        "border outside": outside_px / sides,
+    }
+    for i, name in enumerate(names):
+        total, squares, over_sides = sums[FIRST_CHANNEL + 3 * i : FIRST_CHANNEL + 3 * i + 3]
+        mean = total / area
+        features[name] = mean
+        features[f"{name} deviation"] = np.sqrt(np.maximum(squares / area - mean**2, 0))
+        features[f"{name} outline"] = (4 * total - over_sides) / sides
+        along = border[:, 1 + i] / np.maximum(border[:, 0], 1)
+        features[f"{name} border inside"] = np.where(inside_px > 0, along[:, None], mean)
+        features[f"{name} border outside"] = np.where(outside_px > 0, along[parent][:, None], 0)
+    return features
+
+
+def _hull_area(reach: np.ndarray, cy: np.ndarray, cx: np.ndarray) -> np.ndarray:
+    """The area of the polygon of 16 sides around each node; reach: (n, 8, 2) in DIRECTIONS, of pixel centres."""
+    length = np.hypot(*DIRECTIONS.T)
+    unit = DIRECTIONS / length[:, None]
+    half_pixel = np.abs(unit).sum(axis=1) / 2
+    from_centre = unit[:, 0] * cy[:, None] + unit[:, 1] * cx[:, None]
+    forth, back = reach[:, :, 0] / length - from_centre, reach[:, :, 1] / length + from_centre
+    support = np.concatenate([forth, back], axis=1) + np.tile(half_pixel, 2)
+    angle = np.arctan2(unit[:, 1], unit[:, 0])
+    step = np.diff(np.append(angle, angle[0] + np.pi))
+    after, before = np.tile(step, 2), np.roll(np.tile(step, 2), 1)
+    side = (np.roll(support, -1, axis=1) - support * np.cos(after)) / np.sin(after)
+    side += (np.roll(support, 1, axis=1) - support * np.cos(before)) / np.sin(before)
+    return np.maximum((support * side).sum(axis=1) / 2, 1)
+
+
+def true_ious(candidates: Candidates, labels: Labels) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """The IoU of each candidate with the true cell that fits it best, and which candidates lie in known parts: (n, c).
+
+    labels: (height, width), the truth on the same grid. Pixels that are UNKNOWN count for nothing; a candidate of
+    which they are half or more is not known.
+    """
+    n, n_cuts = candidates.area.shape
+    cells, numbers = np.unique(labels, return_inverse=True)
+    inside = candidates.basin.ravel() >= 0
+    leaf, level = candidates.basin.ravel()[inside], candidates.level.ravel()[inside]
+    number = numbers.ravel()[inside].astype(np.int64)
+    pairs, of_pair = np.unique(number * n + leaf, return_inverse=True)
+    px = np.bincount(of_pair * n_cuts + level, minlength=len(pairs) * n_cuts).reshape(-1, n_cuts).astype(np.float64)
+    px = px[:, ::-1].cumsum(axis=1)[:, ::-1]
+    pair_cell, pair_leaf = np.divmod(pairs, n)
+    unknown = np.zeros_like(candidates.area)
+    is_unknown = cells[pair_cell] == UNKNOWN
+    unknown[pair_leaf[is_unknown]] = px[is_unknown]
+    add_upwards(candidates.parent, unknown)
+    known_px = candidates.area - unknown
+    of_cell = cells[pair_cell] > 0
+    cell_px = np.bincount(numbers.ravel(), minlength=len(cells))
+    iou = best_ious(candidates.parent, known_px, pair_leaf[of_cell], pair_cell[of_cell], px[of_cell], cell_px)
+    return iou, known_px > unknown
