@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from fewcell.errors import ConfigError
 from fewcell.metrics import f1, match
 from fewcell.representations.base import Channel, Representation
 from fewcell.scoring import Scorer
@@ -129,7 +130,7 @@ class Canopy(Representation):
         return self._select(candidates, self._probability(candidates))
 
     def tune(self, predictions: Sequence[FloatArray], labels: Sequence[Labels]) -> Self:
-        """Fit the scorer to the candidates of held-out predictions, for each prominence; then choose as for any variant.
+        """Fit the scorer to candidates of held-out predictions, for each prominence; then choose as for any variant.
 
         Each image weighs in the fit as the root of the number of its candidates.
         """
@@ -172,7 +173,13 @@ class Canopy(Representation):
     def _probability(self, candidates: Candidates) -> FloatArray:
         """How likely each candidate is a cell: (n, c)."""
         if self.scorer:
-            return Scorer.from_numbers(self.scorer)(candidates.matrix())
+            scorer, features = Scorer.from_numbers(self.scorer), candidates.matrix()
+            if scorer.n_features != features.shape[-1]:
+                raise ConfigError(
+                    f"The scorer is one of {scorer.n_features} features of a candidate, but there are "
+                    f"{features.shape[-1]}. Train the model again."
+                )
+            return scorer(features)
         inside, beside = candidates.features["valley"], candidates.features["saddle"]
         steep = 20.0
         return 1 / (1 + np.exp(steep * (self.valley - inside))) / (1 + np.exp(steep * (beside - self.valley)))

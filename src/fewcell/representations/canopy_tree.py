@@ -1,4 +1,4 @@
-"""The candidate cells of canopy: every node of a merge tree, at every foreground cut, with what tells right from wrong."""
+"""The candidate cells of canopy: the nodes of a merge tree at every foreground cut, and what tells right from wrong."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,9 +35,9 @@ HEIGHT_STEPS = 1023
 class Candidates:
     """The nodes of a merge tree, n of them, and their candidates, one for each of c foreground cuts.
 
-    basin: (height, width) int32, the leaf whose hill a pixel is on, -1 off the foreground. level: (height, width) uint8,
-    the highest cut that a pixel survives. parent: (n,), -1 at roots. area: (n, c) pixels. extent: (n,) the longer side
-    of the bounding box. features: (n, c) float32 each, by name.
+    basin: (height, width) int32, the leaf whose hill a pixel is on, -1 off the foreground. level: (height, width)
+    uint8, the highest cut that a pixel survives. parent: (n,), -1 at roots. area: (n, c) pixels. extent: (n,) the
+    longer side of the bounding box. features: (n, c) float32 each, by name.
     """
 
     basin: NDArray[np.int32]

@@ -1,0 +1,279 @@
+"""canopy: what the contract of all representations cannot say. Trees, sums and choices against slow references."""
+
+from dataclasses import replace
+from itertools import combinations, permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+
+from fewcell.errors import ConfigError
+from fewcell.metrics import f1, match
+from fewcell.representations import make_representation
+from fewcell.representations.canopy import Canopy
+from fewcell.representations.canopy_kernels import DIRECTIONS, choose
+from fewcell.representations.canopy_tree import Candidates, grow_candidates, true_ious
+from fewcell.types import UNKNOWN, FloatArray, Labels
+
+from .scenes import SCENES, draw_ellipse, scattered
+
+CUTS = (0.2, 0.5, 0.8)
+CORNERS_TOO = np.ones((3, 3))
+
+
+def blobs(seed: int, shape: tuple[int, int] = (23, 31)) -> dict[str, FloatArray]:
+    """Two channels without any sense, between 0 and 1, with hills of all sizes."""
+    rng = np.random.default_rng(seed)
+    noise = [ndimage.gaussian_filter(rng.normal(size=shape), rng.uniform(0.7, 2)) for _ in range(2)]
+    channels = [(0.5 + n / n.std() / 4).clip(0, 1).astype(np.float32) for n in noise]
+    return dict(zip(("foreground", "depth"), channels, strict=True))
+
+
+def grown(seed: int, prominence: float = 0.0) -> tuple[FloatArray, dict[str, FloatArray], Candidates]:
+    channels = blobs(seed)
+    height = channels["foreground"] * channels["depth"]
+    return height, channels, grow_candidates(height, channels, CUTS, prominence)
+
+
+def nodes_of(candidates: Candidates) -> list[np.ndarray]:
+    """Each node's pixels, at the lowest cut: (node, height, width) bool."""
+    masks = [candidates.basin == node for node in range(len(candidates.parent))]
+    for node, above in enumerate(candidates.parent):
+        if above >= 0:
+            assert above > node
+            masks[above] = masks[above] | masks[node]
+    return masks
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000))
+def test_nodes_are_the_connected_parts_above_every_height(seed: int) -> None:
+    height, channels, candidates = grown(seed)
+    steps = np.rint(height * 1023)
+    inside = channels["foreground"] > CUTS[0]
+    masks = nodes_of(candidates)
+    assert np.array_equal(candidates.basin >= 0, inside)
+    expected = set()
+    for level in np.unique(steps[inside]):
+        parts, count = ndimage.label(inside & (steps >= level), CORNERS_TOO)
+        expected |= {(parts == part).tobytes() for part in range(1, count + 1)}
+    met = {}
+    for node, mask in enumerate(masks):
+        above = candidates.parent[node]
+        if above < 0:
+            assert mask.tobytes() in expected
+            continue
+        sibling = next(i for i, p in enumerate(candidates.parent) if p == above and i != node)
+        met[above] = max(
+            min(steps[y, x], steps[v, u])
+            for y, x in np.argwhere(mask)
+            for v, u in product(range(y - 1, y + 2), range(x - 1, x + 2))
+            if 0 <= v < mask.shape[0] and 0 <= u < mask.shape[1] and masks[sibling][v, u]
+        )
+        assert candidates.features["saddle"][node, 0] == pytest.approx(
+            met[above] / max(steps[mask].max(), 1e-3), abs=1e-3
+        )
+        part = mask & (steps > met[above])
+        if part.any() and met.get(node) != met[above]:  # else three hills met at once, in two steps
+            assert part.tobytes() in expected
+    n_summits = len(np.unique(candidates.basin[inside]))
+    n_roots = int((candidates.parent < 0).sum())
+    assert len(masks) == 2 * n_summits - n_roots
+
+
+def test_hills_without_prominence_are_parts_of_others() -> None:
+    counts = [len(grown(4, prominence)[2].parent) for prominence in (0.0, 0.03, 0.2, 1.1)]
+    assert counts == sorted(set(counts), reverse=True)
+    *_, candidates = grown(4, 1.1)  # nothing stands out so far: one node for each connected part
+    assert counts[-1] == ndimage.label(candidates.basin >= 0, CORNERS_TOO)[1]
+
+
+def _sides(mask: np.ndarray) -> list[tuple[int, int]]:
+    """The pixels of a mask, once for each of their sides beyond which the mask ends."""
+    padded = np.pad(mask, 1)
+    steps = ((0, 1), (0, -1), (1, 0), (-1, 0))
+    return [(y, x) for y, x in np.argwhere(mask) for dy, dx in steps if not padded[1 + y + dy, 1 + x + dx]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_features_are_those_of_a_slow_search(seed: int) -> None:
+    _, channels, candidates = grown(seed, 0.05)
+    height, width = candidates.basin.shape
+    for node, mask in enumerate(nodes_of(candidates)):
+        for k, cut in enumerate(CUTS):
+            part = mask & (channels["foreground"] > cut)
+            found = {name: values[node, k] for name, values in candidates.features.items()}
+            assert candidates.area[node, k] == part.sum()
+            assert found["share of the lowest cut"] == pytest.approx(part.sum() / mask.sum(), abs=1e-5)
+            assert found["cut"] == pytest.approx(cut)
+            if not part.any():
+                continue
+            sides = _sides(part)
+            for name, values in channels.items():
+                assert found[name] == pytest.approx(values[part].mean(), abs=1e-4)
+                assert found[f"{name} deviation"] == pytest.approx(values[part].std(), abs=1e-3)
+                assert found[f"{name} outline"] == pytest.approx(np.mean([values[p] for p in sides]), abs=1e-4)
+            y, x = np.nonzero(part)
+            short, long = np.linalg.eigvalsh(
+                np.cov(np.array([y, x], dtype=float), bias=True).reshape(2, 2) + np.eye(2) / 12
+            )
+            assert found["elongation"] == pytest.approx(np.log(long / short) / 2, abs=1e-3)
+            assert found["ellipse"] == pytest.approx(part.sum() / (4 * np.pi * np.sqrt(long * short)), abs=1e-3)
+            on_frame = sum((y == 0) | (y == height - 1)) + sum((x == 0) | (x == width - 1))
+            assert found["frame"] == pytest.approx(on_frame / len(sides), abs=1e-5)
+        y, x = np.nonzero(mask)
+        assert candidates.extent[node] == max(np.ptp(y), np.ptp(x)) + 1
+        assert candidates.features["solidity"][node, 0] == pytest.approx(mask.sum() / _sixteen_sides(y, x), rel=1e-3)
+
+
+def _sixteen_sides(y: np.ndarray, x: np.ndarray) -> float:
+    """The area of the smallest polygon around pixels whose sides are square to DIRECTIONS, clipped side by side."""
+    corners = np.concatenate([np.stack([y + dy, x + dx], axis=1) for dy, dx in product((-0.5, 0.5), repeat=2)])
+    reach = np.abs(corners).max() * 4
+    polygon = [np.array(p, dtype=float) for p in ((-reach, -reach), (-reach, reach), (reach, reach), (reach, -reach))]
+    for direction in np.concatenate([DIRECTIONS, -DIRECTIONS]):
+        limit = (corners @ direction).max()
+        clipped = []
+        for start, end in zip(polygon, polygon[1:] + polygon[:1], strict=True):
+            a, b = start @ direction - limit, end @ direction - limit
+            if a <= 0:
+                clipped.append(start)
+            if a * b < 0:
+                clipped.append(start + (end - start) * a / (a - b))
+        polygon = clipped
+    return float(ConvexHull(np.array(polygon)).volume)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    above=st.lists(st.integers(1, 4), min_size=1, max_size=9),
+    values=hnp.arrays(np.float64, 9, elements=st.floats(-1, 1, width=16)),
+)
+def test_what_is_chosen_gains_as_much_as_can_be(above: list[int], values: np.ndarray) -> None:
+    n = len(above)
+    parent = np.array([i + up if i + up < n else -1 for i, up in enumerate(above)], dtype=np.int32)
+    gain = values[:n]
+    overlap = {(a, b) for a in range(n) for b in range(n) if a != b and _is_above(parent, a, b)}
+    best = max(
+        sum(gain[node] for node in some)
+        for size in range(n + 1)
+        for some in combinations(range(n), size)
+        if not overlap.intersection(permutations(some, 2))
+    )
+    owner = choose(parent, gain)
+    chosen = np.unique(owner[owner >= 0])
+    assert gain[chosen].sum() == pytest.approx(best)
+    assert np.all(gain[chosen] > 0)
+    for node in range(n):
+        assert owner[node] == next((c for c in chosen if _is_above(parent, c, node)), -1)
+
+
+def _is_above(parent: np.ndarray, a: int, b: int) -> bool:
+    while b >= 0 and b != a:
+        b = parent[b]
+    return b == a
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ious_with_the_truth_are_those_of_a_slow_search(seed: int) -> None:
+    _, channels, candidates = grown(seed)
+    rng = np.random.default_rng(seed)
+    truth = ndimage.label(blobs(seed + 50)["depth"] > 0.5)[0].astype(np.int32)
+    truth[:, 20:24] = UNKNOWN
+    truth = np.where(truth > 0, truth * int(rng.integers(1, 9)), truth)
+    iou, known = true_ious(candidates, truth)
+    for node, mask in enumerate(nodes_of(candidates)):
+        for k, cut in enumerate(CUTS):
+            part = mask & (channels["foreground"] > cut)
+            seen = part & (truth != UNKNOWN)
+            assert known[node, k] == (2 * seen.sum() > part.sum())
+            best = max(
+                (
+                    np.sum(seen & (truth == cell)) / np.sum(seen | (truth == cell))
+                    for cell in np.unique(truth[truth > 0])
+                ),
+                default=0,
+            )
+            if best >= 0.1:
+                assert iou[node, k] == pytest.approx(best, abs=1e-5)
+            assert iou[node, k] <= best + 1e-6
+
+
+def test_cells_are_cut_where_they_meet_at_any_depth() -> None:
+    """No one threshold parts both pairs: one pair is bright and hardly parted, the other is faint."""
+    labels = np.zeros((30, 70), dtype=np.int32)
+    for i, centre in enumerate([(14, 10), (14, 22), (14, 45), (14, 57)]):
+        draw_ellipse(labels, i + 1, centre, (7, 6.5))
+    prediction = Canopy().targets(labels)
+    prediction[1] = ndimage.gaussian_filter(prediction[1], 1.0)
+    prediction[1, :, :34] = 0.45 + 0.5 * prediction[1, :, :34]
+    prediction[:2, :, 34:] *= 0.55
+    found = replace(Canopy(), valley=0.9, cuts=(0.3,)).decode(prediction)
+    assert len(found) == 4
+    assert match(labels, found.labels, (0.7,))[0].true_positives == 4
+
+
+def noisy(labels: Labels, seed: int) -> FloatArray:
+    rng = np.random.default_rng(seed)
+    prediction = Canopy().targets(labels)
+    for i, strength in enumerate((0.3, 0.3, 0.5)):
+        prediction[i] += strength * ndimage.gaussian_filter(rng.normal(size=labels.shape), 1.5) * 5
+    prediction = ndimage.gaussian_filter(prediction, (0, 1, 1))
+    prediction[:2] = prediction[:2].clip(0, 1)
+    return prediction.astype(np.float32)
+
+
+def test_a_fitted_scorer_finds_more_in_images_it_has_not_seen() -> None:
+    truths = [scattered(4, 4, seed=i, pitch=12) for i in range(10)]
+    predictions = [noisy(labels, i) for i, labels in enumerate(truths)]
+
+    def mean_f1(variant: Canopy) -> float:
+        found = [variant.decode(p).labels for p in predictions[5:]]
+        return float(np.mean([f1(match(t, d, (0.5,))[0]) for t, d in zip(truths[5:], found, strict=True)]))
+
+    tuned = Canopy().tune(predictions[:5], truths[:5])
+    assert tuned.scorer
+    assert mean_f1(tuned) > mean_f1(Canopy()) + 0.02
+    scores = np.concatenate([tuned.decode(p).scores for p in predictions])
+    assert np.all(scores > tuned.level)
+
+
+def test_a_cell_that_a_cut_parts_is_its_largest_piece() -> None:
+    labels = np.zeros((20, 40), dtype=np.int32)
+    draw_ellipse(labels, 1, (10, 14), (7, 10))
+    draw_ellipse(labels, 1, (10, 32), (4, 4))
+    labels[9:12, 20:30] = 1
+    prediction = Canopy().targets(labels)
+    prediction[0, :, 24:28] *= 0.6
+    found = replace(Canopy(), cuts=(0.8,)).decode(prediction)
+    assert len(found) == 2
+    found = replace(Canopy(), cuts=(0.3, 0.8), scorer=_prefers_the_cut_at(0.8)).decode(prediction)
+    assert len(found) == 1
+    assert np.array_equal(found.labels > 0, (labels > 0) & (np.arange(40) < 24))
+
+
+def _prefers_the_cut_at(cut: float) -> tuple[float, ...]:
+    names = [*Canopy()._candidates(Canopy().targets(SCENES["one"])).features]
+    weights = np.zeros((2, len(names)))
+    weights[0, names.index("cut")] = 8
+    weights[0, names.index("log summits")] = 6
+    return (*np.zeros(len(names)), *np.ones(len(names)), *weights.ravel(), -8 * cut - 2)
+
+
+def test_no_cell_is_wider_than_allowed() -> None:
+    labels = np.zeros((40, 120), dtype=np.int32)
+    draw_ellipse(labels, 1, (20, 20), (8, 8))
+    draw_ellipse(labels, 2, (20, 75), (8, 40))
+    found = replace(Canopy(), widest_px=30).decode(Canopy().targets(labels))
+    assert len(found) == 1
+    assert np.array_equal(found.labels > 0, labels == 1)
+
+
+def test_a_scorer_of_another_kind_is_an_error() -> None:
+    variant = make_representation("canopy", {"scorer": [0.0, 1.0, 0.0, 0.0, 0.0]})
+    with pytest.raises(ConfigError, match="1 feature"):
+        variant.decode(variant.targets(SCENES["one"]))
