@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -16,7 +16,7 @@ from fewcell.types import FloatArray, Instances, Labels
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Channel", "Representation", "collect_instances"]
+__all__ = ["Channel", "Representation", "collect_instances", "mean_f1"]
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,9 @@ class Representation(ABC):
         best, best_f1 = self, -1.0
         for settings in [{}, *combinations]:
             candidate = replace(self, **settings)
-            decoded = (candidate.decode(prediction).labels for prediction in predictions)
-            total = sum(f1(match(true, found, (0.5,))[0]) for true, found in zip(labels, decoded, strict=True))
-            if total > best_f1:
-                best, best_f1 = candidate, total
+            reached = mean_f1(map(candidate.decode, predictions), labels)
+            if reached > best_f1:
+                best, best_f1 = candidate, reached
         return best
 
     def turn(self, prediction: FloatArray, *, quarters: int = 0, flip: bool = False) -> FloatArray:
@@ -105,6 +104,12 @@ class Representation(ABC):
         """
         flipped = prediction[..., ::-1] if flip else prediction
         return np.ascontiguousarray(np.rot90(flipped, quarters, axes=(-2, -1)))
+
+
+def mean_f1(found: Iterable[Instances], labels: Sequence[Labels]) -> float:
+    """The mean F1 at IoU 0.5 of the cells found in images, each of which counts the same; 0 without any image."""
+    f1s = [f1(match(true, cells.labels, (0.5,))[0]) for cells, true in zip(found, labels, strict=True)]
+    return sum(f1s) / max(len(f1s), 1)
 
 
 def collect_instances(labels: Labels, probability: FloatArray, min_area_px: float) -> Instances:

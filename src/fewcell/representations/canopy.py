@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self, final
 
@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.errors import ConfigError
-from fewcell.metrics import f1, match
-from fewcell.representations.base import Channel, Representation
+from fewcell.representations.base import Channel, Representation, mean_f1
 from fewcell.scoring import Scorer
 from fewcell.types import FloatArray, Instances, Labels
 
@@ -134,14 +133,14 @@ class Canopy(Representation):
 
         Each image weighs in the fit as the root of the number of its candidates.
         """
-        best, best_f1 = self, _mean_f1(labels, (self.decode(prediction) for prediction in predictions))
+        best, best_f1 = self, mean_f1(map(self.decode, predictions), labels)
         for prominence in self.tuned["prominence"] if predictions else ():
             grown = [replace(self, prominence=prominence)._candidates(prediction) for prediction in predictions]
             scorer = self._fit(grown, labels)
             probabilities = [scorer(candidates.matrix()) for candidates in grown]
             for level in self.tuned["level"]:
                 fitted = replace(self, prominence=prominence, level=level, scorer=scorer.numbers)
-                reached = _mean_f1(labels, map(fitted._select, grown, probabilities))
+                reached = mean_f1(map(fitted._select, grown, probabilities), labels)
                 if reached > best_f1:
                     best, best_f1 = fitted, reached
         return best
@@ -185,43 +184,11 @@ class Canopy(Representation):
         return 1 / (1 + np.exp(steep * (self.valley - inside))) / (1 + np.exp(steep * (beside - self.valley)))
 
     def _select(self, candidates: Candidates, probability: FloatArray) -> Instances:
-        """The disjoint candidates of the greatest sum of probability - level."""
-        from fewcell.representations.canopy_kernels import choose
+        from fewcell.representations.canopy_tree import select
 
-        probability = np.where(self._may_be_cells(candidates), probability, 0)
-        cut, at_best = probability.argmax(axis=1), probability.max(axis=1, initial=0)
-        owner = choose(candidates.parent, at_best.astype(np.float64) - self.level)
-        chosen = np.unique(owner[owner >= 0])
-        number = np.zeros(len(owner) + 1, dtype=np.int32)  # the last is for pixels on no hill
-        number[chosen] = np.arange(1, len(chosen) + 1)
-        owner, cut = np.append(owner, -1), np.append(cut, 0)
-        node = owner[candidates.basin]
-        labels = np.where(candidates.level >= cut[node], number[node], 0)
-        return Instances(_largest_pieces(labels), at_best[chosen].astype(np.float32))
+        return select(candidates, np.where(self._may_be_cells(candidates), probability, 0), self.level)
 
 
 def _log_diameter(area: np.ndarray) -> np.ndarray:
     """The logarithm (base 2) of the diameter of a disc of this area; of areas below 1 that of 1."""
     return np.log2(4 / np.pi * np.maximum(area, 1)) / 2
-
-
-def _mean_f1(labels: Sequence[Labels], found: Iterable[Instances]) -> float:
-    f1s = [f1(match(truth, instances.labels, (0.5,))[0]) for truth, instances in zip(labels, found, strict=True)]
-    return float(np.mean(f1s)) if f1s else 0.0
-
-
-def _largest_pieces(labels: Labels) -> Labels:
-    """Of each label its largest connected piece; a cut may have parted it. Corners connect."""
-    import cc3d
-
-    pieces = cc3d.connected_components(labels, connectivity=8, out_dtype=np.uint32)
-    n_pieces, count = int(pieces.max(initial=0)), int(labels.max(initial=0))
-    if n_pieces == count:
-        return labels
-    area = np.bincount(pieces.ravel(), minlength=n_pieces + 1)
-    label = np.zeros(n_pieces + 1, dtype=np.int32)
-    label[pieces.ravel()] = labels.ravel()
-    last = np.zeros(count + 1, dtype=np.int64)
-    by_area = np.argsort(area, kind="stable")
-    last[label[by_area]] = by_area  # the largest comes last, and stays
-    return np.where(last[labels] == pieces, labels, 0).astype(np.int32)

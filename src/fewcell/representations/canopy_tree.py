@@ -20,13 +20,14 @@ from fewcell.representations.canopy_kernels import (
     Y,
     add_upwards,
     best_ious,
+    choose,
     gather_upwards,
     merge_tree,
     sums_of_own,
 )
-from fewcell.types import UNKNOWN, FloatArray, Labels
+from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
 
-__all__ = ["Candidates", "grow_candidates", "true_ious"]
+__all__ = ["Candidates", "grow_candidates", "select", "true_ious"]
 
 HEIGHT_STEPS = 1023
 
@@ -150,6 +151,38 @@ def _hull_area(reach: np.ndarray, cy: np.ndarray, cx: np.ndarray) -> np.ndarray:
     side = (np.roll(support, -1, axis=1) - support * np.cos(after)) / np.sin(after)
     side += (np.roll(support, 1, axis=1) - support * np.cos(before)) / np.sin(before)
     return np.maximum((support * side).sum(axis=1) / 2, 1)
+
+
+def select(candidates: Candidates, probability: FloatArray, level: float) -> Instances:
+    """The disjoint candidates of the greatest sum of probability - level; their scores are their probabilities.
+
+    probability: (n, c). Of a candidate that its cut has parted, the largest piece is taken.
+    """
+    cut, at_best = probability.argmax(axis=1), probability.max(axis=1, initial=0)
+    owner = choose(candidates.parent, at_best.astype(np.float64) - level)
+    chosen = np.unique(owner[owner >= 0])
+    number = np.zeros(len(owner) + 1, dtype=np.int32)  # the last is for pixels on no hill
+    number[chosen] = np.arange(1, len(chosen) + 1)
+    node = np.append(owner, -1)[candidates.basin]
+    labels = np.where(candidates.level >= np.append(cut, 0)[node], number[node], 0)
+    return Instances(_largest_pieces(labels), at_best[chosen].astype(np.float32))
+
+
+def _largest_pieces(labels: Labels) -> Labels:
+    """Of each label its largest connected piece; a cut may have parted it. Corners connect."""
+    import cc3d
+
+    pieces = cc3d.connected_components(labels, connectivity=8, out_dtype=np.uint32)
+    n_pieces, count = int(pieces.max(initial=0)), int(labels.max(initial=0))
+    if n_pieces == count:
+        return labels
+    area = np.bincount(pieces.ravel(), minlength=n_pieces + 1)
+    label = np.zeros(n_pieces + 1, dtype=np.int32)
+    label[pieces.ravel()] = labels.ravel()
+    last = np.zeros(count + 1, dtype=np.int64)
+    by_area = np.argsort(area, kind="stable")
+    last[label[by_area]] = by_area  # the largest comes last, and stays
+    return np.where(last[labels] == pieces, labels, 0).astype(np.int32)
 
 
 def true_ious(candidates: Candidates, labels: Labels) -> tuple[FloatArray, NDArray[np.bool_]]:
