@@ -257,7 +257,7 @@ def test_a_cell_that_a_cut_parts_is_its_largest_piece() -> None:
 
 
 def _prefers_the_cut_at(cut: float) -> tuple[float, ...]:
-    names = [*Canopy()._candidates(Canopy().targets(SCENES["one"])).features]
+    names = [*Canopy().candidates(Canopy().targets(SCENES["one"])).features]
     weights = np.zeros((2, len(names)))
     weights[0, names.index("cut")] = 8
     weights[0, names.index("log summits")] = 6

@@ -125,7 +125,7 @@ class Canopy(Representation):
 
     def decode(self, prediction: FloatArray) -> Instances:
         """The likeliest disjoint candidates; see the class."""
-        candidates = self._candidates(prediction)
+        candidates = self.candidates(prediction)
         return self._select(candidates, self._probability(candidates))
 
     def tune(self, predictions: Sequence[FloatArray], labels: Sequence[Labels]) -> Self:
@@ -135,7 +135,7 @@ class Canopy(Representation):
         """
         best, best_f1 = self, mean_f1(map(self.decode, predictions), labels)
         for prominence in self.tuned["prominence"] if predictions else ():
-            grown = [replace(self, prominence=prominence)._candidates(prediction) for prediction in predictions]
+            grown = [replace(self, prominence=prominence).candidates(prediction) for prediction in predictions]
             scorer = self._fit(grown, labels)
             probabilities = [scorer(candidates.matrix()) for candidates in grown]
             for level in self.tuned["level"]:
@@ -151,13 +151,14 @@ class Canopy(Representation):
         features, right, weights = [], [], []
         for candidates, truth in zip(grown, labels, strict=True):
             iou, known = true_ious(candidates, truth)
-            counts = known & self._may_be_cells(candidates)
+            counts = known & self.may_be_cells(candidates)
             features.append(candidates.matrix()[counts])
             right.append(iou[counts] >= 0.5)
             weights.append(np.full(counts.sum(), 1 / np.sqrt(max(counts.sum(), 1))))
         return Scorer.fit(np.concatenate(features), np.concatenate(right), np.concatenate(weights))
 
-    def _candidates(self, prediction: FloatArray) -> Candidates:
+    def candidates(self, prediction: FloatArray) -> Candidates:
+        """Every candidate cell of a prediction, with its features."""
         from fewcell.representations.canopy_tree import grow_candidates
 
         channels = dict(zip((channel.name for channel in self.channels), prediction, strict=True))
@@ -166,7 +167,8 @@ class Canopy(Representation):
         candidates.features["misfit"] = misfit.astype(np.float32)
         return candidates
 
-    def _may_be_cells(self, candidates: Candidates) -> NDArray[np.bool_]:
+    def may_be_cells(self, candidates: Candidates) -> NDArray[np.bool_]:
+        """Which candidates are neither too small nor too wide: (n, c)."""
         return (candidates.area >= self.min_area_px) & (candidates.extent <= self.widest_px)[:, None]
 
     def _probability(self, candidates: Candidates) -> FloatArray:
@@ -186,7 +188,7 @@ class Canopy(Representation):
     def _select(self, candidates: Candidates, probability: FloatArray) -> Instances:
         from fewcell.representations.canopy_tree import select
 
-        return select(candidates, np.where(self._may_be_cells(candidates), probability, 0), self.level)
+        return select(candidates, np.where(self.may_be_cells(candidates), probability, 0), self.level)
 
 
 def _log_diameter(area: np.ndarray) -> np.ndarray:

@@ -92,6 +92,7 @@ def _of_tree(parent, met, summit, gathered, area) -> dict[str, np.ndarray]:
     saddle = np.where(parent >= 0, met[np.maximum(parent, 0)] / np.maximum(summit, 1e-6), 0)
     return {
         "summit": summit[:, None],
+        "met": met[:, None],
         "saddle": saddle[:, None],
         "valley": valley,
         "balance": np.where(n_leaves == 1, 0, np.sqrt(smaller_px / area[:, :1])),

@@ -1,0 +1,337 @@
+"""What the parts of canopy are worth: cells read in many ways from the same predictions of one trained network.
+
+    python benchmarks/canopy.py MODEL ../shared/data/train --out docs/results/canopy-held-out.csv
+    python benchmarks/canopy.py MODEL ../shared/data/train --test ../shared/data/test --out docs/results/canopy-test.csv
+
+MODEL is a folder that `fewcell train --representation canopy` wrote. Everything is fitted to the images held out from
+its training. Without --test the same images are scored, each by what was fitted to the others (five folds of whole
+experiments); with --test, the images of another folder. Images are seen at their true diameter. One row an image and
+a way of reading; the table shows mean F1 at IoU 0.5, and how far it is below canopy's with the interval of 2,000 draws
+of experiments.
+
+Ways without a scorer have 20 settings, and the best is taken on the images fitted to:
+    threshold   pieces above one height, grown into the foreground
+    h-maxima    the watershed of summits that stand out by h
+    stable      the nodes of the tree that stay the same over the greatest range of heights (MSER), nothing learned
+Ways with a scorer, fitted to their own candidates:
+    ladder      pieces above a ladder of heights, at full extent, as a tree
+    canopy      hills and unions of hills, as a tree; then variations of it
+    oracle      canopy's candidates, chosen by the truth
+"""
+
+import argparse
+import csv
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewcell.config import Recipe
+from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
+from fewcell.data.split import grouped_split
+from fewcell.engine import OpenVinoEngine
+from fewcell.images import normalise, resize_labels
+from fewcell.metrics import count_matches, f1, match, remove_border, scored_overlaps
+from fewcell.representations import Canopy
+from fewcell.representations.base import collect_instances
+from fewcell.representations.canopy_tree import Candidates, grow_candidates, select, true_ious
+from fewcell.scoring import Scorer
+from fewcell.segmenter import predict_at_scale, read_model
+from fewcell.types import FloatArray, Labels
+
+FOLDS = 5
+LEVELS = (0.2, 0.3, 0.35, 0.4, 0.45)
+FOREGROUNDS = (0.3, 0.4, 0.5, 0.6)
+GROW_PX = 3
+CANOPY = Canopy()
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image as the network sees it. labels: on the network's grid. truth: on the image's own."""
+
+    stem: str
+    modality: str
+    experiment: str
+    seen: bool
+    prediction: FloatArray
+    labels: Labels
+    truth: Labels
+
+    def score(self, found: Labels) -> tuple[float, float]:
+        """F1 at IoU 0.5 and 0.75, by the challenge's rule, at the image's own size."""
+        table = scored_overlaps(self.truth, resize_labels(found, self.truth.shape))
+        return f1(count_matches(table, 0.5)), f1(count_matches(table, 0.75))
+
+    @property
+    def scorable(self) -> bool:
+        return bool(remove_border(self.truth).max(initial=0) > 0)
+
+
+def predict(samples: Sequence[Sample], model: Path, trained: set[str]) -> list[Case]:
+    """The predictions of a model's network for labelled images, at their true diameter."""
+    facts = read_model(model)
+    if facts.representation.name != "canopy":
+        sys.exit(f"{model} is a model of {facts.representation.name!r}; train one with --representation canopy.")
+    engine = OpenVinoEngine(model / "network.onnx")
+    cases = []
+    for sample in samples:
+        image, truth = load_sample(sample)
+        assert truth is not None
+        diameter = diameter_px(truth) or facts.canonical_diameter_px
+        factor = facts.canonical_diameter_px / diameter
+        prediction = predict_at_scale(normalise(image.pixels), factor, engine, facts.network)
+        labels = resize_labels(truth, (prediction.shape[1], prediction.shape[2]))
+        seen = sample.experiment in trained
+        case = Case(sample.stem, sample.modality, sample.experiment, seen, prediction, labels, truth)
+        if case.scorable:
+            cases.append(case)
+    return cases
+
+
+# Ways with settings only: name -> (settings -> labels on the grid, the settings to try)
+
+
+def by_threshold(prediction: FloatArray, threshold: float, foreground: float) -> Labels:
+    import cc3d
+    from skimage.segmentation import expand_labels
+
+    pieces = cc3d.connected_components(prediction[0] * prediction[1] > threshold, connectivity=8, out_dtype=np.uint32)
+    return _without_small(np.where(prediction[0] > foreground, expand_labels(pieces.astype(np.int32), GROW_PX), 0))
+
+
+def by_h_maxima(prediction: FloatArray, h: float, foreground: float) -> Labels:
+    from skimage.segmentation import watershed
+
+    from fewcell.representations.watershed_kernels import prominent_summits
+
+    height, inside = prediction[0] * prediction[1], prediction[0] > foreground
+    places = np.flatnonzero(inside)
+    order = places[np.argsort(-height.ravel()[places], kind="stable")]
+    return _without_small(watershed(-height, prominent_summits(height, order, 0.02, h), mask=inside, connectivity=2))
+
+
+def by_stability(prediction: FloatArray, prominence: float, foreground: float) -> Labels:
+    candidates = grow(prediction, (foreground,), prominence)
+    saddle, summit = candidates.features["saddle"], candidates.features["summit"]
+    met_inside = np.where(candidates.features["log summits"] > 0, candidates.features["met"], summit)
+    stability = np.where(CANOPY.may_be_cells(candidates), (met_inside - saddle * summit) / np.maximum(summit, 1e-6), 0)
+    return select(candidates, stability, 0.0).labels
+
+
+SETTINGS_ONLY: dict[str, tuple[Callable[..., Labels], dict[str, tuple[float, ...]]]] = {
+    "threshold": (by_threshold, {"threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "foreground": FOREGROUNDS}),
+    "h-maxima": (by_h_maxima, {"h": (0.03, 0.06, 0.1, 0.15, 0.2), "foreground": FOREGROUNDS}),
+    "stable": (by_stability, {"prominence": (0.01, 0.03, 0.06, 0.1, 0.15), "foreground": FOREGROUNDS}),
+}
+
+
+# Ways with a scorer
+
+
+def grow(prediction: FloatArray, cuts: tuple[float, ...], prominence: float) -> Candidates:
+    return replace(CANOPY, cuts=cuts, prominence=prominence).candidates(prediction)
+
+
+def grow_ladder(prediction: FloatArray, cuts: tuple[float, ...], steps: float) -> Candidates:
+    """The tree of pieces above heights, at full extent: what is equally high to the ladder is one hill."""
+    height = np.floor(prediction[0] * prediction[1] * steps) / steps
+    channels = dict(zip((channel.name for channel in CANOPY.channels), prediction, strict=True))
+    candidates = grow_candidates(height.astype(np.float32), channels, cuts, 0.0)
+    log_diameter = np.log2(4 / np.pi * np.maximum(candidates.area, 1)) / 2
+    candidates.features["misfit"] = (log_diameter - candidates.features["size"]).astype(np.float32)
+    return candidates
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of reading with a scorer: canopy, but for what is said here.
+
+    settings: prominences, or what else `grow` takes; the best on the images fitted to is used. right: what the scorer
+    learns: whether the IoU is this or more; None: the IoU itself. without: features with this in their name are left
+    out. greedy: candidates are taken by falling probability, without those that overlap what is taken.
+    """
+
+    grow: Callable[[FloatArray, tuple[float, ...], float], Candidates] = grow
+    settings: tuple[float, ...] = (0.015, 0.03, 0.06)
+    cuts: tuple[float, ...] = CANOPY.cuts
+    right: float | None = 0.5
+    without: str = "nothing"
+    greedy: bool = False
+
+
+LEARNED = {
+    "canopy": Way(),
+    "ladder": Way(grow=grow_ladder, settings=(5.0, 9.0, 17.0)),
+    "one cut": Way(cuts=(0.5,)),
+    "without size": Way(without="size"),
+    "without borders": Way(without="border"),
+    "right at 0.75": Way(right=0.75),
+    "IoU itself": Way(right=None),
+    "greedy": Way(greedy=True),
+}
+
+
+@dataclass(frozen=True)
+class Grown:
+    """The candidates of one image, with what the scorer is to learn from them."""
+
+    candidates: Candidates
+    features: FloatArray
+    may_be: NDArray[np.bool_]
+    iou: FloatArray
+    known: NDArray[np.bool_]
+
+
+def prepare(way: Way, setting: float, case: Case) -> Grown:
+    candidates = way.grow(case.prediction, way.cuts, setting)
+    names = [
+        name
+        for name in candidates.features
+        if way.without not in name and not (way.without == "size" and name == "misfit")
+    ]
+    features = np.stack([candidates.features[name] for name in names], axis=-1)
+    iou, known = true_ious(candidates, case.labels)
+    may_be = CANOPY.may_be_cells(candidates)
+    return Grown(candidates, features, may_be, iou, known & may_be)
+
+
+def fit_scorer(way: Way, grown: Sequence[Grown]) -> Scorer:
+    features = np.concatenate([g.features[g.known] for g in grown])
+    iou = np.concatenate([g.iou[g.known] for g in grown])
+    weights = np.concatenate([np.full(g.known.sum(), 1 / np.sqrt(max(g.known.sum(), 1))) for g in grown])
+    if way.right is not None:
+        return Scorer.fit(features, iou >= way.right, weights)
+    both, right = np.concatenate([features, features]), np.arange(2 * len(iou)) < len(iou)
+    return Scorer.fit(both, right, np.concatenate([weights * iou, weights * (1 - iou)]))
+
+
+def judged(grown: Grown, scorer: Scorer) -> FloatArray:
+    return np.where(grown.may_be, scorer(grown.features), np.float32(0))
+
+
+def read(way: Way, grown: Grown, probability: FloatArray, level: float) -> Labels:
+    if way.greedy:
+        probability = _without_overlaps(grown.candidates.parent, probability, level)
+    return select(grown.candidates, probability, level).labels
+
+
+def _without_overlaps(parent: NDArray[np.int32], probability: FloatArray, level: float) -> FloatArray:
+    best, taken, kept = probability.max(axis=1), np.zeros(len(parent), dtype=bool), np.zeros(len(parent), dtype=bool)
+    holds_taken = np.zeros(len(parent), dtype=bool)
+    for node in np.argsort(-best):
+        if best[node] <= level or holds_taken[node]:
+            continue
+        above = [node]
+        while parent[above[-1]] >= 0:
+            above.append(parent[above[-1]])
+        if not taken[above].any():
+            taken[node] = kept[node] = True
+            holds_taken[above] = True
+    return np.where(kept[:, None], probability, 0)
+
+
+# Fitting and scoring
+
+
+def judge(fit_to: list[Case], score: list[Case], folds: NDArray[np.int64] | None) -> list[dict[str, object]]:
+    """A row for every way and image. folds: of the images, where `score` is `fit_to`; each is read by the others."""
+    rows: list[dict[str, object]] = []
+
+    def each_fold() -> Iterator[tuple[list[int], list[int]]]:
+        if folds is None:
+            yield list(range(len(fit_to))), list(range(len(score)))
+            return
+        for fold in np.unique(folds):
+            yield np.flatnonzero(folds != fold).tolist(), np.flatnonzero(folds == fold).tolist()
+
+    def add(name: str, case: Case, found: Labels, setting: object) -> None:
+        f1_50, f1_75 = case.score(found)
+        about = {"stem": case.stem, "modality": case.modality, "experiment": case.experiment, "seen": case.seen}
+        rows.append({"way": name, **about, "f1_50": f1_50, "f1_75": f1_75, "setting": setting})
+
+    for name, (decode, tried) in SETTINGS_ONLY.items():
+        combinations = [dict(zip(tried, values, strict=True)) for values in product(*tried.values())]
+        on_grid = np.array([[grid_f1(c, decode(c.prediction, **s)) for c in fit_to] for s in combinations])
+        for fitted, scored in each_fold():
+            setting = combinations[int(on_grid[:, fitted].mean(axis=1).argmax())]
+            for i in scored:
+                add(name, score[i], decode(score[i].prediction, **setting), setting)
+        report(name, rows)
+    for name, way in LEARNED.items():
+        grown = {s: [prepare(way, s, case) for case in fit_to] for s in way.settings}
+        for fitted, scored in each_fold():
+            best = (-1.0, 0.0, 0.0, None)
+            for setting in way.settings:
+                scorer = fit_scorer(way, [grown[setting][i] for i in fitted])
+                trees = [grown[setting][i] for i in fitted]
+                likely = [judged(tree, scorer) for tree in trees]
+                for level in LEVELS:
+                    found = [read(way, tree, p, level) for tree, p in zip(trees, likely, strict=True)]
+                    reached = np.mean([grid_f1(fit_to[i], labels) for i, labels in zip(fitted, found, strict=True)])
+                    best = max(best, (float(reached), setting, level, scorer), key=lambda b: b[0])
+            _, setting, level, scorer = best
+            for i in scored:
+                case = prepare(way, setting, score[i])
+                setting_level = {"setting": setting, "level": level}
+                add(name, score[i], read(way, case, judged(case, scorer), level), setting_level)
+        report(name, rows)
+    for case in score:
+        grown_case = prepare(LEARNED["canopy"], 0.015, case)
+        truth = np.where(grown_case.may_be & (grown_case.iou >= 0.5), 1 + 0.01 * grown_case.iou, 0)
+        add("oracle", case, select(grown_case.candidates, truth, 0.0).labels, "")
+    report("oracle", rows)
+    return rows
+
+
+def grid_f1(case: Case, found: Labels) -> float:
+    return f1(match(case.labels, found, (0.5,))[0])
+
+
+def _without_small(labels: Labels) -> Labels:
+    return collect_instances(labels.astype(np.int32), np.zeros(labels.shape, np.float32), CANOPY.min_area_px).labels
+
+
+def report(name: str, rows: list[dict[str, object]]) -> None:
+    """Print the mean F1 of one way by modality, and how far canopy's is above it."""
+    mine = {row["stem"]: row for row in rows if row["way"] == name}
+    by_modality: dict[object, list[float]] = {}
+    for row in mine.values():
+        by_modality.setdefault(row["modality"], []).append(float(row["f1_50"]))  # pyright: ignore
+    means = "  ".join(f"{m} {np.mean(v):.3f} ({len(v)})" for m, v in sorted(by_modality.items()))
+    print(f"{name:16s} F1 {np.mean([np.mean(v) for v in by_modality.values()]):.4f}  {means}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("train", type=Path, help="the dataset that the model was trained on")
+    parser.add_argument("--test", type=Path, help="score these images; without, those held out, five folds")
+    parser.add_argument("--out", type=Path, help="write the rows to this CSV")
+    arguments = parser.parse_args()
+
+    recipe = Recipe(**read_model(arguments.model).recipe)
+    labelled = [sample for sample in open_dataset(arguments.train) if sample.labels]
+    learned_from, held_out = grouped_split(labelled, recipe.held_out, recipe.seed)
+    trained = {sample.experiment for sample in learned_from}
+    fit_to = predict(held_out, arguments.model, trained)
+    if arguments.test:
+        score = predict([s for s in open_dataset(arguments.test) if s.labels], arguments.model, trained)
+        rows = judge(fit_to, score, None)
+    else:
+        experiments = sorted({case.experiment for case in fit_to})
+        rows = judge(fit_to, fit_to, np.array([experiments.index(case.experiment) % FOLDS for case in fit_to]))
+    if arguments.out:
+        with open(arguments.out, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=[*rows[0], "command"])
+            writer.writeheader()
+            writer.writerows({**row, "command": shlex.join(["python", *sys.argv])} for row in rows)
+
+
+if __name__ == "__main__":
+    main()
