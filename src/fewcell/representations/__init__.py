@@ -10,6 +10,7 @@ from fewcell.representations.canopy import Canopy
 from fewcell.representations.flows import Flows
 from fewcell.representations.omni import Omni
 from fewcell.representations.stars import Stars
+from fewcell.representations.trails import Trails
 from fewcell.representations.watershed import Watershed
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Omni",
     "Representation",
     "Stars",
+    "Trails",
     "Watershed",
     "make_representation",
 ]
@@ -34,6 +36,7 @@ REPRESENTATIONS: dict[str, type[Representation]] = {
     "omni": Omni,
     "affinities": Affinities,
     "canopy": Canopy,
+    "trails": Trails,
 }
 
 

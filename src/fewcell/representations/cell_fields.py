@@ -13,7 +13,7 @@ import numpy as np
 from fewcell.representations.compiled import compiled
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["heat_flow", "smooth_distance"]
+__all__ = ["heat_flow", "number_pieces", "smooth_distance"]
 
 FRAME_PX = 8
 """The frame is no border: for distances, cells are continued straight beyond it by this much."""
@@ -35,7 +35,7 @@ def heat_flow(labels: Labels) -> FloatArray:
     It is 0 at the centre and outside cells. The centre is the pixel nearest to the mean position, with those of its
     neighbours that are just as near; of pixels farther apart the first in reading order.
     """
-    cells, boxes = _pieces(labels)
+    cells, boxes = number_pieces(labels)
     flow = np.zeros((2, *labels.shape), dtype=np.float32)
     _heat(cells, boxes, flow)
     return flow
@@ -49,13 +49,13 @@ def smooth_distance(labels: Labels) -> FloatArray:
     RIDGE_SLOPE or more, and less in proportion where it is not, on the skeleton. Pixels next to the border are at
     about 1; outside cells all is 0.
     """
-    cells, boxes = _pieces(np.pad(labels, FRAME_PX, mode="edge"))
+    cells, boxes = number_pieces(np.pad(labels, FRAME_PX, mode="edge"))
     fields = np.zeros((3, *cells.shape), dtype=np.float32)
     _distance(cells, boxes, fields)
     return np.ascontiguousarray(fields[:, FRAME_PX:-FRAME_PX, FRAME_PX:-FRAME_PX])
 
 
-def _pieces(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+def number_pieces(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
     """Number the connected pieces of cells from 1; the box of piece k is boxes[k - 1]: top, bottom, left, right."""
     cells, n = cc3d.connected_components(np.maximum(labels, 0), connectivity=8, out_dtype=np.uint32, return_N=True)
     cells = cells.view(np.int32)  # numba adds signed numbers to unsigned ones as floats
