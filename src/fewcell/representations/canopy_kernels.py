@@ -18,7 +18,6 @@ DIRECTIONS = np.array([(1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1),
 AREA, Y, X, YY, XX, YX, FRAME, SIDES, CORNERS, FIRST_CHANNEL = range(10)
 
 
-@compiled
 def merge_tree(height, order, prominence):
     """Flood a height from its summits down, and note which hills meet and where.
 
@@ -30,74 +29,72 @@ def merge_tree(height, order, prominence):
     connect; a pixel goes to the hill of its highest neighbour.
     """
     rows, columns = height.shape
-    values = height.ravel()
     basin = np.full(rows * columns, -1, dtype=np.int32)
     most = 2 * ((rows + 1) // 2) * ((columns + 1) // 2)  # two summits are never neighbours
-    parent = np.full(most, -1, dtype=np.int32)
-    top = np.arange(most).astype(np.int32)  # leads to the node that a node is part of by now
-    into = np.full(most, -1, dtype=np.int32)  # the leaf that a hill became a part of
-    is_leaf = np.zeros(most, dtype=np.bool_)
-    met, peak = np.zeros(most, dtype=np.float32), np.zeros(most, dtype=np.float32)
+    parent, into = np.full((2, most), -1, dtype=np.int32)
+    met, summit = np.empty((2, most), dtype=np.float32)
+    n = _flood(height.ravel(), columns, order, prominence, basin, parent, into, met, summit)
+    left = into[:n] < 0
+    number = np.append(np.cumsum(left, dtype=np.int32) - 1, -1)  # the last for nodes without a parent
+    leaf = np.arange(n + 1, dtype=np.int32)
+    leaf[:n][~left] = into[:n][~left]
+    while np.any(leaf != leaf[leaf]):
+        leaf = leaf[leaf]
+    basin[order] = number[leaf[basin[order]]]
+    return basin.reshape(rows, columns), number[parent[:n][left]], met[:n][left], summit[:n][left]
+
+
+@compiled
+def _find(top, node):
+    while top[node] != node:
+        top[node] = top[top[node]]
+        node = top[node]
+    return node
+
+
+@compiled
+def _flood(values, columns, order, prominence, basin, parent, into, met, summit):
+    """Fill in `merge_tree`'s arrays, with the leaf `into` which a hill went that is a part of another; returns n."""
+    rows = len(values) // columns
+    top = np.empty_like(parent)  # leads to the node that a node is part of by now
+    is_leaf = np.zeros(len(parent), dtype=np.bool_)
     n = 0
     for place in order:
         y, x = place // columns, place % columns
+        first, last = max(x - 1, 0), min(x + 2, columns)
         best = -1
         for row in range(max(y - 1, 0), min(y + 2, rows)):
-            for column in range(max(x - 1, 0), min(x + 2, columns)):
-                other = row * columns + column
+            for other in range(row * columns + first, row * columns + last):
                 if basin[other] >= 0 and (best < 0 or values[other] > values[best]):
                     best = other
         if best < 0:
-            basin[place], met[n], peak[n], is_leaf[n] = n, values[place], values[place], True
+            basin[place], met[n], summit[n], is_leaf[n], top[n] = n, values[place], values[place], True, n
             n += 1
             continue
         basin[place] = basin[best]
-        here = basin[place]
-        while top[here] != here:
-            top[here] = top[top[here]]
-            here = top[here]
+        here = _find(top, basin[place])
         for row in range(max(y - 1, 0), min(y + 2, rows)):
-            for column in range(max(x - 1, 0), min(x + 2, columns)):
-                other = row * columns + column
+            for other in range(row * columns + first, row * columns + last):
                 if basin[other] < 0:
                     continue
-                there = basin[other]
-                while top[there] != there:
-                    top[there] = top[top[there]]
-                    there = top[there]
+                there = _find(top, basin[other])
                 if there == here:
                     continue
-                low_here = is_leaf[here] and peak[here] - values[place] < prominence
-                low_there = is_leaf[there] and peak[there] - values[place] < prominence
-                if low_there and not (low_here and peak[there] > peak[here]):
+                low_here = is_leaf[here] and summit[here] - values[place] < prominence
+                low_there = is_leaf[there] and summit[there] - values[place] < prominence
+                if low_there and not (low_here and summit[there] > summit[here]):
                     top[there], into[there] = here, basin[place]
-                    peak[here] = max(peak[here], peak[there])
+                    summit[here] = max(summit[here], summit[there])
                 elif low_here:
                     top[here], into[here] = there, basin[other]
-                    peak[there] = max(peak[there], peak[here])
+                    summit[there] = max(summit[there], summit[here])
                     here = there
                 else:
-                    parent[here], parent[there], top[here], top[there] = n, n, n, n
-                    met[n], peak[n] = values[place], max(peak[here], peak[there])
+                    parent[here], parent[there], top[here], top[there], top[n] = n, n, n, n, n
+                    met[n], summit[n] = values[place], max(summit[here], summit[there])
                     here = n
                     n += 1
-
-    number = np.full(n, -1, dtype=np.int32)  # of nodes that are left
-    count = 0
-    for node in range(n):
-        if into[node] < 0:
-            number[node] = count
-            count += 1
-    for node in range(n):
-        if into[node] < 0:
-            parent[number[node]] = number[parent[node]] if parent[node] >= 0 else -1
-            met[number[node]], peak[number[node]] = met[node], peak[node]
-    for place in order:
-        leaf = basin[place]
-        while into[leaf] >= 0:
-            leaf = into[leaf]
-        basin[place] = number[leaf]
-    return basin.reshape(rows, columns), parent[:count].copy(), met[:count].copy(), peak[:count].copy()
+    return n
 
 
 @compiled
