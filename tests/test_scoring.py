@@ -10,12 +10,19 @@ from hypothesis.extra import numpy as hnp
 
 from fewcell.scoring import Scorer, instance_features
 from fewcell.segmenter import ScorerFacts
+from fewcell.types import Instances
 
-LOG_AREA, RIM, ELONGATION, FRAME = -4, -3, -2, -1
+LOG_AREA, RIM, ELONGATION, FRAME, GUESS = -5, -4, -3, -2, -1
+
+
+def features(labels, prediction, scores=None):
+    count = int(labels.max(initial=0))
+    scores = np.full(count, 0.5, dtype=np.float32) if scores is None else np.array(scores, dtype=np.float32)
+    return instance_features(Instances(labels, scores), prediction)
 
 
 def features_one_by_one(labels, prediction):
-    """The definition, written out: (n, 3 channels + 4)."""
+    """The definition, written out: (n, 3 channels + 5), for first guesses of 0.5."""
     height, width = labels.shape
     rows = []
     for instance in range(1, labels.max(initial=0) + 1):
@@ -38,8 +45,10 @@ def features_one_by_one(labels, prediction):
         moments = np.cov(np.array(inside, dtype=float).T, bias=True) + np.eye(2) / 12
         short, long = np.linalg.eigvalsh(moments)
         area = len(inside)
-        rows.append([*row, np.log(area), len(rim) / np.sqrt(area), np.log(long / short) / 2, len(on_frame) / len(rim)])
-    return np.array(rows).reshape(-1, 3 * len(prediction) + 4)
+        rows.append(
+            [*row, np.log(area), len(rim) / np.sqrt(area), np.log(long / short) / 2, len(on_frame) / len(rim), 0]
+        )
+    return np.array(rows).reshape(-1, 3 * len(prediction) + 5)
 
 
 def disc(radius, side=101):
@@ -61,7 +70,7 @@ def scenes(draw):
 @given(scenes())
 def test_features_equal_the_definition(scene):
     labels, prediction = scene
-    found = instance_features(labels, prediction)
+    found = features(labels, prediction)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, features_one_by_one(labels, prediction), atol=1e-6)
 
@@ -72,13 +81,13 @@ def test_means_inside_on_the_rim_and_just_outside_for_each_channel():
     prediction = np.zeros((2, 7, 7), dtype=np.float32)
     prediction[0, 3, 3] = 0.9  # the only pixel that is not on the rim
     prediction[1, 1, 2:5] = 0.8  # 3 of the 12 neighbours
-    (row,) = instance_features(labels, prediction)
+    (row,) = features(labels, prediction)
     np.testing.assert_allclose(row[:6], [0.1, 0, 0, 0, 0, 0.2], atol=1e-7)
 
 
 def test_area_rim_and_elongation_tell_shapes_apart():
     def shape(labels):
-        return instance_features(labels, np.zeros((1, *labels.shape), dtype=np.float32))[0]
+        return features(labels, np.zeros((1, *labels.shape), dtype=np.float32))[0]
 
     round_one = shape(disc(20))
     assert round_one[LOG_AREA] == pytest.approx(np.log(np.pi * 20**2), abs=0.01)
@@ -95,18 +104,24 @@ def test_the_share_of_the_rim_on_the_frame():
     labels = np.zeros((6, 8), dtype=np.int32)
     labels[:3, :3] = 1  # 8 rim pixels: 5 on the frame
     labels[3:5, 4:6] = 2
-    found = instance_features(labels, np.zeros((1, 6, 8), dtype=np.float32))
+    found = features(labels, np.zeros((1, 6, 8), dtype=np.float32))
     assert found[:, FRAME] == pytest.approx([5 / 8, 0])
 
 
 def test_an_instance_that_fills_the_image_has_no_outside():
-    (row,) = instance_features(np.ones((5, 5), dtype=np.int32), np.ones((1, 5, 5), dtype=np.float32))
-    assert row == pytest.approx([1, 1, 0, np.log(25), 16 / 5, 0, 1])
+    (row,) = features(np.ones((5, 5), dtype=np.int32), np.ones((1, 5, 5), dtype=np.float32))
+    assert row == pytest.approx([1, 1, 0, np.log(25), 16 / 5, 0, 1, 0])
+
+
+def test_the_first_guess_is_a_feature_however_sure_it_is():
+    labels = np.array([[1, 2, 3, 4]], dtype=np.int32)
+    found = features(labels, np.zeros((1, 1, 4), dtype=np.float32), [0.0, 0.5, 0.9, 1.0])
+    assert found[:, GUESS] == pytest.approx([-np.log(999), 0, np.log(9), np.log(999)], rel=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (0, 0)])
 def test_no_instance_has_no_row(shape):
-    assert instance_features(np.zeros(shape, np.int32), np.zeros((3, *shape), np.float32)).shape == (0, 13)
+    assert features(np.zeros(shape, np.int32), np.zeros((3, *shape), np.float32)).shape == (0, 14)
 
 
 def known_logistic(rng, n):

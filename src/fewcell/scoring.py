@@ -7,27 +7,29 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.types import FloatArray, Labels
+from fewcell.types import FloatArray, Instances
 
 __all__ = ["Scorer", "instance_features", "n_features"]
 
 CLIP = 4.0  # standard deviations beyond which a feature tells no more
+SURE = 1e-3  # a first guess that is surer than this tells no more
 RIDGE = 1.0  # strength of the penalty on weights, in units of one instance
 
 
 def n_features(channels: int) -> int:
     """How many features `instance_features` gives for a prediction of so many channels."""
-    return 3 * channels + 4
+    return 3 * channels + 5
 
 
-def instance_features(labels: Labels, prediction: FloatArray) -> NDArray[np.float64]:
-    """Measure what tells a right instance from a wrong one: (n, 3 channels + 4) float64 for labels 1..n.
+def instance_features(found: Instances, prediction: FloatArray) -> NDArray[np.float64]:
+    """Measure what tells a right instance from a wrong one: (n, 3 channels + 5) float64 for n instances.
 
-    labels: (height, width), 1..n without gaps. prediction: (channel, height, width), on the same grid. For each
+    found: as decoded, with first-guess scores. prediction: (channel, height, width), on the same grid. For each
     channel its mean inside, on the rim (pixels of the instance next to anything else), and just outside; then the
-    logarithm of the area, how much longer the rim is than a disc's, the elongation, and the share of the rim that
-    lies on the frame. All are sums over pixels, O(pixels + n).
+    logarithm of the area, how much longer the rim is than a disc's, the elongation, the share of the rim that lies on
+    the frame, and the logit of the first guess. All are sums over pixels, O(pixels + n).
     """
+    labels = found.labels
     count = int(labels.max(initial=0))
     padded = np.pad(labels, 1, constant_values=-2)
     height, width = labels.shape
@@ -67,6 +69,8 @@ def instance_features(labels: Labels, prediction: FloatArray) -> NDArray[np.floa
     long, short = (syy + sxx) / 2 + spread, np.maximum((syy + sxx) / 2 - spread, 1 / 12)
     columns += [np.log(np.maximum(area, 1)), rim_px / np.sqrt(np.maximum(area, 1)), np.log(long / short) / 2]
     columns += [np.bincount(ids[frame[y, x]], minlength=count + 1)[1:] / np.maximum(rim_px, 1)]
+    guess = np.clip(found.scores.astype(np.float64), SURE, 1 - SURE)
+    columns += [np.log(guess / (1 - guess))]
     return np.stack(columns, axis=1)
 
 

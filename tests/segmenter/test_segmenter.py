@@ -306,7 +306,7 @@ def test_memory_is_counted_on_the_grid_of_the_network(stride, fits, monkeypatch)
     [
         ("representation", {"name": "bondary"}, "boundary"),
         ("representation", {"settings": {"grow": 1}}, "grow_px"),
-        ("scorer", {"mean": [0.0], "scale": [1.0], "weights": [0.0, 0.0]}, "13"),
+        ("scorer", {"mean": [0.0], "scale": [1.0], "weights": [0.0, 0.0]}, "14"),
     ],
 )
 def test_a_model_of_another_kind_is_one_clear_error(segmenter, tmp_path, part, change, word):

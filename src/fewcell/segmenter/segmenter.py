@@ -190,7 +190,7 @@ class Segmenter:
         """Find cells in a normalised image enlarged by `factor`; labels are on the network's grid."""
         prediction = predict_at_scale(pixels, factor, self.engine, self.facts.network)
         found = self.representation.decode(prediction)
-        return Instances(found.labels, self.scorer(instance_features(found.labels, prediction)))
+        return Instances(found.labels, self.scorer(instance_features(found, prediction)))
 
 
 def predict_at_scale(pixels: FloatArray, factor: float, engine: Engine, network: NetworkFacts) -> FloatArray:

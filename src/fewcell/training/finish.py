@@ -130,11 +130,11 @@ def _empty_case(number: int, engine: Engine, network: NetworkFacts) -> _Case:
 
 
 def _judge(case: _Case, representation: Representation) -> _Judged:
-    found = representation.decode(case.prediction).labels
-    table = overlaps(case.labels, found)
+    found = representation.decode(case.prediction)
+    table = overlaps(case.labels, found.labels)
     right = np.zeros(table.n_predicted, dtype=bool)
     right[table.pair_predicted[table.pair_iou >= 0.5]] = True
-    return _Judged(found, instance_features(found, case.prediction), right, right | ~table.mostly_unknown)
+    return _Judged(found.labels, instance_features(found, case.prediction), right, right | ~table.mostly_unknown)
 
 
 def _fit(judged: Sequence[_Judged]) -> Scorer:
