@@ -65,6 +65,18 @@ def test_a_run_is_trained_once_and_scored_in_each_way(finished) -> None:
     assert float(true["peak_memory_mb"]) > 50
     assert true["commit"]
     assert true["machine"]
+    assert 0 <= float(true["calibration_error"]) <= 1
+
+
+def test_what_is_said_of_scores_agrees_with_the_cells_found(finished) -> None:
+    _, out, _ = finished
+    true = rows_of(out / "rows.csv")[0]
+    found = sum(int(row["found"]) for row in rows_of(out / "scores.csv") if row["run"] == true["run"])
+    right = sum(int(row["right"]) for row in rows_of(out / "scores.csv") if row["run"] == true["run"])
+    images = [row for row in rows_of(out / "images.csv") if row["run"] == true["run"]]
+    assert found >= sum(int(row["n_predicted"]) for row in images)
+    assert right >= sum(int(row["true_positives"]) for row in images)
+    assert len([row for row in rows_of(out / "thresholds.csv") if row["run"] == true["run"]]) == 20
 
 
 def test_the_row_of_a_run_follows_from_the_rows_of_its_images(finished) -> None:

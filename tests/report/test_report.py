@@ -49,6 +49,21 @@ def make_tables(folder: Path, *, seeds: int = 1, budgets: tuple[str, ...] = ("20
     return folder
 
 
+def add_trust(folder: Path) -> None:
+    """How far the scores of the runs in a folder can be trusted: 0.05 too high, and F1 falls as one asks for more."""
+    runs = [line.split(",")[0] for line in (folder / "rows.csv").read_text().splitlines()[1:]]
+    edges = [i / 20 for i in range(20)]
+    scores = [
+        {"run": run, "images": images, "from": low, "found": 100, "right": round(100 * low), "mean_score": low + 0.05}
+        for run in runs
+        for images in ("seen", "unseen")
+        for low in edges
+    ]
+    thresholds = [{"run": run, "min_score": low, "f1_50": 0.8 * (1 - low)} for run in runs for low in edges]
+    save_table(scores, folder / "scores.csv")
+    save_table(thresholds, folder / "thresholds.csv")
+
+
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fewcell.report.page.package_crops", lambda results: [])
@@ -71,6 +86,20 @@ def test_the_page_is_self_contained_and_says_who_is_best(tmp_path: Path, no_pict
         assert "1,234,567" in text
     assert '<td class="best">0.800</td>' in html
     assert '<td class="best">0.600</td>' not in html
+
+
+def test_trust_in_scores_is_drawn_where_it_is_known(tmp_path: Path, no_pictures: None) -> None:
+    folder = make_tables(tmp_path, seeds=2)
+    add_trust(folder)
+    html = write_report([folder], tmp_path / "report.html")[0].read_text()
+    assert html.count("<svg") == 6
+    assert "How far scores can be trusted" in html
+    method = load_results([folder]).methods[0]
+    points = charts._reliability([line for line in method.scores if line["images"] == "seen"])
+    assert points == pytest.approx(np.array([(i / 20 + 0.05, i / 20) for i in range(20)]))
+    assert charts._by_lowest_score(method.thresholds) == pytest.approx(
+        np.array([(i / 20, 0.8 * (1 - i / 20)) for i in range(20)])
+    )
 
 
 def test_seeds_are_averaged_and_what_differs_is_named(tmp_path: Path) -> None:

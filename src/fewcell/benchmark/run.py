@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewcell.benchmark.plan import Run, load_plan, runs_of
-from fewcell.benchmark.stage import FACTS_FILE, IMAGES_FILE, ROW_FILE
+from fewcell.benchmark.stage import FACTS_FILE, IMAGES_FILE, ROW_FILE, SCORES_FILE, THRESHOLDS_FILE
 from fewcell.benchmark.tables import save_table
 from fewcell.errors import FewcellError
 
@@ -32,9 +32,10 @@ def run_plan(
 ) -> tuple[Path, list[FailedRun]]:
     """Make every run of a plan that is not finished yet, one at a time.
 
-    out: a folder for the models (models/), what they found (scores/) and three tables that are written anew after every
-    run: rows.csv, a row a run; images.csv, a row a run and test image; curves.csv, the learning curves. Runs that are
-    interrupted go on where they stood; finished ones are never made again. A run that fails does not stop the others.
+    out: a folder for the models (models/), what they found (scores/) and tables that are written anew after every run:
+    rows.csv, a row a run; images.csv, a row a run and test image; curves.csv, the learning curves; scores.csv and
+    thresholds.csv, how far scores can be trusted. Runs that are interrupted go on where they stood; finished ones are
+    never made again. A run that fails does not stop the others.
     report: called with a line of text as things begin and end.
 
     Returns the path of rows.csv and the runs that failed. Raises ConfigError if the plan is wrong.
@@ -80,14 +81,17 @@ def _run_stage(stage: str, plan: Path, out: Path, run: Run) -> str:
 def _write_tables(runs: Sequence[Run], out: Path) -> None:
     finished = [run for run in runs if all(done.exists() for _, done in _stages(run, out))]
     rows = [row for run in finished for row in _read(out / "scores" / run.key / ROW_FILE)]
-    images = [row for run in finished for row in _read(out / "scores" / run.key / IMAGES_FILE)]
+    of_runs = {
+        name: [row for run in finished for row in _read(out / "scores" / run.key / file)]
+        for name, file in (("images", IMAGES_FILE), ("scores", SCORES_FILE), ("thresholds", THRESHOLDS_FILE))
+    }
     curves = [
         {"run": run.training} | {name: row.get(name, "") for name in CURVE_COLUMNS}
         for run in {run.training: run for run in finished}.values()
         for row in _read(out / "models" / run.training / "log.csv")
         if row["held_out_loss"]
     ]
-    for name, table in (("rows", rows), ("images", images), ("curves", curves)):
+    for name, table in {"rows": rows, **of_runs, "curves": curves}.items():
         save_table(table, out / f"{name}.csv", overwrite=True)
 
 

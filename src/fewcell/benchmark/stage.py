@@ -21,6 +21,7 @@ from fewcell.benchmark.evaluate import Evaluation, Row
 from fewcell.benchmark.plan import Run, load_plan, runs_of, samples_of
 from fewcell.benchmark.summary import HEADLINE_MODALITIES, Group, summarise
 from fewcell.benchmark.tables import row_columns, save_table
+from fewcell.benchmark.trust import JudgedImage, calibration_error, judge_image, score_table, threshold_table
 from fewcell.data.dataset import Sample, diameter_px, load_sample
 from fewcell.engine import Engine, available_threads
 from fewcell.errors import ConfigError, FewcellError
@@ -30,11 +31,13 @@ from fewcell.representations import Representation
 from fewcell.segmenter import Segmenter
 from fewcell.types import FloatArray, Instances
 
-__all__ = ["FACTS_FILE", "IMAGES_FILE", "ROW_FILE", "find_run", "score", "train"]
+__all__ = ["FACTS_FILE", "IMAGES_FILE", "ROW_FILE", "SCORES_FILE", "THRESHOLDS_FILE", "find_run", "score", "train"]
 
 FACTS_FILE = "facts.json"
 ROW_FILE = "row.csv"
 IMAGES_FILE = "images.csv"
+SCORES_FILE = "scores.csv"
+THRESHOLDS_FILE = "thresholds.csv"
 
 
 def find_run(plan: Path | str, key: str) -> Run:
@@ -77,20 +80,23 @@ def score(run: Run, trained: Path, folder: Path) -> None:
     watch = _Watch()
     segmenter.engine = _TimedEngine(segmenter.engine, watch)
     segmenter.representation = _TimedDecoding(segmenter.representation, watch)  # pyright: ignore[reportAttributeAccessIssue]
-    rows, lines = [], []
+    rows, lines, judged = [], [], []
     for sample in test:
-        row, line = _score_one(sample, segmenter, run, watch, folder, facts["experiments"])
+        row, line, image = _score_one(sample, segmenter, run, watch, folder, facts["experiments"])
         rows.append(row)
         lines.append({"run": run.key} | row_columns(row) | line)
+        judged.append(image)
     save_table(lines, folder / IMAGES_FILE, overwrite=True)
-    summary = _summary_columns(Evaluation(tuple(rows), (), None))
+    for name, table in ((SCORES_FILE, score_table(judged)), (THRESHOLDS_FILE, threshold_table(judged))):
+        save_table([{"run": run.key} | line for line in table], folder / name, overwrite=True)
+    summary = _summary_columns(Evaluation(tuple(rows), (), None)) | _trust_columns(judged)
     save_table([_run_columns(run, facts, trained) | summary | _cost_columns(lines)], folder / ROW_FILE, overwrite=True)
 
 
 def _score_one(
     sample: Sample, segmenter: Segmenter, run: Run, watch: "_Watch", folder: Path, experiments: Sequence[str]
-) -> tuple[Row, dict[str, object]]:
-    """The row of one test image, and what it cost. An image that fails counts as one without cells."""
+) -> tuple[Row, dict[str, object], JudgedImage]:
+    """The row of one test image, what it cost, and its scores. An image that fails counts as one without cells."""
     assert sample.labels is not None
     problem, start = "", time.perf_counter()
     before = dict(watch.seconds)
@@ -100,12 +106,14 @@ def _score_one(
         assert truth is not None
         given = {"true": diameter_px(truth), "estimated": None, "none": segmenter.facts.canonical_diameter_px}
         start = time.perf_counter()
-        found = segmenter.segment(image, diameter_px=given[run.diameter])
-        labels, diameter = found.labels, found.diameter_px
+        found = segmenter.segment(image, diameter_px=given[run.diameter], min_score=0)
+        instances, diameter = found.instances, found.diameter_px
     except FewcellError as error:
         problem, truth = str(error), read_labels(sample.labels)
-        labels = np.zeros_like(truth)
+        instances = Instances(np.zeros_like(truth), np.zeros(0, dtype=np.float32))
     seconds = time.perf_counter() - start
+    kept = np.append(False, instances.scores >= segmenter.facts.min_score)
+    labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[instances.labels]
     write_labels(folder / "labels" / f"{sample.stem}_label.tiff", labels, overwrite=True)
     row = Row(
         stem=sample.stem,
@@ -119,7 +127,8 @@ def _score_one(
     )
     spent = {f"{part}_s": watch.seconds[part] - before[part] for part in before}
     mistakes = find_mistakes(scored_overlaps(truth, labels)).counts()
-    return row, {"megapixels": truth.size / 1e6, "diameter_px": diameter, "seconds": seconds, **spent, **mistakes}
+    line = {"megapixels": truth.size / 1e6, "diameter_px": diameter, "seconds": seconds, **spent, **mistakes}
+    return row, line, judge_image(truth, instances, row.modality, bool(row.seen))
 
 
 def _run_columns(run: Run, facts: dict, trained: Path) -> dict[str, object]:
@@ -173,6 +182,11 @@ def _group_columns(name: str, group: Group) -> dict[str, object]:
     columns: dict[str, object] = {f"{name}_images": group.n_images, f"{name}_median_f1_50": group.median_f1_50}
     names = ("f1_50", "f1_60", "f1_70", "f1_80", "f1_90", "pq") if group.grouping == "modality" else ("f1_50",)
     return columns | {f"{name}_{score_name}": group.means[score_name] for score_name in names}
+
+
+def _trust_columns(judged: Sequence[JudgedImage]) -> dict[str, object]:
+    parts = {"": judged, "_seen": [i for i in judged if i.seen], "_unseen": [i for i in judged if not i.seen]}
+    return {f"calibration_error{name}": calibration_error(images) for name, images in parts.items()}
 
 
 def _cost_columns(lines: Sequence[dict]) -> dict[str, object]:

@@ -9,13 +9,24 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fewcell.metrics import THRESHOLDS
-from fewcell.report.results import MISTAKES, Method, Results
+from fewcell.report.results import MISTAKES, Line, Method, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["MISTAKE_COLOURS", "cost_chart", "curve_chart", "mistake_chart", "modality_chart", "threshold_chart"]
+__all__ = [
+    "MISTAKE_COLOURS",
+    "cost_chart",
+    "curve_chart",
+    "mistake_chart",
+    "modality_chart",
+    "threshold_chart",
+    "trust_chart",
+]
+
+FEWEST_CELLS = 20
+"""A range of scores with fewer cells is not drawn: its share of right ones says little."""
 
 # Okabe and Ito (2008): colours that people with colour-blindness can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#999933", "#882255")
@@ -109,6 +120,45 @@ def mistake_chart(results: Results) -> str:
         axis.legend(ncols=len(MISTAKES), loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
         drawn.append(_svg(figure))
     return drawn[0]
+
+
+def trust_chart(results: Results) -> str:
+    """The share of right cells among those of a score, for seen and unseen experiments; F1 by the lowest score kept."""
+    with _drawing(12, 4, columns=3) as (figure, axes, drawn):
+        for row, method in enumerate(results.methods):
+            for axis, images in zip(axes, ("seen", "unseen"), strict=False):
+                if points := _reliability([line for line in method.scores if line["images"] == images]):
+                    axis.plot(*zip(*points, strict=True), **_line(row), markersize=4)
+            if points := _by_lowest_score([line for line in method.thresholds if line["f1_50"]]):
+                axes[2].plot(*zip(*points, strict=True), **_line(row), markersize=4, label=method.name)
+        for axis, images in zip(axes, ("seen", "unseen"), strict=False):
+            axis.plot([0, 1], [0, 1], color="#888888", linewidth=1)
+            axis.set(title=f"{images} experiments", xlabel="score", ylabel="share of right cells", ylim=(0, 1))
+            axis.grid(alpha=0.3)
+        axes[2].set(title="asking for more", xlabel="lowest score that is kept", ylabel="mean F1 at IoU 0.5")
+        figure.tight_layout()
+        _legend(axes[2])
+        drawn.append(_svg(figure))
+    return drawn[0]
+
+
+def _reliability(lines: Sequence[Line]) -> list[tuple[float, float]]:
+    """Mean score and share of right cells in each range of scores with enough of them, all runs together."""
+    ranges: dict[float, list[float]] = {}
+    for line in lines:
+        found = float(line["found"])
+        sums = ranges.setdefault(float(line["from"]), [0.0, 0.0, 0.0])
+        for i, value in enumerate((found, float(line["right"]), found * float(line["mean_score"]))):
+            sums[i] += value
+    return [(total / n, right / n) for _, (n, right, total) in sorted(ranges.items()) if n >= FEWEST_CELLS]
+
+
+def _by_lowest_score(lines: Sequence[Line]) -> list[tuple[float, float]]:
+    """Lowest scores, and the mean of the F1 of all runs."""
+    f1s: dict[float, list[float]] = {}
+    for line in lines:
+        f1s.setdefault(float(line["min_score"]), []).append(float(line["f1_50"]))
+    return [(score, sum(values) / len(values)) for score, values in sorted(f1s.items())]
 
 
 @contextmanager

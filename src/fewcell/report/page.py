@@ -15,6 +15,7 @@ from fewcell.report.charts import (
     mistake_chart,
     modality_chart,
     threshold_chart,
+    trust_chart,
 )
 from fewcell.report.pictures import difficult_crops, package_crops, target_pictures
 from fewcell.report.results import Method, Results, load_results
@@ -31,6 +32,7 @@ COLUMNS = (
     ("F1 at 0.8", "f1_80", 3, 1),
     ("AP", "ap_50", 3, 1),
     ("PQ", "pq", 3, 1),
+    ("calibration error", "calibration_error_seen", 3, -1),
     ("network, s/Mpx", "network_s_per_mpx", 2, -1),
     ("decode, s/Mpx", "decode_s_per_mpx", 2, -1),
     ("memory, MB", "peak_memory_mb", 0, -1),
@@ -70,6 +72,7 @@ def write_report(
         "threshold_chart": threshold_chart(results),
         "curve_chart": curve_chart(results),
         "mistake_chart": mistake_chart(results),
+        "trust_chart": trust_chart(results) if any(method.scores for method in results.methods) else "",
     }
     crops = [*(difficult_crops(results, data) if data else []), *package_crops(results)]
     environment = jinja2.Environment(

@@ -3,7 +3,7 @@
 import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from fewcell.benchmark import HEADLINE_MODALITIES, Interval, bootstrap
 from fewcell.errors import DataError
 
-__all__ = ["MISTAKES", "Method", "Results", "load_results"]
+__all__ = ["MISTAKES", "Line", "Method", "Results", "load_results"]
 
 MISTAKES = ("missed", "split", "merged", "badly_outlined", "false")
 SAME = ("network", "representation", "objective", "settings", "labels", "minutes", "diameter")
@@ -23,7 +23,8 @@ class Method:
     """Runs that differ in nothing but the seed.
 
     name: what tells the method from the others of the report. rows: a line a run. images: a line a run and test image.
-    curves: for each run, (minutes, held-out F1) pairs.
+    curves: for each run, (minutes, held-out F1) pairs. scores, thresholds: lines of those tables, of all runs; none
+    where a folder is older than these tables.
     """
 
     name: str
@@ -31,6 +32,8 @@ class Method:
     images: tuple[Line, ...]
     curves: tuple[tuple[tuple[float, float], ...], ...]
     folder: Path
+    scores: tuple[Line, ...] = ()
+    thresholds: tuple[Line, ...] = ()
 
     @property
     def representation(self) -> str:
@@ -99,9 +102,10 @@ def load_results(folders: Sequence[Path]) -> Results:
 
 def _methods(folder: Path) -> list[Method]:
     rows, images, curves = (_read(folder / f"{name}.csv") for name in ("rows", "images", "curves"))
-    images_of, curves_of = defaultdict(list), defaultdict(list)
-    for line in images:
-        images_of[line["run"]].append(line)
+    images_of, curves_of = _by_run(images), defaultdict(list)
+    scores_of, thresholds_of = (
+        _by_run(_read(path) if (path := folder / f"{name}.csv").exists() else []) for name in ("scores", "thresholds")
+    )
     for line in curves:
         if line["held_out_f1"]:
             curves_of[line["run"]].append((float(line["seconds"]) / 60, float(line["held_out_f1"])))
@@ -115,9 +119,18 @@ def _methods(folder: Path) -> list[Method]:
             images=tuple(line for row in group for line in images_of[row["run"]]),
             curves=tuple(tuple(curves_of[row["run"].rpartition("_")[0]]) for row in group),
             folder=folder,
+            scores=tuple(line for row in group for line in scores_of[row["run"]]),
+            thresholds=tuple(line for row in group for line in thresholds_of[row["run"]]),
         )
         for group in groups.values()
     ]
+
+
+def _by_run(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    groups: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        groups[line["run"]].append(line)
+    return groups
 
 
 def _told_apart(methods: Sequence[Method]) -> tuple[Method, ...]:
@@ -133,7 +146,7 @@ def _told_apart(methods: Sequence[Method]) -> tuple[Method, ...]:
             if len({other.rows[0][column] for other in alike}) > 1
         ]
         name = f"{method.name} ({', '.join(parts)})" if parts else method.name
-        renamed.append(Method(name, method.rows, method.images, method.curves, method.folder))
+        renamed.append(replace(method, name=name))
     return tuple(renamed)
 
 
