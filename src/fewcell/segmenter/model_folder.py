@@ -78,8 +78,9 @@ class SourceFacts(_Facts):
 class ModelFacts(_Facts):
     """All that a model folder says in model.json.
 
-    min_score: instances below it are dropped, unless the user says otherwise. held_out: scores on images held out
-    from training. sha256: of the other files of the folder.
+    min_score: instances below it are dropped, unless the user says otherwise. diameter_bias: by what factor the model's
+    estimates of the diameter were too high on images held out from training. held_out: scores on these images. sha256:
+    of the other files of the folder.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -89,6 +90,7 @@ class ModelFacts(_Facts):
     scorer: ScorerFacts
     min_score: Annotated[float, Field(ge=0, le=1)]
     canonical_diameter_px: Annotated[float, Field(gt=0)]
+    diameter_bias: Annotated[float, Field(gt=0)] = 1.0
     trained_on: dict[str, SourceFacts]
     held_out: dict[str, float]
     recipe: dict[str, Any]

@@ -23,6 +23,7 @@ from fewcell.segmenter import (
     ModelFacts,
     NetworkFacts,
     ScorerFacts,
+    Segmenter,
     SourceFacts,
     predict_at_scale,
     write_model,
@@ -34,6 +35,8 @@ __all__ = ["finish"]
 
 SCALES = (1.0, 0.75, 1.33)  # the scorer also sees cells of a size that was estimated wrongly
 EMPTY_IMAGES = 40
+DIAMETER_IMAGES = 30  # are enough to know how far off estimates of the diameter are
+FEWEST_CELLS = 5  # of fewer, the median diameter says little
 FOLDS = 5
 MIN_SCORES = np.arange(0.05, 0.75, 0.025)
 
@@ -85,10 +88,9 @@ def finish(
         )
         fold = {name: i % FOLDS for i, name in enumerate(sorted({s.experiment for s in held_out}))}
         cases = [c for s in held_out for c in _cases(s, fold[s.experiment], engine, part, recipe)]
-        true_scale = cases[:: len(SCALES)]
-        representation = representation.tune(
-            [case.prediction for case in true_scale], [case.labels for case in true_scale]
-        )
+        # Each image at its true scale, and at one of the others in turn.
+        tuned_on = [case for i, case in enumerate(cases) if i % len(SCALES) in (0, 1 + i // len(SCALES) % 2)]
+        representation = representation.tune([case.prediction for case in tuned_on], [case.labels for case in tuned_on])
         cases += [_empty_case(i, engine, part) for i in range(EMPTY_IMAGES)]
         judged = [_judge(case, representation) for case in cases]
         scorer = _fit(judged)
@@ -105,7 +107,23 @@ def finish(
             recipe=recipe.model_dump(mode="json"),
             sha256={},
         )
-        write_model(folder, facts, onnx, weights)
+        bias = _diameter_bias(Segmenter(engine, representation, scorer, facts, folder), held_out)
+        write_model(folder, facts.model_copy(update={"diameter_bias": bias}), onnx, weights)
+
+
+def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
+    """Estimated over true diameter, the geometric mean over held-out images with enough cells; 1 if there is none."""
+    ratios = []
+    for sample in held_out[:: -(-len(held_out) // DIAMETER_IMAGES)]:
+        image, labels = load_sample(sample)
+        assert labels is not None
+        true = diameter_px(labels)
+        if true is None or len(np.unique(labels[labels > 0])) < FEWEST_CELLS:
+            continue
+        estimated = segmenter.estimate_diameter(normalise(image.pixels))
+        if estimated is not None:
+            ratios.append(estimated / true)
+    return round(float(np.exp(np.mean(np.log(ratios)))), 3) if ratios else 1.0
 
 
 def _cases(sample: Sample, fold: int, engine: Engine, network: NetworkFacts, recipe: Recipe) -> list[_Case]:
