@@ -107,6 +107,7 @@ def info(model: Model = "default") -> None:
 
     folder = find_model(model)
     facts = read_model(folder)
+    settings = {k: v for k, v in facts.representation.settings.items() if k != "scorer"}  # hundreds of numbers
     cpu = f"{available_threads()} threads, {cpu_precision()}"
     rows = {
         "fewcell": version("fewcell"),
@@ -114,7 +115,7 @@ def info(model: Model = "default") -> None:
         "engine": f"OpenVINO {version('openvino')} on the CPU, {cpu}",
         "model": str(folder),
         "network": f"{facts.network.name} {facts.network.settings or ''}".strip(),
-        "representation": f"{facts.representation.name} {facts.representation.settings}",
+        "representation": f"{facts.representation.name} {settings}",
         "canonical scale": f"cells {facts.canonical_diameter_px:g} px wide",
         "min score": f"{facts.min_score:g}",
         "held-out scores": ", ".join(f"{k} {v:.3f}" for k, v in facts.held_out.items()),
