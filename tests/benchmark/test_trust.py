@@ -46,6 +46,14 @@ def test_f1_at_every_lowest_score_is_that_of_the_metric(seed: int, unknown: bool
         assert line["f1_50_unseen"] is None
 
 
+def test_of_two_halves_of_a_cell_the_likelier_is_right() -> None:
+    truth = np.zeros((12, 12), dtype=np.int32)
+    labels = truth.copy()
+    truth[4:8, 4:8], labels[4:8, 4:6], labels[4:8, 6:8] = 1, 1, 2
+    judged = judge_image(truth, Instances(labels, np.array([0.3, 0.6], dtype=np.float32)), "phase", True)
+    assert judged.right[judged.scores.argsort()].tolist() == [False, True]
+
+
 def drawn(n: int, *, bias: float, seen: bool = True) -> JudgedImage:
     """So many cells whose scores are `bias` above the share of right ones among them."""
     rng = np.random.default_rng(n)

@@ -36,7 +36,7 @@ def blobs(seed: int, shape: tuple[int, int] = (23, 31)) -> dict[str, FloatArray]
 def grown(seed: int, prominence: float = 0.0) -> tuple[FloatArray, dict[str, FloatArray], Candidates]:
     channels = blobs(seed)
     height = channels["foreground"] * channels["depth"]
-    return height, channels, grow_candidates(height, channels, CUTS, prominence)
+    return height, channels, grow_candidates(height, channels, CUTS, prominence, 448)
 
 
 def nodes_of(candidates: Candidates) -> list[np.ndarray]:
@@ -251,7 +251,9 @@ def test_a_cell_that_a_cut_parts_is_its_largest_piece() -> None:
     prediction[0, :, 24:28] *= 0.6
     found = replace(Canopy(), cuts=(0.8,)).decode(prediction)
     assert len(found) == 2
-    found = replace(Canopy(), cuts=(0.3, 0.8), scorer=_prefers_the_cut_at(0.8)).decode(prediction)
+    fitted = replace(Canopy(), cuts=(0.3, 0.8), scorer=_prefers_the_cut_at(0.8))
+    found = fitted.decode(prediction)
+    assert len(replace(fitted, min_area_px=250).decode(prediction)) == 0  # the piece is too small, both were not
     assert len(found) == 1
     assert np.array_equal(found.labels > 0, (labels > 0) & (np.arange(40) < 24))
 
@@ -271,6 +273,30 @@ def test_no_cell_is_wider_than_allowed() -> None:
     found = replace(Canopy(), widest_px=30).decode(Canopy().targets(labels))
     assert len(found) == 1
     assert np.array_equal(found.labels > 0, labels == 1)
+
+
+@pytest.mark.parametrize("summit_px", [None, 20, 48])
+def test_a_cell_does_not_depend_on_what_is_far_beside_it(summit_px: int | None) -> None:
+    """A cell beside a wide, low sheet, on which something stands out at some distance or not."""
+    prediction = np.zeros((3, 30, 90), dtype=np.float32)
+    labels = np.zeros((30, 90), dtype=np.int32)
+    draw_ellipse(labels, 1, (15, 8), (4, 4))
+    prediction[0], prediction[1] = 0.9 * (labels > 0), Canopy().targets(labels)[1]
+    prediction[0, 10:20, 13:], prediction[1, 10:20, 13:] = 0.9, 0.1
+    prediction[1, 10:20, 13:] += np.linspace(0, 0.03, 77)
+    if summit_px:
+        prediction[1, 15, 12 + summit_px] = 1
+    found = replace(Canopy(), widest_px=12, range_px=3).decode(prediction)
+    at_cell = found.labels[15, 8]
+    assert at_cell > 0
+    assert np.array_equal(found.labels[:, :12] == at_cell, labels[:, :12] == 1)
+    assert (found.labels == at_cell).sum() < (labels == 1).sum() + 12
+
+
+@pytest.mark.parametrize("cuts", [[], [0.5, 0.3], [0.5, 0.5]])
+def test_cuts_that_do_not_rise_are_an_error(cuts: list[float]) -> None:
+    with pytest.raises(ConfigError, match="rising"):
+        make_representation("canopy", {"cuts": cuts})
 
 
 def test_a_scorer_of_another_kind_is_an_error() -> None:

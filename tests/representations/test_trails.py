@@ -6,7 +6,7 @@ import pytest
 from fewcell.representations.trails import Trails
 from fewcell.types import FloatArray, Labels
 
-from .scenes import SCENES, draw_ellipse, scattered
+from .scenes import SCENES, draw_ellipse
 
 
 def walk(steps: FloatArray, cell: np.ndarray, y: int, x: int, step_px: float) -> list[tuple[int, int]]:
@@ -73,20 +73,19 @@ def test_paths_around_corners_are_short(scene: str) -> None:
             assert n_steps <= far[y, x] / step_px * 1.3 + 4
 
 
-def test_tiles_lead_to_where_the_whole_leads() -> None:
-    """Every pixel leads to the same pixel on a tile, if that is on the tile: so tiles can be joined by their edges."""
-    from fewcell.representations.trail_kernels import join_trails
+@pytest.mark.parametrize(("height", "width"), [(3, 20), (4, 20), (5, 20), (4, 4), (5, 5)])
+def test_small_cells_that_touch_stay_apart(height: int, width: int) -> None:
+    labels: Labels = np.zeros((30, 30), dtype=np.int32)
+    labels[4 : 4 + height, 4 : 4 + width], labels[4 + height : 4 + 2 * height, 4 : 4 + width] = 1, 2
+    assert np.array_equal(Trails().decode(Trails().targets(labels)).labels, labels)
 
-    labels = scattered(5, 6, seed=2)
-    steps = Trails().targets(labels)[:2]
-    whole = join_trails(steps, labels > 0, 8.0, 2.0)
-    tile = np.s_[20:80, 15:75]
-    ends = join_trails(np.ascontiguousarray(steps[:, *tile]), labels[tile] > 0, 8.0, 2.0)
-    inside = [n for n in np.unique(labels[tile]) if n and (labels == n).sum() == (labels[tile] == n).sum()]
-    assert len(inside) > 5
-    for number in inside:
-        cell = labels[tile] == number
-        assert len(np.unique(ends[cell])) == len(np.unique(whole[tile][cell])) == 1
+
+def test_cells_that_touch_where_the_frame_cuts_them_stay_apart() -> None:
+    labels: Labels = np.zeros((60, 60), dtype=np.int32)
+    labels[10:50, 10:30], labels[10:50, 30:50] = 1, 2
+    prediction = np.ascontiguousarray(Trails().targets(labels)[:, 34:])  # their centres lie beyond
+    found = Trails().decode(prediction).labels
+    assert not np.intersect1d(found[labels[34:] == 1], found[labels[34:] == 2]).any()
 
 
 def test_two_centres_are_two_cells_though_their_foreground_is_one() -> None:

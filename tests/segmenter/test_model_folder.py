@@ -16,6 +16,7 @@ FACTS = ModelFacts(
     representation=Part(name="boundary", settings={"grow_px": 2}),
     scorer=ScorerFacts(mean=(0.1,), scale=(1 / 3,), weights=(1.5, -2.5), bias=0.25),
     min_score=0.4,
+    diameter_bias=1.0,
     canonical_diameter_px=24.0,
     trained_on={"drawn": SourceFacts(images=3, licence="CC0")},
     held_out={"f1_50": 0.9},

@@ -82,7 +82,7 @@ def _write_tables(runs: Sequence[Run], out: Path) -> None:
     finished = [run for run in runs if all(done.exists() for _, done in _stages(run, out))]
     rows = [row for run in finished for row in _read(out / "scores" / run.key / ROW_FILE)]
     of_runs = {
-        name: [row for run in finished for row in _read(out / "scores" / run.key / file)]
+        name: [row for run in finished if (path := out / "scores" / run.key / file).exists() for row in _read(path)]
         for name, file in (("images", IMAGES_FILE), ("scores", SCORES_FILE), ("thresholds", THRESHOLDS_FILE))
     }
     curves = [

@@ -32,16 +32,23 @@ class JudgedImage:
 
 
 def judge_image(truth: Labels, found: Instances, modality: str, seen: bool) -> JudgedImage:
-    """Say of each found cell whether it is right. truth, found.labels: of the same shape."""
+    """Say of each found cell whether it is right. truth, found.labels: of the same shape, not cut into tiles.
+
+    Of two that are each exactly half of a true cell, the one of the higher score is right.
+    """
     kept = remove_border(found.labels)
     number = np.zeros(int(kept.max(initial=0)) + 1, dtype=np.int64)
     number[kept.ravel()] = found.labels.ravel()
     table = overlaps(remove_border(truth), kept)
+    scores = found.scores[number[table.predicted_ids] - 1]
+    fits = table.pair_iou >= 0.5
+    true, predicted = table.pair_true[fits], table.pair_predicted[fits]
+    by_score = np.argsort(-scores[predicted], kind="stable")
+    _, first_true = np.unique(true[by_score], return_index=True)
     right = np.zeros(table.n_predicted, dtype=bool)
-    right[table.pair_predicted[table.pair_iou >= 0.5]] = True
+    right[predicted[by_score[first_true]]] = True
     counts = right | ~table.mostly_unknown
-    scores = found.scores[number[table.predicted_ids[counts]] - 1]
-    return JudgedImage(modality, seen, scores, right[counts], table.n_true)
+    return JudgedImage(modality, seen, scores[counts], right[counts], table.n_true)
 
 
 def score_table(images: Sequence[JudgedImage]) -> list[dict[str, object]]:

@@ -128,16 +128,18 @@ def trust_chart(results: Results) -> str:
         for row, method in enumerate(results.methods):
             for axis, images in zip(axes, ("seen", "unseen"), strict=False):
                 if points := _reliability([line for line in method.scores if line["images"] == images]):
-                    axis.plot(*zip(*points, strict=True), **_line(row), markersize=4)
+                    axis.plot(*zip(*points, strict=True), **_line(row), markersize=4, label=method.name)
             if points := _by_lowest_score([line for line in method.thresholds if line["f1_50"]]):
-                axes[2].plot(*zip(*points, strict=True), **_line(row), markersize=4, label=method.name)
+                axes[2].plot(*zip(*points, strict=True), **_line(row), markersize=4)
         for axis, images in zip(axes, ("seen", "unseen"), strict=False):
             axis.plot([0, 1], [0, 1], color="#888888", linewidth=1)
             axis.set(title=f"{images} experiments", xlabel="score", ylabel="share of right cells", ylim=(0, 1))
             axis.grid(alpha=0.3)
         axes[2].set(title="asking for more", xlabel="lowest score that is kept", ylabel="mean F1 at IoU 0.5")
+        axes[2].grid(alpha=0.3)
         figure.tight_layout()
-        _legend(axes[2])
+        names = {line.get_label(): line for axis in axes for line in axis.get_lines() if line.get_label()[0] != "_"}
+        figure.legend([*names.values()], [*names], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         drawn.append(_svg(figure))
     return drawn[0]
 

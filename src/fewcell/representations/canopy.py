@@ -44,7 +44,7 @@ class Canopy(Representation):
     prominence: of height, in (0, 1); hills that rise less above the saddle to their neighbour are part of it.
     cuts: probabilities in (0, 1), ascending; a candidate is a node, or what of it is above a cut.
     level: half of the F1 that is reached: from which probability on it pays to take a cell.
-    valley: with no scorer: a saddle above this share of the lower summit does not part cells.
+    valley: with no scorer: a saddle above this share of a hill's summit does not part it from its neighbour.
     widest_px: wider nodes are no candidates, which bounds the reach.
     min_area_px: smaller candidates are dropped.
     range_px: from where on the depth is 1; up to 15.
@@ -78,10 +78,16 @@ class Canopy(Representation):
     }
     contract_iou: ClassVar[float] = 0.95
 
+    def __post_init__(self) -> None:
+        if not self.cuts or list(self.cuts) != sorted(set(self.cuts)):
+            raise ConfigError(f"The cuts must be one or more rising probabilities, got {self.cuts}.")
+        if len(self.scorer) % 4 != (1 if self.scorer else 0):
+            raise ConfigError(f"A scorer has four numbers a feature and one more, got {len(self.scorer)} numbers.")
+
     @property
     def reach_px(self) -> int:
-        """A chosen node depends on the nodes that hold it and are no wider than `widest_px`, and on their rims."""
-        return self.widest_px + 1
+        """A chosen node depends on nodes that hold it, up to `widest_px` wide, and on hills beside these as wide."""
+        return 2 * self.widest_px + 1
 
     def targets(self, labels: Labels) -> FloatArray:
         """Foreground, depth, size (0 outside of cells). UNKNOWN is not of any cell; the edge of the field is no border.
@@ -162,7 +168,8 @@ class Canopy(Representation):
         from fewcell.representations.canopy_tree import grow_candidates
 
         channels = dict(zip((channel.name for channel in self.channels), prediction, strict=True))
-        candidates = grow_candidates(prediction[0] * prediction[1], channels, self.cuts, self.prominence)
+        height = prediction[0] * prediction[1]
+        candidates = grow_candidates(height, channels, self.cuts, self.prominence, self.widest_px)
         misfit = _log_diameter(candidates.area) - candidates.features["size"]
         candidates.features["misfit"] = misfit.astype(np.float32)
         return candidates
@@ -188,7 +195,8 @@ class Canopy(Representation):
     def _select(self, candidates: Candidates, probability: FloatArray) -> Instances:
         from fewcell.representations.canopy_tree import select
 
-        return select(candidates, np.where(self.may_be_cells(candidates), probability, 0), self.level)
+        likely = np.where(self.may_be_cells(candidates), probability, 0)
+        return select(candidates, likely, self.level, self.min_area_px)
 
 
 def _log_diameter(area: np.ndarray) -> np.ndarray:

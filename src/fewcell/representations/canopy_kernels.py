@@ -18,11 +18,12 @@ DIRECTIONS = np.array([(1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1),
 AREA, Y, X, YY, XX, YX, FRAME, SIDES, CORNERS, FIRST_CHANNEL = range(10)
 
 
-def merge_tree(height, order, prominence):
+def merge_tree(height, order, prominence, widest_px):
     """Flood a height from its summits down, and note which hills meet and where.
 
     height: (rows, columns) float32. order: the flat indices of the pixels to flood, from the highest to the lowest.
-    prominence: a hill that is hardly flooded when it meets another, by less than this, becomes a part of it.
+    prominence: a hill that is hardly flooded when it meets another, by less than this, becomes a part of it, unless
+    both together are wider than `widest_px`: so what becomes of a hill does not depend on what is further away.
 
     Returns basin (rows, columns) int32, the leaf whose hill a pixel is on, -1 where nothing was flooded; then for
     each node its parent (-1: none), the height where its children met (of a leaf: its summit), and its summit. Corners
@@ -30,12 +31,13 @@ def merge_tree(height, order, prominence):
     """
     rows, columns = height.shape
     basin = np.full(rows * columns, -1, dtype=np.int32)
-    most = 2 * ((rows + 1) // 2) * ((columns + 1) // 2)  # two summits are never neighbours
+    most = 2 * ((rows + 1) // 2) * ((columns + 1) // 2) + 1  # two summits are never neighbours
     parent, into = np.full((2, most), -1, dtype=np.int32)
     met, summit = np.empty((2, most), dtype=np.float32)
-    n = _flood(height.ravel(), columns, order, prominence, basin, parent, into, met, summit)
+    box = np.empty((most, 4), dtype=np.int32)
+    n = _flood(height.ravel(), columns, order, prominence, widest_px, basin, parent, into, met, summit, box)
     left = into[:n] < 0
-    number = np.append(np.cumsum(left, dtype=np.int32) - 1, -1)  # the last for nodes without a parent
+    number = np.append(np.cumsum(left, dtype=np.int32) - 1, np.int32(-1))  # the last for nodes without a parent
     leaf = np.arange(n + 1, dtype=np.int32)
     leaf[:n][~left] = into[:n][~left]
     while np.any(leaf != leaf[leaf]):
@@ -53,8 +55,19 @@ def _find(top, node):
 
 
 @compiled
-def _flood(values, columns, order, prominence, basin, parent, into, met, summit):
-    """Fill in `merge_tree`'s arrays, with the leaf `into` which a hill went that is a part of another; returns n."""
+def _join_boxes(box, one, other, to):
+    """Put the box around two nodes (top, bottom, left, right) into a third; returns its longer side."""
+    box[to, 0], box[to, 1] = min(box[one, 0], box[other, 0]), max(box[one, 1], box[other, 1])
+    box[to, 2], box[to, 3] = min(box[one, 2], box[other, 2]), max(box[one, 3], box[other, 3])
+    return max(box[to, 1] - box[to, 0], box[to, 3] - box[to, 2]) + 1
+
+
+@compiled
+def _flood(values, columns, order, prominence, widest_px, basin, parent, into, met, summit, box):
+    """Fill in `merge_tree`'s arrays, with the leaf `into` which a hill went that is a part of another; returns n.
+
+    box: (most, 4), room for the box around each node as it is flooded.
+    """
     rows = len(values) // columns
     top = np.empty_like(parent)  # leads to the node that a node is part of by now
     is_leaf = np.zeros(len(parent), dtype=np.bool_)
@@ -69,10 +82,13 @@ def _flood(values, columns, order, prominence, basin, parent, into, met, summit)
                     best = other
         if best < 0:
             basin[place], met[n], summit[n], is_leaf[n], top[n] = n, values[place], values[place], True, n
+            box[n, 0], box[n, 1], box[n, 2], box[n, 3] = y, y, x, x
             n += 1
             continue
         basin[place] = basin[best]
         here = _find(top, basin[place])
+        box[here, 0], box[here, 1] = min(box[here, 0], y), max(box[here, 1], y)
+        box[here, 2], box[here, 3] = min(box[here, 2], x), max(box[here, 3], x)
         for row in range(max(y - 1, 0), min(y + 2, rows)):
             for other in range(row * columns + first, row * columns + last):
                 if basin[other] < 0:
@@ -80,14 +96,17 @@ def _flood(values, columns, order, prominence, basin, parent, into, met, summit)
                 there = _find(top, basin[other])
                 if there == here:
                     continue
+                is_narrow = _join_boxes(box, here, there, n) <= widest_px
                 low_here = is_leaf[here] and summit[here] - values[place] < prominence
                 low_there = is_leaf[there] and summit[there] - values[place] < prominence
-                if low_there and not (low_here and summit[there] > summit[here]):
+                if is_narrow and low_there and not (low_here and summit[there] > summit[here]):
                     top[there], into[there] = here, basin[place]
                     summit[here] = max(summit[here], summit[there])
-                elif low_here:
+                    _join_boxes(box, here, there, here)
+                elif is_narrow and low_here:
                     top[here], into[here] = there, basin[other]
                     summit[there] = max(summit[there], summit[here])
+                    _join_boxes(box, here, there, there)
                     here = there
                 else:
                     parent[here], parent[there], top[here], top[there], top[n] = n, n, n, n, n

@@ -54,12 +54,16 @@ class Candidates:
 
 
 def grow_candidates(
-    height: FloatArray, prediction: Mapping[str, FloatArray], cuts: tuple[float, ...], prominence: float
+    height: FloatArray,
+    prediction: Mapping[str, FloatArray],
+    cuts: tuple[float, ...],
+    prominence: float,
+    widest_px: int,
 ) -> Candidates:
     """Flood a height where the foreground is above the lowest cut, and describe every node at every cut.
 
     height: (height, width), 0 to 1. prediction: channels (height, width) by name, the first is the foreground; each
-    tells something of a candidate. cuts: ascending. prominence: see `merge_tree`.
+    tells something of a candidate. cuts: ascending. prominence, widest_px: see `merge_tree`.
     """
     names, channels = [*prediction], np.stack([*prediction.values()])
     foreground = channels[0]
@@ -70,7 +74,7 @@ def grow_candidates(
     steps = np.rint(height * HEIGHT_STEPS).astype(np.int16)
     places = np.flatnonzero(foreground > cuts[0])
     order = places[np.argsort(-steps.ravel()[places], kind="stable")]
-    basin, parent, met, summit = merge_tree(steps.astype(np.float32) / HEIGHT_STEPS, order, prominence)
+    basin, parent, met, summit = merge_tree(steps.astype(np.float32) / HEIGHT_STEPS, order, prominence, widest_px)
     sums, border, reach = sums_of_own(basin, parent, channels, level, len(cuts))
     gathered = gather_upwards(parent, met, summit, sums, reach)
     sums = sums[:, ::-1].cumsum(axis=1)[:, ::-1].transpose(2, 0, 1)  # what survives a cut survives the lower ones
@@ -154,10 +158,10 @@ def _hull_area(reach: np.ndarray, cy: np.ndarray, cx: np.ndarray) -> np.ndarray:
     return np.maximum((support * side).sum(axis=1) / 2, 1)
 
 
-def select(candidates: Candidates, probability: FloatArray, level: float) -> Instances:
+def select(candidates: Candidates, probability: FloatArray, level: float, min_area_px: float) -> Instances:
     """The disjoint candidates of the greatest sum of probability - level; their scores are their probabilities.
 
-    probability: (n, c). Of a candidate that its cut has parted, the largest piece is taken.
+    probability: (n, c). Of a candidate that its cut has parted, the largest piece is taken, if that is not too small.
     """
     cut, at_best = probability.argmax(axis=1), probability.max(axis=1, initial=0)
     owner = choose(candidates.parent, at_best.astype(np.float64) - level)
@@ -165,8 +169,12 @@ def select(candidates: Candidates, probability: FloatArray, level: float) -> Ins
     number = np.zeros(len(owner) + 1, dtype=np.int32)  # the last is for pixels on no hill
     number[chosen] = np.arange(1, len(chosen) + 1)
     node = np.append(owner, -1)[candidates.basin]
-    labels = np.where(candidates.level >= np.append(cut, 0)[node], number[node], 0)
-    return Instances(_largest_pieces(labels), at_best[chosen].astype(np.float32))
+    labels = _largest_pieces(np.where(candidates.level >= np.append(cut, 0)[node], number[node], 0))
+    area = np.bincount(labels.ravel(), minlength=len(chosen) + 1)
+    kept = area >= max(1, min_area_px)
+    kept[0] = False
+    labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
+    return Instances(labels, at_best[chosen[kept[1:]]].astype(np.float32))
 
 
 def _largest_pieces(labels: Labels) -> Labels:

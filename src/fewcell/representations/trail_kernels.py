@@ -9,7 +9,7 @@ from fewcell.representations.compiled import compiled
 __all__ = ["join_trails", "steps_ahead"]
 
 CLOSE_PX = 2.0
-"""Two steps that lead back to less than this have arrived."""
+"""Ends of steps that are no further apart than this are the same place."""
 
 
 @compiled
@@ -111,7 +111,8 @@ def join_trails(steps, inside, step_px, sink_px):
     """Number the pixels that lead to the same place: (height, width) int64 of flat indices, -1 where not `inside`.
 
     steps: (2, height, width), y and x in units of `step_px`. A pixel has arrived if its step is shorter than `sink_px`,
-    or if the next step leads back. Neighbours that have both arrived are at the same place; corners connect.
+    or if the next step leads back. Neighbours that have both arrived are at the same place if their steps end within
+    CLOSE_PX of each other; corners connect.
     """
     height, width = inside.shape
     leader = np.arange(height * width)
@@ -132,8 +133,13 @@ def join_trails(steps, inside, step_px, sink_px):
         for x in range(width):
             if not arrived[y, x]:
                 continue
+            end_y, end_x = y + step_px * steps[0, y, x], x + step_px * steps[1, y, x]
             for row, column in ((y, x + 1), (y + 1, x - 1), (y + 1, x), (y + 1, x + 1)):
-                if row < height and 0 <= column < width and arrived[row, column]:
+                if row == height or column < 0 or column == width or not arrived[row, column]:
+                    continue
+                off_y = row + step_px * steps[0, row, column] - end_y
+                off_x = column + step_px * steps[1, row, column] - end_x
+                if hypot(off_y, off_x) < CLOSE_PX:
                     leader[_find(leader, y * width + x)] = _find(leader, row * width + column)
     ends = np.full((height, width), -1, dtype=np.int64)
     for y in range(height):

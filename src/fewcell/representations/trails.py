@@ -25,9 +25,9 @@ class Trails(Representation):
 
     Decoding joins every pixel of the foreground with the pixel that its step leads to (if that is outside: half of the
     step, or a quarter), by union-find in one pass: no integration, linear in pixels. Where steps end lie a few pixels
-    that lead nowhere or to and fro; neighbours of that kind are joined too. Which pixels lead to each other is the same
-    on a tile and on the whole, whatever the size of the cell: tiles that keep the edges of this graph can be joined
-    exactly. The first-guess score is the mean foreground probability.
+    that lead nowhere or to and fro; neighbours of that kind whose steps end at the same place are joined too. Except
+    where a step leaves the tile, which pixel a pixel leads to is the same on a tile and on the whole, whatever the size
+    of the cell. The first-guess score is the mean foreground probability.
 
     foreground_threshold: the probability, in (0, 1), above which a pixel belongs to a cell.
     sink_px: a pixel whose step is no longer has arrived.
@@ -75,7 +75,7 @@ class Trails(Representation):
         return np.concatenate([steps, (labels > 0)[None].astype(np.float32)])
 
     def loss(self, output: Tensor, targets: Tensor, known: Tensor) -> Tensor:
-        """Squared length of the error of steps in cells, plus cross entropy of the foreground, over known pixels."""
+        """Squared length of the error of steps, which are 0 outside cells, plus cross entropy of the foreground."""
         from torch.nn import functional as F
 
         output, targets, weight = output.float(), targets.float(), known.float()
@@ -91,14 +91,11 @@ class Trails(Representation):
 
     def decode(self, prediction: FloatArray) -> Instances:
         """Pixels that lead to the same place; see the class."""
-        import fastremap
-
         from fewcell.representations.trail_kernels import join_trails
 
         inside = prediction[2] > self.foreground_threshold
         ends = join_trails(prediction[:2], inside, self.step_px, self.sink_px)
-        labels = fastremap.renumber(ends + 1)[0].astype(np.int32)
-        return collect_instances(labels, prediction[2], self.min_area_px)
+        return collect_instances((ends + 1).astype(np.int32), prediction[2], self.min_area_px)
 
     def turn(self, prediction: FloatArray, *, quarters: int = 0, flip: bool = False) -> FloatArray:
         """Moves all, and turns the steps as well."""

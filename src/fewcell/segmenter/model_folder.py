@@ -90,7 +90,7 @@ class ModelFacts(_Facts):
     scorer: ScorerFacts
     min_score: Annotated[float, Field(ge=0, le=1)]
     canonical_diameter_px: Annotated[float, Field(gt=0)]
-    diameter_bias: Annotated[float, Field(gt=0)] = 1.0
+    diameter_bias: Annotated[float, Field(gt=0)]
     trained_on: dict[str, SourceFacts]
     held_out: dict[str, float]
     recipe: dict[str, Any]

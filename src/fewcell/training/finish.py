@@ -102,6 +102,7 @@ def finish(
             scorer=ScorerFacts(**asdict(scorer)),
             min_score=min_score,
             canonical_diameter_px=recipe.canonical_diameter_px,
+            diameter_bias=1.0,
             trained_on=_sources(learned_from),
             held_out=scores,
             recipe=recipe.model_dump(mode="json"),
@@ -114,7 +115,8 @@ def finish(
 def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
     """Estimated over true diameter, the geometric mean over held-out images with enough cells; 1 if there is none."""
     ratios = []
-    for sample in held_out[:: -(-len(held_out) // DIAMETER_IMAGES)]:
+    indices = np.unique(np.linspace(0, len(held_out) - 1, DIAMETER_IMAGES).round().astype(int))
+    for sample in (held_out[i] for i in indices):
         image, labels = load_sample(sample)
         assert labels is not None
         true = diameter_px(labels)
