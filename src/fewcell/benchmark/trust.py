@@ -99,4 +99,8 @@ def _bins(images: Sequence[JudgedImage]) -> tuple[NDArray[np.int64], NDArray[np.
     right = np.concatenate([np.zeros(0, bool), *(image.right for image in images)])
     number = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
     found = np.bincount(number, minlength=BINS)
-    return found, np.bincount(number[right], minlength=BINS), np.bincount(number, weights=scores, minlength=BINS)
+    return (
+        found,
+        np.bincount(number[right], minlength=BINS),
+        np.bincount(number, weights=scores, minlength=BINS).astype(np.float64),
+    )

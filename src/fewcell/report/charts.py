@@ -138,7 +138,8 @@ def trust_chart(results: Results) -> str:
         axes[2].set(title="asking for more", xlabel="lowest score that is kept", ylabel="mean F1 at IoU 0.5")
         axes[2].grid(alpha=0.3)
         figure.tight_layout()
-        names = {line.get_label(): line for axis in axes for line in axis.get_lines() if line.get_label()[0] != "_"}
+        named = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
+        names = {name: line for name, line in named.items() if not name.startswith("_")}
         figure.legend([*names.values()], [*names], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         drawn.append(_svg(figure))
     return drawn[0]

@@ -190,7 +190,8 @@ class Canopy(Representation):
             return scorer(features)
         inside, beside = candidates.features["valley"], candidates.features["saddle"]
         steep = 20.0
-        return 1 / (1 + np.exp(steep * (self.valley - inside))) / (1 + np.exp(steep * (beside - self.valley)))
+        parted = 1 / (1 + np.exp(steep * (self.valley - inside))) / (1 + np.exp(steep * (beside - self.valley)))
+        return parted.astype(np.float32)
 
     def _select(self, candidates: Candidates, probability: FloatArray) -> Instances:
         from fewcell.representations.canopy_tree import select
