@@ -38,7 +38,7 @@ from fewcell.images import normalise, resize_labels
 from fewcell.metrics import count_matches, f1, match, remove_border, scored_overlaps
 from fewcell.representations import Canopy
 from fewcell.representations.base import collect_instances
-from fewcell.representations.canopy_tree import Candidates, grow_candidates, select, true_ious
+from fewcell.representations.canopy_tree import Candidates, select, true_ious
 from fewcell.scoring import Scorer
 from fewcell.segmenter import predict_at_scale, read_model
 from fewcell.types import FloatArray, Labels
@@ -117,9 +117,8 @@ def by_h_maxima(prediction: FloatArray, h: float, foreground: float) -> Labels:
 
 def by_stability(prediction: FloatArray, prominence: float, foreground: float) -> Labels:
     candidates = grow(prediction, (foreground,), prominence)
-    saddle, summit = candidates.features["saddle"], candidates.features["summit"]
-    met_inside = np.where(candidates.features["log summits"] > 0, candidates.features["met"], summit)
-    stability = np.where(CANOPY.may_be_cells(candidates), (met_inside - saddle * summit) / np.maximum(summit, 1e-6), 0)
+    summit, met, saddle = (candidates.features[name] for name in ("summit", "met", "saddle"))
+    stability = np.where(CANOPY.may_be_cells(candidates), met / np.maximum(summit, 1e-6) - saddle, 0)
     return select(candidates, stability, 0.0, CANOPY.min_area_px).labels
 
 
@@ -140,11 +139,7 @@ def grow(prediction: FloatArray, cuts: tuple[float, ...], prominence: float) -> 
 def grow_ladder(prediction: FloatArray, cuts: tuple[float, ...], steps: float) -> Candidates:
     """The tree of pieces above heights, at full extent: what is equally high to the ladder is one hill."""
     height = np.floor(prediction[0] * prediction[1] * steps) / steps
-    channels = dict(zip((channel.name for channel in CANOPY.channels), prediction, strict=True))
-    candidates = grow_candidates(height.astype(np.float32), channels, cuts, 1e-4, CANOPY.widest_px)
-    log_diameter = np.log2(4 / np.pi * np.maximum(candidates.area, 1)) / 2
-    candidates.features["misfit"] = (log_diameter - candidates.features["size"]).astype(np.float32)
-    return candidates
+    return replace(CANOPY, cuts=cuts, prominence=1e-4).candidates(prediction, height.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -189,11 +184,7 @@ class Grown:
 
 def prepare(way: Way, setting: float, case: Case) -> Grown:
     candidates = way.grow(case.prediction, way.cuts, setting)
-    names = [
-        name
-        for name in candidates.features
-        if way.without not in name and not (way.without == "size" and name == "misfit")
-    ]
+    names = [name for name in candidates.features if way.without not in name]
     features = np.stack([candidates.features[name] for name in names], axis=-1)
     iou, known = true_ious(candidates, case.labels)
     may_be = CANOPY.may_be_cells(candidates)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel
 
 from fewcell.config import Part
-from fewcell.data.dataset import open_dataset
+from fewcell.data.dataset import diameter_px, load_sample, open_dataset
 from fewcell.data.split import grouped_split
 from fewcell.errors import ConfigError, DataError, ModelError, WriteError
 from fewcell.metrics import f1, match
@@ -26,7 +26,7 @@ from fewcell.representations import make_representation
 from fewcell.segmenter import Segmenter, read_model
 from fewcell.training import fit as fit_module
 from fewcell.training.checkpoint import read_facts
-from fewcell.training.finish import finish
+from fewcell.training.finish import _diameter_bias, finish
 from fewcell.training.fit import fit
 from fewcell.training.machine import Machine
 from fewcell.training.supervised import Supervised
@@ -86,6 +86,15 @@ def test_the_model_folder_is_whole_and_nothing_else_is_left(trained):
     assert 0.7 < facts.diameter_bias < 1.4
     assert sum(source.images for source in facts.trained_on.values()) == 6
     assert facts.recipe["steps"] == 150
+
+
+def test_the_bias_is_how_far_estimates_of_the_diameter_are_off(samples):
+    class Estimates:
+        def estimate_diameter(self, pixels):
+            return 33.0
+
+    true = [diameter_px(load_sample(sample)[1]) for sample in samples]
+    assert _diameter_bias(Estimates(), samples) == pytest.approx(np.exp(np.mean(np.log(33 / np.array(true)))), abs=1e-3)
 
 
 def test_the_model_finds_discs_that_it_has_not_seen(trained, draw_discs):

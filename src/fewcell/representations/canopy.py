@@ -163,15 +163,15 @@ class Canopy(Representation):
             weights.append(np.full(counts.sum(), 1 / np.sqrt(max(counts.sum(), 1))))
         return Scorer.fit(np.concatenate(features), np.concatenate(right), np.concatenate(weights))
 
-    def candidates(self, prediction: FloatArray) -> Candidates:
-        """Every candidate cell of a prediction, with its features."""
+    def candidates(self, prediction: FloatArray, height: FloatArray | None = None) -> Candidates:
+        """Every candidate cell of a prediction, with its features. height: what to flood instead of the usual."""
         from fewcell.representations.canopy_tree import grow_candidates
 
         channels = dict(zip((channel.name for channel in self.channels), prediction, strict=True))
-        height = prediction[0] * prediction[1]
+        height = prediction[0] * prediction[1] if height is None else height
         candidates = grow_candidates(height, channels, self.cuts, self.prominence, self.widest_px)
         misfit = _log_diameter(candidates.area) - candidates.features["size"]
-        candidates.features["misfit"] = misfit.astype(np.float32)
+        candidates.features["size misfit"] = misfit.astype(np.float32)
         return candidates
 
     def may_be_cells(self, candidates: Candidates) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ than those of its children. So a loop upwards over nodes sees children first, an
 
 import numpy as np
 
-from fewcell.representations.compiled import compiled
+from fewcell.representations.compiled import compiled, find_root
 
 __all__ = ["DIRECTIONS", "add_upwards", "best_ious", "choose", "gather_upwards", "merge_tree", "sums_of_own"]
 
@@ -47,14 +47,6 @@ def merge_tree(height, order, prominence, widest_px):
 
 
 @compiled
-def _find(top, node):
-    while top[node] != node:
-        top[node] = top[top[node]]
-        node = top[node]
-    return node
-
-
-@compiled
 def _join_boxes(box, one, other, to):
     """Put the box around two nodes (top, bottom, left, right) into a third; returns its longer side."""
     box[to, 0], box[to, 1] = min(box[one, 0], box[other, 0]), max(box[one, 1], box[other, 1])
@@ -86,14 +78,14 @@ def _flood(values, columns, order, prominence, widest_px, basin, parent, into, m
             n += 1
             continue
         basin[place] = basin[best]
-        here = _find(top, basin[place])
+        here = find_root(top, basin[place])
         box[here, 0], box[here, 1] = min(box[here, 0], y), max(box[here, 1], y)
         box[here, 2], box[here, 3] = min(box[here, 2], x), max(box[here, 3], x)
         for row in range(max(y - 1, 0), min(y + 2, rows)):
             for other in range(row * columns + first, row * columns + last):
                 if basin[other] < 0:
                     continue
-                there = _find(top, basin[other])
+                there = find_root(top, basin[other])
                 if there == here:
                     continue
                 is_narrow = _join_boxes(box, here, there, n) <= widest_px

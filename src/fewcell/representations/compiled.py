@@ -5,7 +5,7 @@ from typing import Any
 
 import numba
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "find_root"]
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -14,3 +14,12 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # no folder for the cache: compile once a process
         return numba.njit(nogil=True)(function)
+
+
+@compiled
+def find_root(leader, place):
+    """The root of a place in a forest in which every place names its leader, roots themselves; paths are halved."""
+    while leader[place] != place:
+        leader[place] = leader[leader[place]]
+        place = leader[place]
+    return place

@@ -5,7 +5,7 @@ from math import hypot
 import cc3d
 import numpy as np
 
-from fewcell.representations.compiled import compiled
+from fewcell.representations.compiled import compiled, find_root
 from fewcell.types import Labels
 
 __all__ = ["follow", "join_ends", "split_by_sink"]
@@ -149,19 +149,11 @@ def join_ends(ends, flow, boundary):
                 parting = (flow[0, v, u] - flow[0, y, x]) * dy + (flow[1, v, u] - flow[1, y, x]) * dx
                 if parting > 0 and boundary[y, x] and boundary[v, u]:
                     continue
-                a, b = _root(parent, i), _root(parent, v * width + u)
+                a, b = find_root(parent, i), find_root(parent, v * width + u)
                 parent[max(a, b)] = min(a, b)
     labels = np.zeros((height, width), dtype=np.int64)
     for y in range(height):
         for x in range(width):
             if ends[y, x] >= 0:
-                labels[y, x] = _root(parent, ends[y, x]) + 1
+                labels[y, x] = find_root(parent, ends[y, x]) + 1
     return labels
-
-
-@compiled
-def _root(parent, i):
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i

@@ -4,7 +4,7 @@ from math import hypot
 
 import numpy as np
 
-from fewcell.representations.compiled import compiled
+from fewcell.representations.compiled import compiled, find_root
 
 __all__ = ["join_trails", "steps_ahead"]
 
@@ -85,14 +85,6 @@ def steps_ahead(cells, boxes, step_px):
 
 
 @compiled
-def _find(leader, place):
-    while leader[place] != place:
-        leader[place] = leader[leader[place]]
-        place = leader[place]
-    return place
-
-
-@compiled
 def _target(steps, inside, y, x, step_px):
     """The pixel to which a pixel leads: the end of its step, or of half, or a quarter of it, where that is inside."""
     height, width = inside.shape
@@ -128,7 +120,7 @@ def join_trails(steps, inside, step_px, sink_px):
             back = _target(steps, inside, row, column, step_px)
             if hypot(back // width - y, back % width - x) < min(CLOSE_PX, hypot(row - y, column - x)):
                 arrived[y, x], arrived[row, column] = True, True
-            leader[_find(leader, y * width + x)] = _find(leader, target)
+            leader[find_root(leader, y * width + x)] = find_root(leader, target)
     for y in range(height):
         for x in range(width):
             if not arrived[y, x]:
@@ -140,10 +132,10 @@ def join_trails(steps, inside, step_px, sink_px):
                 off_y = row + step_px * steps[0, row, column] - end_y
                 off_x = column + step_px * steps[1, row, column] - end_x
                 if hypot(off_y, off_x) < CLOSE_PX:
-                    leader[_find(leader, y * width + x)] = _find(leader, row * width + column)
+                    leader[find_root(leader, y * width + x)] = find_root(leader, row * width + column)
     ends = np.full((height, width), -1, dtype=np.int64)
     for y in range(height):
         for x in range(width):
             if inside[y, x]:
-                ends[y, x] = _find(leader, y * width + x)
+                ends[y, x] = find_root(leader, y * width + x)
     return ends
