@@ -168,8 +168,8 @@ class Canopy(Representation):
         from fewcell.representations.canopy_tree import grow_candidates
 
         channels = dict(zip((channel.name for channel in self.channels), prediction, strict=True))
-        height = prediction[0] * prediction[1] if height is None else height
-        candidates = grow_candidates(height, channels, self.cuts, self.prominence, self.widest_px)
+        flooded = prediction[0] * prediction[1] if height is None else height
+        candidates = grow_candidates(flooded, channels, self.cuts, self.prominence, self.widest_px)
         misfit = _log_diameter(candidates.area) - candidates.features["size"]
         candidates.features["size misfit"] = misfit.astype(np.float32)
         return candidates
