@@ -34,8 +34,8 @@ def merge_tree(height, order, prominence, widest_px):
     most = 2 * ((rows + 1) // 2) * ((columns + 1) // 2) + 1  # two summits are never neighbours
     parent, into = np.full((2, most), -1, dtype=np.int32)
     met, summit = np.empty((2, most), dtype=np.float32)
-    box = np.empty((most, 4), dtype=np.int32)
-    n = _flood(height.ravel(), columns, order, prominence, widest_px, basin, parent, into, met, summit, box)
+    room = np.empty((most, 4), dtype=np.int32), np.empty(most, dtype=np.int32), np.zeros(most, dtype=np.bool_)
+    n = _flood(height.ravel(), columns, order, prominence, widest_px, basin, parent, into, met, summit, *room)
     left = into[:n] < 0
     number = np.append(np.cumsum(left, dtype=np.int32) - 1, np.int32(-1))  # the last for nodes without a parent
     leaf = np.arange(n + 1, dtype=np.int32)
@@ -48,21 +48,19 @@ def merge_tree(height, order, prominence, widest_px):
 
 @compiled
 def _join_boxes(box, one, other, to):
-    """Put the box around two nodes (top, bottom, left, right) into a third; returns its longer side."""
-    box[to, 0], box[to, 1] = min(box[one, 0], box[other, 0]), max(box[one, 1], box[other, 1])
-    box[to, 2], box[to, 3] = min(box[one, 2], box[other, 2]), max(box[one, 3], box[other, 3])
-    return max(box[to, 1] - box[to, 0], box[to, 3] - box[to, 2]) + 1
+    """Put the box around two nodes (-top, bottom, -left, right) into a third; returns its longer side."""
+    for side in range(4):
+        box[to, side] = max(box[one, side], box[other, side])
+    return max(box[to, 0] + box[to, 1], box[to, 2] + box[to, 3]) + 1
 
 
 @compiled
-def _flood(values, columns, order, prominence, widest_px, basin, parent, into, met, summit, box):
+def _flood(values, columns, order, prominence, widest_px, basin, parent, into, met, summit, box, top, is_leaf):
     """Fill in `merge_tree`'s arrays, with the leaf `into` which a hill went that is a part of another; returns n.
 
-    box: (most, 4), room for the box around each node as it is flooded.
+    Room for each node: box around it as it is flooded, top: leads to the node that it is part of by now, is_leaf.
     """
     rows = len(values) // columns
-    top = np.empty_like(parent)  # leads to the node that a node is part of by now
-    is_leaf = np.zeros(len(parent), dtype=np.bool_)
     n = 0
     for place in order:
         y, x = place // columns, place % columns
@@ -74,13 +72,13 @@ def _flood(values, columns, order, prominence, widest_px, basin, parent, into, m
                     best = other
         if best < 0:
             basin[place], met[n], summit[n], is_leaf[n], top[n] = n, values[place], values[place], True, n
-            box[n, 0], box[n, 1], box[n, 2], box[n, 3] = y, y, x, x
+            box[n, 0], box[n, 1], box[n, 2], box[n, 3] = -y, y, -x, x
             n += 1
             continue
         basin[place] = basin[best]
         here = find_root(top, basin[place])
-        box[here, 0], box[here, 1] = min(box[here, 0], y), max(box[here, 1], y)
-        box[here, 2], box[here, 3] = min(box[here, 2], x), max(box[here, 3], x)
+        box[here, 0], box[here, 1] = max(box[here, 0], -y), max(box[here, 1], y)
+        box[here, 2], box[here, 3] = max(box[here, 2], -x), max(box[here, 3], x)
         for row in range(max(y - 1, 0), min(y + 2, rows)):
             for other in range(row * columns + first, row * columns + last):
                 if basin[other] < 0:
@@ -91,15 +89,14 @@ def _flood(values, columns, order, prominence, widest_px, basin, parent, into, m
                 is_narrow = _join_boxes(box, here, there, n) <= widest_px
                 low_here = is_leaf[here] and summit[here] - values[place] < prominence
                 low_there = is_leaf[there] and summit[there] - values[place] < prominence
-                if is_narrow and low_there and not (low_here and summit[there] > summit[here]):
-                    top[there], into[there] = here, basin[place]
-                    summit[here] = max(summit[here], summit[there])
-                    _join_boxes(box, here, there, here)
-                elif is_narrow and low_here:
-                    top[here], into[here] = there, basin[other]
-                    summit[there] = max(summit[there], summit[here])
-                    _join_boxes(box, here, there, there)
-                    here = there
+                if is_narrow and (low_here or low_there):
+                    stays, goes, leaf = here, there, basin[place]
+                    if low_here and (summit[there] > summit[here] or not low_there):
+                        stays, goes, leaf = there, here, basin[other]
+                    top[goes], into[goes] = stays, leaf
+                    summit[stays] = max(summit[here], summit[there])
+                    _join_boxes(box, here, there, stays)
+                    here = stays
                 else:
                     parent[here], parent[there], top[here], top[there], top[n] = n, n, n, n, n
                     met[n], summit[n] = values[place], max(summit[here], summit[there])
@@ -109,10 +106,12 @@ def _flood(values, columns, order, prominence, widest_px, basin, parent, into, m
 
 
 @compiled
-def _chain_heads(parent):
-    """The topmost node of each node's chain: a chain goes down to the child with most nodes below, again and again."""
+def _find_chains(parent, size, heavy, head):
+    """Fill in the head of each node's chain: a chain goes down to the child with most nodes below, again and again.
+
+    Room for each node: size, all 1; heavy, all -1; head, every node itself.
+    """
     n = len(parent)
-    size, heavy, head = np.ones(n, dtype=np.int64), np.full(n, -1), np.arange(n)
     for node in range(n):
         above = parent[node]
         if above >= 0:
@@ -123,10 +122,8 @@ def _chain_heads(parent):
         above = parent[node]
         if above >= 0 and heavy[above] == node:
             head[node] = head[above]
-    return head
 
 
-@compiled
 def sums_of_own(basin, parent, prediction, level, n_levels):
     """Sum over the pixels, and over the pairs of neighbouring pixels, that a node holds and its children do not.
 
@@ -139,12 +136,20 @@ def sums_of_own(basin, parent, prediction, level, n_levels):
     DIRECTIONS, forth and back (node, 8, 2) int64. Pixels and reach are those of leaves, a pair belongs to the lowest
     node that holds both of its pixels.
     """
-    n_channels, rows, columns = prediction.shape
-    n = len(parent)
-    head = _chain_heads(parent)
+    n_channels, n = len(prediction), len(parent)
+    head = np.arange(n)
+    _find_chains(parent, np.ones(n, dtype=np.int64), np.full(n, -1), head)
     sums = np.zeros((n, n_levels, FIRST_CHANNEL + 3 * n_channels))
     border = np.zeros((n, 1 + n_channels))
     reach = np.full((n, len(DIRECTIONS), 2), -(2**40))
+    _add_own(basin, parent, head, prediction, level, sums, border, reach)
+    return sums, border, reach
+
+
+@compiled
+def _add_own(basin, parent, head, prediction, level, sums, border, reach):
+    """Fill in the zeros of `sums_of_own`; head: of each node's chain."""
+    n_channels, rows, columns = prediction.shape
     for y in range(rows):
         for x in range(columns):
             leaf = basin[y, x]
@@ -197,10 +202,8 @@ def sums_of_own(basin, parent, prediction, level, n_levels):
                     shared[FIRST_CHANNEL + 3 * c + 2] += both
                     if parts:
                         border[node, 1 + c] += both / 2
-    return sums, border, reach
 
 
-@compiled
 def gather_upwards(parent, met, summit, sums, reach):
     """Add what every node holds to all nodes above it, in place.
 
@@ -209,10 +212,17 @@ def gather_upwards(parent, met, summit, sums, reach):
     Returns for each node, as (node, 3) float64: how many leaves it holds; its deepest valley, where the height is the
     least share of the lower summit beside it (1: no valley at all); the area of its smaller child (of a leaf: its own).
     """
-    n, n_levels = sums.shape[0], sums.shape[1]
+    n = len(parent)
     gathered = np.zeros((n, 3))
-    valley, smaller = np.zeros(n), np.full(n, np.inf)
     gathered[:, 1] = 1.0
+    _gather(parent, met, summit, sums, reach, gathered, np.zeros(n), np.full(n, np.inf))
+    return gathered
+
+
+@compiled
+def _gather(parent, met, summit, sums, reach, gathered, valley, smaller):
+    """Do what `gather_upwards` does; room for each node: its deepest valley yet, all 0; its smaller child, all inf."""
+    n, n_levels = sums.shape[0], sums.shape[1]
     for node in range(n):
         area = 0.0
         for k in range(n_levels):
@@ -234,7 +244,6 @@ def gather_upwards(parent, met, summit, sums, reach):
         for i in range(reach.shape[1]):
             reach[above, i, 0] = max(reach[above, i, 0], reach[node, i, 0])
             reach[above, i, 1] = max(reach[above, i, 1], reach[node, i, 1])
-    return gathered
 
 
 @compiled
@@ -246,15 +255,21 @@ def add_upwards(parent, values):
                 values[parent[node], i] += values[node, i]
 
 
-@compiled
 def choose(parent, gain):
     """Choose nodes that share no pixel, so that their gains add up to as much as can be.
 
     parent, gain: (n,); only gains above 0 are worth taking. Where a node gains as much as all that could be chosen
     below it, the node is chosen. Returns for each node the chosen one that it is or lies below, -1 if there is none.
     """
+    owner = np.full(len(parent), -1, dtype=np.int32)
+    _choose(parent, gain, np.zeros(len(parent)), owner)
+    return owner
+
+
+@compiled
+def _choose(parent, gain, below, owner):
+    """Fill in the owner of each node, all -1; below: room for what each node and those below it gain, all 0."""
     n = len(parent)
-    below, owner = np.zeros(n), np.full(n, -1, dtype=np.int32)
     for node in range(n):
         if gain[node] > 0 and gain[node] >= below[node]:
             below[node] = gain[node]
@@ -264,7 +279,6 @@ def choose(parent, gain):
     for node in range(n - 1, -1, -1):
         if parent[node] >= 0 and owner[parent[node]] >= 0:
             owner[node] = owner[parent[node]]
-    return owner
 
 
 @compiled
