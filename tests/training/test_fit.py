@@ -22,11 +22,11 @@ from fewcell.data.split import grouped_split
 from fewcell.errors import ConfigError, DataError, ModelError, WriteError
 from fewcell.metrics import f1, match
 from fewcell.networks import load_network
-from fewcell.representations import make_representation
+from fewcell.representations import Canopy, make_representation
 from fewcell.segmenter import Segmenter, read_model
 from fewcell.training import fit as fit_module
 from fewcell.training.checkpoint import read_facts
-from fewcell.training.finish import _diameter_bias, finish
+from fewcell.training.finish import _Case, _diameter_bias, _tune_for_folds, finish
 from fewcell.training.fit import fit
 from fewcell.training.machine import Machine
 from fewcell.training.supervised import Supervised
@@ -285,6 +285,23 @@ def test_one_held_out_image_is_enough_for_thresholds(trained, samples, tiny_reci
     network = load_network("resunet", len(representation.channels), recipe.network.settings, weights)
     finish(network, representation, recipe, samples[1:], samples[:1], tmp_path / "model")
     assert read_model(tmp_path / "model").held_out["f1_50"] > 0.8
+
+
+def test_no_fold_is_judged_by_a_model_that_tuning_fitted_to_it():
+    rng = np.random.default_rng(0)
+    truth = np.zeros((3, 24, 24), dtype=np.int32)
+    for labels, width in zip(truth, (4, 8, 12), strict=True):
+        labels[4:16, 4 : 4 + width] = 1
+    canopy = Canopy()
+    predictions = [np.clip(canopy.targets(t) + rng.normal(0, 0.2, (3, 24, 24)), 0, 9).astype(np.float32) for t in truth]
+    cases = [_Case(p, t, fold, "phase") for p, t, fold in zip(predictions, truth, (0, 1, 1), strict=True)]
+    tuned = _tune_for_folds(canopy, cases)
+    assert tuned[0] == canopy.tune(predictions[1:], truth[1:])
+    assert tuned[1] == canopy.tune(predictions[:1], truth[:1])
+    assert tuned[0].scorer != tuned[1].scorer
+    assert not _tune_for_folds(make_representation("boundary"), cases)
+    no_cells = [replace(case, labels=np.zeros_like(case.labels)) for case in cases[1:]]
+    assert 0 not in _tune_for_folds(canopy, [cases[0], *no_cells])
 
 
 def test_every_file_that_cannot_be_used_is_listed_before_the_first_step(samples, tiny_recipe, tmp_path):

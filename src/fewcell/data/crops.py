@@ -20,6 +20,7 @@ from fewcell.types import UNKNOWN, FloatArray, Labels
 
 __all__ = ["CACHE_BYTES", "CropSource", "Grid", "View", "draw_view"]
 
+OFF_SCALE_JITTER = 4.0  # how many times larger or smaller than usual cells are at most in crops that are off scale
 CACHE_BYTES = 3_000_000_000  # at most; and a quarter of the memory that is free, shared by all processes
 
 
@@ -46,7 +47,8 @@ def draw_view(
     step_px: source pixels per output pixel at canonical scale, before jitter. A crop as large as the image or larger
     is centred near its middle; otherwise crops stay inside as far as turning allows.
     """
-    jitter = settings.scale_jitter ** rng.uniform(-1, 1)
+    widest = OFF_SCALE_JITTER if rng.random() < settings.off_scale else settings.scale_jitter
+    jitter = widest ** rng.uniform(-1, 1)
     stretch = np.exp(rng.normal(0, 0.06))
     angle = rng.uniform(0, 2 * np.pi) if rng.random() < settings.rotate else rng.integers(4) * np.pi / 2
     cos, sin = np.cos(angle), np.sin(angle)

@@ -72,7 +72,8 @@ def finish(
     """Fit thresholds and scorer on held-out images and write the model folder, whole or not at all.
 
     The exported network itself is run, so what is fitted is what is shipped. The score below which cells are dropped
-    is chosen on scores that a scorer fitted to other folds gave; a fold holds whole experiments.
+    is chosen on scores that a scorer fitted to other folds gave; a fold holds whole experiments. The scorer learns from
+    cells whose decoding was not fitted to them either.
     """
     round_weights(network)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -90,9 +91,10 @@ def finish(
         cases = [c for s in held_out for c in _cases(s, fold[s.experiment], engine, part, recipe)]
         # Each image at its true scale, and at one of the others in turn.
         tuned_on = [case for i, case in enumerate(cases) if i % len(SCALES) in (0, 1 + i // len(SCALES) % 2)]
-        representation = representation.tune([case.prediction for case in tuned_on], [case.labels for case in tuned_on])
+        by_fold = _tune_for_folds(representation, tuned_on)
+        representation = _tune(representation, tuned_on)
         cases += [_empty_case(i, engine, part) for i in range(EMPTY_IMAGES)]
-        judged = [_judge(case, representation) for case in cases]
+        judged = [_judge(case, by_fold.get(case.fold, representation)) for case in cases]
         scorer = _fit(judged)
         min_score, scores = _choose_min_score(cases, judged)
         facts = ModelFacts(
@@ -110,6 +112,20 @@ def finish(
         )
         bias = _diameter_bias(Segmenter(engine, representation, scorer, facts, folder), held_out)
         write_model(folder, facts.model_copy(update={"diameter_bias": bias}), onnx, weights)
+
+
+def _tune(representation: Representation, cases: Sequence[_Case]) -> Representation:
+    return representation.tune([case.prediction for case in cases], [case.labels for case in cases])
+
+
+def _tune_for_folds(representation: Representation, cases: Sequence[_Case]) -> dict[int, Representation]:
+    """For each fold, where `tune` fits a model: one that was tuned on the other folds, if there is a cell in them."""
+    tuned = {}
+    for fold in range(FOLDS) if representation.tune_fits else ():
+        others = [case for case in cases if case.fold != fold]
+        if any(np.any(case.labels > 0) for case in others):
+            tuned[fold] = _tune(representation, others)
+    return tuned
 
 
 def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
