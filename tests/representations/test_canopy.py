@@ -130,6 +130,65 @@ def test_features_are_those_of_a_slow_search(seed: int) -> None:
         assert candidates.features["solidity"][node, 0] == pytest.approx(mask.sum() / _sixteen_sides(y, x), rel=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_node_knows_of_the_tree_is_what_a_slow_search_finds(seed: int) -> None:
+    height, channels, candidates = grown(seed, 0.05)
+    masks, parent = nodes_of(candidates), candidates.parent
+    steps = np.rint(height * 1023) / 1023
+    tops = [steps[mask].max() for mask in masks]
+    met, deepest, borders = [*tops], [1.0] * len(masks), [[]] * len(masks)  # of leaves
+    for node in range(len(masks)):  # children come first
+        children = np.flatnonzero(parent == node)
+        if len(children):
+            one, other = children
+            ring = ndimage.binary_dilation(masks[one], CORNERS_TOO) & masks[other]
+            back = ndimage.binary_dilation(masks[other], CORNERS_TOO) & masks[one]
+            met[node] = candidates.features["met"][node, 0]
+            assert met[node] <= min(steps[ring].max(), steps[back].max()) + 1e-6
+            deepest[node] = min(deepest[one], deepest[other], met[node] / min(tops[one], tops[other]))
+            borders[node] = _touching(masks[one], masks[other])
+            smaller = min(masks[one].sum(), masks[other].sum())
+            assert candidates.features["balance"][node, 0] == pytest.approx(np.sqrt(smaller / masks[node].sum()))
+        else:
+            assert candidates.features["balance"][node, 0] == 0
+            assert candidates.features["met"][node, 0] == pytest.approx(tops[node])
+        n_hills = len(np.unique(candidates.basin[masks[node]]))
+        assert candidates.features["log summits"][node, 0] == pytest.approx(np.log(n_hills))
+        assert candidates.features["summit"][node, 0] == pytest.approx(tops[node])
+        assert candidates.features["valley"][node, 0] == pytest.approx(deepest[node], abs=1e-4)
+    for node, mask in enumerate(masks):
+        inside, outside = borders[node], borders[parent[node]] if parent[node] >= 0 else []
+        sides = len(_sides(mask))
+        assert candidates.features["border inside"][node, 0] == pytest.approx(len(inside) / np.sqrt(mask.sum()))
+        assert candidates.features["border outside"][node, 0] == pytest.approx(len(outside) / sides)
+        for name, values in channels.items():
+            expected = np.mean([(values[p] + values[q]) / 2 for p, q in inside]) if inside else values[mask].mean()
+            assert candidates.features[f"{name} border inside"][node, 0] == pytest.approx(expected, abs=1e-4)
+            expected = np.mean([(values[p] + values[q]) / 2 for p, q in outside]) if outside else 0
+            assert candidates.features[f"{name} border outside"][node, 0] == pytest.approx(expected, abs=1e-4)
+
+
+def _touching(one: np.ndarray, other: np.ndarray) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The pairs of pixels, one of each mask, that share a side."""
+    pixels = {(int(y), int(x)) for y, x in np.argwhere(other)}
+    steps = ((0, 1), (0, -1), (1, 0), (-1, 0))
+    pairs = [((int(y), int(x)), (int(y + dy), int(x + dx))) for y, x in np.argwhere(one) for dy, dx in steps]
+    return [pair for pair in pairs if pair[1] in pixels]
+
+
+def test_roundness_is_near_one_for_discs_and_more_for_other_shapes() -> None:
+    shapes = np.zeros((60, 150), dtype=np.int32)
+    draw_ellipse(shapes, 1, (30, 30), (20, 20))
+    draw_ellipse(shapes, 2, (30, 100), (8, 40))
+    channels = {"foreground": (shapes > 0).astype(np.float32)}
+    candidates = grow_candidates(channels["foreground"], channels, (0.5,), 0.01, 448)
+    disc, ellipse = (candidates.features["roundness"][candidates.basin[30, x], 0] for x in (30, 100))
+    assert disc == pytest.approx(1, abs=0.03)
+    long, short = 40.0, 8.0  # Ramanujan's perimeter of an ellipse
+    perimeter = np.pi * (3 * (long + short) - np.sqrt((3 * long + short) * (long + 3 * short)))
+    assert ellipse == pytest.approx(perimeter**2 / (4 * np.pi * np.pi * long * short), rel=0.05)
+
+
 def _sixteen_sides(y: np.ndarray, x: np.ndarray) -> float:
     """The area of the smallest polygon around pixels whose sides are square to DIRECTIONS, clipped side by side."""
     corners = np.concatenate([np.stack([y + dy, x + dx], axis=1) for dy, dx in product((-0.5, 0.5), repeat=2)])
