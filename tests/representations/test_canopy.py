@@ -183,7 +183,7 @@ def test_roundness_is_near_one_for_discs_and_more_for_other_shapes() -> None:
     channels = {"foreground": (shapes > 0).astype(np.float32)}
     candidates = grow_candidates(channels["foreground"], channels, (0.5,), 0.01, 448)
     disc, ellipse = (candidates.features["roundness"][candidates.basin[30, x], 0] for x in (30, 100))
-    assert disc == pytest.approx(1, abs=0.03)
+    assert disc == pytest.approx(1, abs=0.05)
     long, short = 40.0, 8.0  # Ramanujan's perimeter of an ellipse
     perimeter = np.pi * (3 * (long + short) - np.sqrt((3 * long + short) * (long + 3 * short)))
     assert ellipse == pytest.approx(perimeter**2 / (4 * np.pi * np.pi * long * short), rel=0.05)
