@@ -1,9 +1,12 @@
 """The contract of representations; every variant of the table is picked up by itself."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 torch = pytest.importorskip("torch")
 
+ROOT = Path(__file__).parents[2]
 VIEWS = list(product(range(4), (False, True)))
 SMALL = scattered(3, 4, seed=1)
 
@@ -237,6 +241,38 @@ def test_an_instance_depends_on_nothing_beyond_its_reach(
         again = representation.decode(np.where(near, first, second)).labels
         assert np.array_equal(_instances_within(again, cell) > 0, cell)
         assert len(np.unique(again[cell])) == 1
+
+
+DECODE_MANY = """
+import sys
+from pathlib import Path
+import numpy as np
+from fewcell.representations import make_representation
+from tests.representations.scenes import scattered
+
+def resident(which):
+    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith(which))
+    return 1024 * int(line.split()[1])
+
+representation = make_representation(sys.argv[1])
+representation.decode(representation.targets(scattered(6, 6, seed=0, pitch=12)))  # what is loaded and compiled once
+targets = representation.targets(scattered(60, 60, seed=0, pitch=12))
+noise = np.random.default_rng(0).normal(0, 0.1, targets.shape)
+prediction = np.clip(targets + noise, targets.min(), targets.max()).astype(np.float32)
+del targets, noise
+Path("/proc/self/clear_refs").write_text("5")
+before = resident("VmRSS")
+representation.decode(prediction)
+print((resident("VmHWM") - before + prediction.nbytes) / prediction[0].size)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is read from Linux's /proc")
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+def test_decoding_takes_no_more_memory_than_stated(name: str) -> None:
+    run = [sys.executable, "-c", DECODE_MANY, name]
+    bytes_per_px = float(subprocess.run(run, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
+    assert bytes_per_px <= 1.1 * REPRESENTATIONS[name].decode_bytes
 
 
 @every_variant

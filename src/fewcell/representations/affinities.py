@@ -56,6 +56,7 @@ class Affinities(Representation):
         *(Channel(f"affinity {dy} {dx}") for dy, dx in OFFSETS),
         Channel("foreground"),
     )
+    decode_bytes: ClassVar[int] = 650
     margin_px: ClassVar[int] = 9  # the longest offset
     tuned: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "affinity_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),

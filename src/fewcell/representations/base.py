@@ -40,6 +40,7 @@ class Representation(ABC):
     reach_px: an instance depends only on predictions this far from it, along each axis; None where there is no bound.
     tuned: the settings that `tune` varies, each with the values that it tries; 20 combinations in all, so that every
     variant is tuned with the same effort.
+    decode_bytes: memory per pixel that a prediction and its decoding take at their peak, where cells are dense.
     tune_fits: whether `tune` fits a model, so that what it was tuned on says little of how good it is.
     contract_iou: the mean IoU at which `decode(targets(labels))` gives the labels back, on each contract scene.
     contract_bounds: scenes that the variant cannot reproduce so well: the IoU that it reaches, and why no more.
@@ -49,6 +50,7 @@ class Representation(ABC):
     channels: ClassVar[tuple[Channel, ...]]
     margin_px: ClassVar[int]
     tuned: ClassVar[Mapping[str, tuple[float, ...]]]
+    decode_bytes: ClassVar[int] = 80
     tune_fits: ClassVar[bool] = False
     contract_iou: ClassVar[float] = 0.9
     contract_bounds: ClassVar[Mapping[str, tuple[float, str]]] = {}

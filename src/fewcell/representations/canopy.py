@@ -76,6 +76,7 @@ class Canopy(Representation):
         "prominence": (0.015, 0.03, 0.06, 0.1),
         "level": (0.25, 0.3, 0.35, 0.4, 0.45),
     }
+    decode_bytes: ClassVar[int] = 150
     tune_fits: ClassVar[bool] = True
     contract_iou: ClassVar[float] = 0.95
 

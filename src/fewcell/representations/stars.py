@@ -58,6 +58,7 @@ class Stars(Representation):
         Channel("probability"),
         *(Channel(f"ray_{ray}") for ray in range(N_RAYS)),
     )
+    decode_bytes: ClassVar[int] = 270
     margin_px: ClassVar[int] = 16
     tuned: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "probability_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),

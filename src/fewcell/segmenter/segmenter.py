@@ -30,7 +30,6 @@ __all__ = ["Segmentation", "Segmenter", "predict_at_scale"]
 
 BYTES_PER_PIXEL = 24  # labels and scratch arrays on the image's own grid
 BYTES_PER_CANONICAL_PIXEL = 24  # the resampled image and its padded copy
-BYTES_PER_PREDICTED_PIXEL = 48  # the prediction, on the network's grid, with what decoding makes of it
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
 SCALES = (2.0, 1.41, 1.0, 0.71, 0.5, 0.35, 0.25, 0.18, 0.125)  # thumbnails on which the diameter is estimated
 THUMBNAIL_PX = 512  # side of the part of a thumbnail that is looked at
@@ -150,7 +149,7 @@ class Segmenter:
         if is_blank:
             found = Instances(np.zeros(shape, dtype=np.int32), np.zeros(0, dtype=np.float32))
         else:
-            _check_memory(shape, factor, self.facts.network.stride)
+            _check_memory(shape, factor, self.facts.network.stride, self.representation.decode_bytes)
             found = self._segment_at(pixels, factor)
             found = _select(found, self.facts.min_score if min_score is None else min_score, min_area=0)
             labels = resize_labels(found.labels, shape)
@@ -267,10 +266,10 @@ def _select(found: Instances, min_score: float, *, min_area: float) -> Instances
     return Instances(numbers[found.labels], found.scores[keep])
 
 
-def _check_memory(shape: tuple[int, int], factor: float, stride: int) -> None:
+def _check_memory(shape: tuple[int, int], factor: float, stride: int, decode_bytes: int) -> None:
     """Raise TooLargeError if an image enlarged by `factor` would not fit into memory with all that is made of it."""
     pixels = shape[0] * shape[1]
-    per_canonical_pixel = BYTES_PER_CANONICAL_PIXEL + BYTES_PER_PREDICTED_PIXEL / stride**2
+    per_canonical_pixel = BYTES_PER_CANONICAL_PIXEL + decode_bytes / stride**2
     needed = pixels * (BYTES_PER_PIXEL + per_canonical_pixel * factor**2)
     available = available_bytes()
     if needed > available:
