@@ -331,3 +331,12 @@ def test_views_are_of_every_kind() -> None:
     assert 3 / 1.6 - 1e-6 <= steps.min() < 2
     assert 4.5 < steps.max() <= 3 * 1.6 + 1e-6
     assert len({tuple(np.sign(v.matrix[:, :2]).ravel()) for v in turned}) >= 8
+
+
+def test_crops_are_off_scale_as_often_as_asked():
+    settings = STILL.model_copy(update={"scale_jitter": 1.2, "off_scale": 0.25})
+    rng = np.random.default_rng(0)
+    octaves = np.abs([np.log2(draw_view((900, 900), 32, 1.0, settings, rng).step_px) for _ in range(2000)])
+    usual = np.log2(1.2) + 1e-6
+    assert octaves.max() == pytest.approx(2, abs=0.05)
+    assert np.mean(octaves > usual) == pytest.approx(0.25 * (1 - usual / 2), abs=0.03)

@@ -47,7 +47,8 @@ def draw_view(
     step_px: source pixels per output pixel at canonical scale, before jitter. A crop as large as the image or larger
     is centred near its middle; otherwise crops stay inside as far as turning allows.
     """
-    widest = OFF_SCALE_JITTER if rng.random() < settings.off_scale else settings.scale_jitter
+    is_off = settings.off_scale > 0 and rng.random() < settings.off_scale  # no draw where there are none
+    widest = OFF_SCALE_JITTER if is_off else settings.scale_jitter
     jitter = widest ** rng.uniform(-1, 1)
     stretch = np.exp(rng.normal(0, 0.06))
     angle = rng.uniform(0, 2 * np.pi) if rng.random() < settings.rotate else rng.integers(4) * np.pi / 2
