@@ -69,7 +69,8 @@ def normalise(pixels: NDArray, contrast: Contrast | None = None) -> FloatArray:
         stretched = pixels.astype(np.float32)
         stretched -= contrast.low.astype(np.float32)[:, None, None]
         stretched *= gain.astype(np.float32)[:, None, None]
-    np.nan_to_num(stretched, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    if pixels.dtype.kind == "f":
+        stretched[~np.isfinite(stretched)] = 0.0
     np.clip(stretched, -0.5, HIGHEST_PEAK, out=stretched)
     if len(stretched) == 1:
         return np.repeat(stretched, 3, axis=0)
