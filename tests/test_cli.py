@@ -1,6 +1,7 @@
 """The command line, from arguments to files, exit codes and messages, with the model inside the package."""
 
 import csv
+import json
 import shutil
 import socket
 import sys
@@ -70,6 +71,11 @@ def test_the_diameter_is_estimated_and_said_when_it_is_not_given(run, nuclei, tm
     code, out, _ = run("segment", nuclei, "-o", tmp_path, "--threads", 1)
     assert code == 0
     assert "estimated" in out
+    with tifffile.TiffFile(tmp_path / "nuclei_label.tiff") as tiff:
+        made_by = json.loads(tiff.pages[0].description)
+    assert f"diameter {made_by['diameter_px']:.1f} px" in out
+    assert made_by["diameter_source"] == "estimated"
+    assert made_by["second_diameter_px"] is None
 
 
 def test_a_diameter_in_um_uses_the_pixel_size(run, nuclei, tmp_path):

@@ -266,7 +266,9 @@ def _segment_all(segmenter, images, out: Path, settings) -> None:
             if isinstance(result, Failed):
                 failures.append(result)
                 continue
-            scale = f"diameter {result.segmentation.diameter_px:.1f} px, {result.segmentation.diameter_source}"
+            found = result.segmentation
+            also = f" and {found.second_diameter_px:.1f} px" if found.second_diameter_px else ""
+            scale = f"diameter {found.diameter_px:.1f} px{also}, {found.diameter_source}"
             typer.echo(f"{result.path.name}: {result.n_cells} cells ({scale}) in {result.seconds:.1f} s")
     if failures:
         typer.echo(f"{len(failures)} of {len(images)} files failed:", err=True)

@@ -90,8 +90,8 @@ def test_the_model_folder_is_whole_and_nothing_else_is_left(trained):
 
 def test_the_bias_is_how_far_estimates_of_the_diameter_are_off(samples):
     class Estimates:
-        def estimate_diameter(self, pixels):
-            return 33.0
+        def estimate_diameters(self, pixels):
+            return [33.0, 99.0]
 
     true = [diameter_px(load_sample(sample)[1]) for sample in samples]
     assert _diameter_bias(Estimates(), samples) == pytest.approx(np.exp(np.mean(np.log(33 / np.array(true)))), abs=1e-3)

@@ -1,6 +1,7 @@
 """Write label images, overlays and tables of cells; a file appears whole, or not at all."""
 
 import csv
+import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -72,12 +73,14 @@ def write_labels(
     labels: ArrayLike,
     *,
     pixel_size_um: float | None = None,
+    made_by: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Save a label image as a compressed TIFF that every image program opens.
 
     labels: (height, width) whole numbers, stored in the smallest type that holds them: 16 or 32 bits, signed
-    only where some are negative (UNKNOWN). The pixel size goes into the resolution tags.
+    only where some are negative (UNKNOWN). The pixel size goes into the resolution tags; made_by, how the labels were
+    made, as JSON into the description.
     """
     array = np.asarray(labels)
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "iu":
@@ -104,6 +107,7 @@ def write_labels(
             bigtiff=array.nbytes > 2**32 - 2**25,
             software="fewcell",
             metadata=None,
+            description=None if made_by is None else json.dumps(made_by),
             **resolution,
         )
 

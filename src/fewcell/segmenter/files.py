@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fewcell import __version__
 from fewcell.errors import ConfigError, FewcellError, TooLargeError, WriteError
 from fewcell.images import Image, measure_cells, normalise, read_image, write_cells, write_labels, write_overlay
 from fewcell.segmenter.segmenter import Segmentation, Segmenter
@@ -123,12 +125,27 @@ def _segment_file(segmenter: Segmenter, path: Path, outputs: dict[str, Path], se
             made = {kind: Path(temporary) / target.name for kind, target in outputs.items()}
             write_cells(made["cells"], columns)
             write_overlay(made["overlay"], _for_display(seen), segmentation.labels)
-            write_labels(made["labels"], segmentation.labels, pixel_size_um=pixel_size_um)
+            made_by = _made_by(segmenter, segmentation, settings)
+            write_labels(made["labels"], segmentation.labels, pixel_size_um=pixel_size_um, made_by=made_by)
             for kind, target in outputs.items():
                 os.replace(made[kind], target)
     except OSError as error:
         raise WriteError(f"{path}: the outputs cannot be written to {out}: {error.strerror or error}.") from None
     return segmentation
+
+
+def _made_by(segmenter: Segmenter, segmentation: Segmentation, settings: FileSettings) -> dict[str, Any]:
+    """What decided the outcome, beside the image: the model, the scale and the thresholds."""
+    return {
+        "fewcell": __version__,
+        "model": segmenter.folder.name,
+        "diameter_px": round(segmentation.diameter_px, 2),
+        "second_diameter_px": segmentation.second_diameter_px and round(segmentation.second_diameter_px, 2),
+        "diameter_source": segmentation.diameter_source,
+        "min_score": segmenter.facts.min_score if settings.min_score is None else settings.min_score,
+        "min_area_px": settings.min_area_px,
+        "channels": settings.channels,
+    }
 
 
 def _diameter_px(path: Path, settings: FileSettings, pixel_size_um: float | None) -> float | None:

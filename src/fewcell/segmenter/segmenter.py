@@ -20,6 +20,7 @@ from fewcell.segmenter.model_folder import (
     read_model,
     write_model,
 )
+from fewcell.segmenter.scale import Look, likely_diameters, merge_scales, select_instances, thumbnails
 from fewcell.tiles import predict_in_windows, predict_tiled
 from fewcell.types import FloatArray, Instances, Labels
 
@@ -31,9 +32,6 @@ __all__ = ["Segmentation", "Segmenter", "predict_at_scale"]
 BYTES_PER_PIXEL = 24  # labels and scratch arrays on the image's own grid
 BYTES_PER_CANONICAL_PIXEL = 24  # the resampled image and its padded copy
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
-SCALES = (2.0, 1.41, 1.0, 0.71, 0.5, 0.35, 0.25, 0.18, 0.125)  # thumbnails on which the diameter is estimated
-THUMBNAIL_PX = 512  # side of the part of a thumbnail that is looked at
-SCALE_TOLERANCE_OCTAVES = 0.7  # how far from the canonical diameter a cell may be and still tell the scale
 TILE_PX = 1024  # side of the part of an image that the network sees at once, without its halo
 WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
 LARGEST_FACTOR = 4.0  # images are never enlarged more than this
@@ -46,12 +44,14 @@ class Segmentation:
     """The cells of one image, and the scale at which they were sought.
 
     instances: on the image's own grid. diameter_px: the cell diameter, in pixels of the image, that was brought to the
-    model's canonical diameter. diameter_source: where it came from.
+    model's canonical diameter. diameter_source: where it came from. second_diameter_px: that of other cells, much
+    larger or smaller, which were sought as well; None if there are none.
     """
 
     instances: Instances
     diameter_px: float
     diameter_source: DiameterSource
+    second_diameter_px: float | None = None
 
     @property
     def labels(self) -> Labels:
@@ -140,51 +140,46 @@ class Segmenter:
         shape = (pixels.shape[1], pixels.shape[2])
         canonical_px = self.facts.canonical_diameter_px
         is_blank = min(shape) < SMALLEST_SIDE_PX or not pixels.any()
-        source: DiameterSource = "given"
-        if diameter_px is None and not is_blank:
-            diameter_px, source = self.estimate_diameter(pixels), "estimated"
-        if diameter_px is None:  # cells too few for the thumbnails may still be found in the whole image
-            diameter_px, source = canonical_px, "not known"
-        factor = min(canonical_px / diameter_px, LARGEST_FACTOR)
+        source: DiameterSource = "given" if diameter_px is not None else "estimated"
+        diameters = [diameter_px] if diameter_px is not None else [] if is_blank else self.estimate_diameters(pixels)
+        if not diameters:  # cells too few for the thumbnails may still be found in the whole image
+            diameters, source = [canonical_px], "not known"
+        factors = [min(canonical_px / diameter, LARGEST_FACTOR) for diameter in diameters]
         if is_blank:
             found = Instances(np.zeros(shape, dtype=np.int32), np.zeros(0, dtype=np.float32))
         else:
-            _check_memory(shape, factor, self.facts.network.stride, self.representation.decode_bytes)
-            found = self._segment_at(pixels, factor)
-            found = _select(found, self.facts.min_score if min_score is None else min_score, min_area=0)
-            labels = resize_labels(found.labels, shape)
-            found = _select(Instances(labels, found.scores), -1.0, min_area=max(1, min_area_px))
-        return Segmentation(found, canonical_px / factor, source)
+            _check_memory(shape, max(factors), self.facts.network.stride, self.representation.decode_bytes)
+            level = self.facts.min_score
+            min_score = level if min_score is None else min_score
+            found = self._segment_on_grid(pixels, factors[0], min(level, min_score))
+            for factor in factors[1:]:
+                found = merge_scales(found, self._segment_on_grid(pixels, factor, level), level)
+            found = select_instances(found, min_score, min_area=max(1, min_area_px))
+        used = [canonical_px / factor for factor in factors]
+        return Segmentation(found, used[0], source, used[1] if len(used) > 1 else None)
 
-    def estimate_diameter(self, pixels: FloatArray) -> float | None:
-        """Estimate how wide the cells of a normalised image are, in its pixels; None if no cell is found.
+    def estimate_diameters(self, pixels: FloatArray) -> list[float]:
+        """Estimate how wide the cells of a normalised image are, in its pixels; none if no cell is found.
 
-        The model looks at thumbnails at several scales. At the right one it is sure of much of what it finds, and
-        what it finds is about as wide as the cells that it learned from: the scale at which such cells cover the
-        largest share of the area, each weighed by the cube of its score and by its width, wins. The cells are then
-        measured at the scale that brings them nearest to the canonical diameter, twice. Small cells are found less
-        often than large ones, so what comes out is too high, by a factor that is known from held-out images.
+        A second diameter is given where many cells are likely to be of quite another size (see `likely_diameters`).
+        Small cells are found less often than large ones, so what comes out is put right by a factor that is known
+        from held-out images.
         """
-        measured, shares = {}, {}
-        for scale in SCALES:
-            thumbnail = _thumbnail(pixels, scale)
-            if thumbnail is None:
-                continue
-            found = _select(self._segment_at(thumbnail, 1.0), self.facts.min_score, min_area=0)
+        looks = []
+        for scale, thumbnail in thumbnails(pixels):
+            found = select_instances(self._segment_at(thumbnail, 1.0), self.facts.min_score, min_area=0)
             area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
             diameters = 2 * np.sqrt(area / np.pi) * self.facts.network.stride
-            octaves_off = np.log2(diameters / self.facts.canonical_diameter_px)
-            weights = found.scores**3 * np.exp(-0.5 * (octaves_off / SCALE_TOLERANCE_OCTAVES) ** 2)
-            if weights.sum() > 0:
-                measured[scale] = _weighted_median(diameters, weights) / scale
-                shares[scale] = (weights * area).sum() / found.labels.size
-        if not measured:
-            return None
-        diameter_px = measured[max(shares, key=shares.__getitem__)]
-        for _ in range(2):
-            wanted = self.facts.canonical_diameter_px / diameter_px
-            diameter_px = measured[min(measured, key=lambda scale: abs(np.log2(scale / wanted)))]
-        return diameter_px / self.facts.diameter_bias
+            field_px = thumbnail.shape[1] * thumbnail.shape[2] / scale**2
+            looks.append(Look(scale, field_px, diameters, found.scores))
+        likely = likely_diameters(looks, self.facts.canonical_diameter_px)
+        return [diameter_px / self.facts.diameter_bias for diameter_px in likely]
+
+    def _segment_on_grid(self, pixels: FloatArray, factor: float, min_score: float) -> Instances:
+        """Find cells in a normalised image enlarged by `factor`; labels are on the image's own grid."""
+        found = select_instances(self._segment_at(pixels, factor), min_score, min_area=0)
+        labels = resize_labels(found.labels, (pixels.shape[1], pixels.shape[2]))
+        return select_instances(Instances(labels, found.scores), -1.0, min_area=1)
 
     def _segment_at(self, pixels: FloatArray, factor: float) -> Instances:
         """Find cells in a normalised image enlarged by `factor`; labels are on the network's grid."""
@@ -212,41 +207,6 @@ def predict_at_scale(pixels: FloatArray, factor: float, engine: Engine, network:
     return predict_tiled(resampled, engine, **grid, halo_px=halo_px, core_px=core_px)
 
 
-def _thumbnail(pixels: FloatArray, scale: float) -> FloatArray | None:
-    """The busiest part of an image at a scale; None where that says nothing that another scale does not."""
-    if scale < 1 and min(pixels.shape[1:]) * scale < 32:
-        return None
-    side = int(THUMBNAIL_PX / scale)
-    top, left = _busiest_window(pixels, side)
-    part = np.ascontiguousarray(pixels[:, top : top + side, left : left + side])
-    return resize_image(part, (round(part.shape[1] * scale), round(part.shape[2] * scale)))
-
-
-def _busiest_window(pixels: FloatArray, side: int) -> tuple[int, int]:
-    """The top left corner of the window of `side` px with most contrast: cells may lie in one corner only.
-
-    Contrast is the standard deviation in blocks; the strongest tenth counts alike, so that a speck does not win.
-    """
-    block = max(1, min(side // 8, *pixels.shape[1:]))
-    rows, columns = (extent // block for extent in pixels.shape[1:])
-    high, wide = min(side // block, rows), min(side // block, columns)
-    if (high, wide) == (rows, columns):
-        return 0, 0
-    gray = pixels[:, : rows * block, : columns * block].mean(axis=0)
-    contrast = gray.reshape(rows, block, columns, block).std(axis=(1, 3))
-    contrast = np.minimum(contrast, np.percentile(contrast, 90))
-    total = np.pad(contrast.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    sums = total[high:, wide:] - total[:-high, wide:] - total[high:, :-wide] + total[:-high, :-wide]
-    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
-    return int(top) * block, int(left) * block
-
-
-def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
-    order = np.argsort(values)
-    share = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(share, share[-1] / 2)])
-
-
 def _channels_first(array: np.ndarray) -> np.ndarray:
     array = array[np.newaxis] if array.ndim == 2 else array
     if array.ndim != 3 or not 1 <= len(array) <= 3:
@@ -255,15 +215,6 @@ def _channels_first(array: np.ndarray) -> np.ndarray:
             "move them: numpy.moveaxis(array, -1, 0)."
         )
     return array
-
-
-def _select(found: Instances, min_score: float, *, min_area: float) -> Instances:
-    """Keep instances with enough score and area, numbered anew."""
-    area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
-    keep = (found.scores >= min_score) & (area >= min_area)
-    numbers = np.zeros(len(found) + 1, dtype=np.int32)
-    numbers[1:][keep] = np.arange(1, keep.sum() + 1)
-    return Instances(numbers[found.labels], found.scores[keep])
 
 
 def _check_memory(shape: tuple[int, int], factor: float, stride: int, decode_bytes: int) -> None:

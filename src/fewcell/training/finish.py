@@ -138,8 +138,7 @@ def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
         true = diameter_px(labels)
         if true is None or len(np.unique(labels[labels > 0])) < FEWEST_CELLS:
             continue
-        estimated = segmenter.estimate_diameter(normalise(image.pixels))
-        if estimated is not None:
+        for estimated in segmenter.estimate_diameters(normalise(image.pixels))[:1]:
             ratios.append(estimated / true)
     return round(float(np.exp(np.mean(np.log(ratios)))), 3) if ratios else 1.0
 

@@ -1,0 +1,163 @@
+"""The scale of an image, and cells of two sizes in one image."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from fewcell.images import normalise, resize_image, resize_labels
+from fewcell.metrics import f1, match
+from fewcell.segmenter import Segmenter
+from fewcell.segmenter import segmenter as module
+from fewcell.segmenter.scale import SCALES, Look, likely_diameters, merge_scales, select_instances, thumbnails
+from fewcell.types import Instances, Labels
+
+CANONICAL_PX = 24.0
+
+
+def looks(*sizes: tuple[float, int, float], field_px: float = 250_000.0) -> list[Look]:
+    """What a perfect model finds: cells of each size (diameter in px of the image, number, score) within an octave."""
+    made = []
+    for scale in SCALES:
+        seen = [s for s in sizes if abs(np.log2(s[0] * scale / CANONICAL_PX)) < 1]
+        diameters = np.concatenate([np.full(n, d * scale) for d, n, _ in seen] or [np.zeros(0)])
+        scores = np.concatenate([np.full(n, p) for _, n, p in seen] or [np.zeros(0)])
+        made.append(Look(scale, field_px, diameters, scores.astype(np.float32)))
+    return made
+
+
+@pytest.mark.parametrize("diameter", [9.0, 14.0, 24.0, 61.0, 150.0])
+def test_cells_of_one_size_tell_it(diameter):
+    assert likely_diameters(looks((diameter, 30, 0.8)), CANONICAL_PX) == [pytest.approx(diameter)]
+
+
+def test_where_no_cell_is_found_there_is_no_size():
+    assert likely_diameters(looks(), CANONICAL_PX) == []
+    assert likely_diameters([], CANONICAL_PX) == []
+
+
+def test_cells_of_two_sizes_tell_both_the_weightier_first():
+    assert likely_diameters(looks((15, 200, 0.8), (80, 5, 0.8)), CANONICAL_PX) == [
+        pytest.approx(15),
+        pytest.approx(80),
+    ]
+    assert likely_diameters(looks((40, 40, 0.8), (12, 60, 0.8)), CANONICAL_PX) == [
+        pytest.approx(40),
+        pytest.approx(12),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        ((30.0, 30, 0.8), "found at the same scale"),
+        ((80.0, 1, 0.3), "hardly any of them"),
+        ((3.7, 3000, 0.8), "so small that looking for them would take ages"),
+    ],
+)
+def test_another_size_is_not_always_worth_looking_for(second, why):
+    assert len(likely_diameters(looks((20.0, 100, 0.8), second), CANONICAL_PX)) == 1, why
+
+
+def test_specks_and_clumps_do_not_win_over_cells():
+    specks = likely_diameters(looks((90.0, 12, 0.8), (12.0, 40, 0.5)), CANONICAL_PX)
+    assert specks[0] == pytest.approx(90)
+    clumps = likely_diameters(looks((15.0, 150, 0.6), (90.0, 4, 0.8)), CANONICAL_PX)
+    assert clumps[0] == pytest.approx(15)
+
+
+def test_thumbnails_show_at_most_the_same_number_of_pixels():
+    pixels = np.random.default_rng(0).random((3, 700, 3000), dtype=np.float32)
+    seen = dict(thumbnails(pixels))
+    assert [*seen] == [s for s in SCALES if s >= 1 or 700 * s >= 32]
+    assert all(max(thumbnail.shape[1:]) <= 513 for thumbnail in seen.values())
+    assert seen[0.18].shape == (3, 126, 512)
+
+
+def _instances(values: np.ndarray, seed: int) -> Instances:
+    labels = ndimage.label(values)[0].astype(np.int32)
+    scores = np.random.default_rng(seed).choice([0.1, 0.2, 0.3, 0.5, 0.9], labels.max()).astype(np.float32)
+    return Instances(labels, scores)
+
+
+def _slow_regions(first: Labels, second: Labels, strong: set[tuple[int, int]]) -> list[set[tuple[int, int]]]:
+    """Sets of (which, label) of strong cells that hang together by overlaps."""
+    regions = [{cell} for cell in sorted(strong)]
+    for a, b in {(int(a), int(b)) for a, b in zip(first.ravel(), second.ravel(), strict=True) if a and b}:
+        if (0, a) in strong and (1, b) in strong:
+            one, other = (next(r for r in regions if cell in r) for cell in ((0, a), (1, b)))
+            if one is not other:
+                one |= other
+                regions.remove(other)
+    return regions
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    one=hnp.arrays(np.bool_, (9, 12), elements=st.booleans()),
+    other=hnp.arrays(np.bool_, (9, 12), elements=st.booleans()),
+    seed=st.integers(0, 99),
+)
+def test_in_every_region_the_surer_scale_wins(one, other, seed):
+    level = 0.25
+    both = [_instances(one, seed), _instances(other, seed + 1)]
+    merged = merge_scales(*both, level)
+    assert np.array_equal(np.unique(merged.labels[merged.labels > 0]), np.arange(1, len(merged) + 1))
+    kept = {}
+    for number, score in enumerate(merged.scores, start=1):
+        mask = merged.labels == number
+        labels = [int(found.labels[mask][0]) for found in both]
+        whole = [
+            which
+            for which, (found, label) in enumerate(zip(both, labels, strict=True))
+            if label and np.array_equal(found.labels == label, mask) and found.scores[label - 1] == score
+        ]
+        assert whole, "a cell that is kept keeps all of its pixels and its score"
+        kept[whole[0], labels[whole[0]]] = score
+    strong = {(w, i + 1) for w, found in enumerate(both) for i, s in enumerate(found.scores) if s >= level}
+    total = sum(score - level for cell, score in kept.items() if cell in strong)
+    best = 0.0
+    for region in _slow_regions(both[0].labels, both[1].labels, strong):
+        best += max(sum(both[w].scores[label - 1] - level for w, label in region if w == side) for side in (0, 1))
+    assert total == pytest.approx(best, abs=1e-5)
+
+
+def test_cells_below_the_level_stay_only_where_nothing_comes_in_their_way():
+    first = Instances(np.array([[1, 1, 0, 2, 2, 0]], dtype=np.int32), np.array([0.1, 0.1], dtype=np.float32))
+    second = Instances(np.array([[0, 1, 1, 0, 0, 2]], dtype=np.int32), np.array([0.9, 0.2], dtype=np.float32))
+    merged = merge_scales(first, second, 0.3)
+    assert merged.labels.tolist() == [[0, 2, 2, 1, 1, 0]]
+    assert merged.scores.tolist() == pytest.approx([0.1, 0.9])
+
+
+def test_selecting_numbers_cells_anew():
+    found = Instances(np.array([[1, 2, 2, 3, 3, 3]], dtype=np.int32), np.array([0.9, 0.2, 0.5], dtype=np.float32))
+    kept = select_instances(found, 0.4, min_area=2)
+    assert kept.labels.tolist() == [[0, 0, 0, 1, 1, 1]]
+    assert kept.scores.tolist() == [0.5]
+
+
+def test_small_and_large_cells_of_one_image_are_found(trained, draw_discs, monkeypatch):
+    small, small_labels = draw_discs(7, (280, 280), 11.0)
+    large, large_labels = draw_discs(8, (70, 140), 11.0)
+    large = resize_image(large[None].astype(np.float32), (280, 560))[0]
+    large_labels = resize_labels(large_labels, (280, 560))
+    image = np.concatenate([small, large], axis=1)[None].astype(np.float32)
+    labels = np.concatenate([small_labels, np.where(large_labels > 0, large_labels + small_labels.max(), 0)], axis=1)
+    segmenter = Segmenter.load(trained.folder, threads=1)
+    found = segmenter.segment(image)
+    assert found.second_diameter_px is not None
+    assert f1(match(labels, found.labels, (0.5,))[0]) > 0.8
+    assert len(segmenter.estimate_diameters(normalise(image))) == 2
+    given = segmenter.segment(image, diameter_px=found.diameter_px)
+    assert given.second_diameter_px is None
+    assert f1(match(labels, given.labels, (0.5,))[0]) < f1(match(labels, found.labels, (0.5,))[0])
+    # The score below which cells are dropped may be lower or higher than that by which scales are compared.
+    everything = segmenter.segment(image, min_score=0)
+    sure = select_instances(everything.instances, segmenter.facts.min_score, min_area=1)
+    assert np.array_equal(sure.labels > 0, found.labels > 0)
+    assert np.all(segmenter.segment(image, min_score=0.9).scores >= 0.9)
+    monkeypatch.setattr(module, "likely_diameters", lambda *_: [])
+    assert segmenter.segment(image).diameter_source == "not known"
