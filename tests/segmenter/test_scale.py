@@ -43,7 +43,7 @@ def test_cells_of_two_sizes_tell_both_the_weightier_first():
         pytest.approx(15),
         pytest.approx(80),
     ]
-    assert likely_diameters(looks((40, 40, 0.8), (12, 60, 0.8)), CANONICAL_PX) == [
+    assert likely_diameters(looks((40, 40, 0.8), (12, 150, 0.8)), CANONICAL_PX) == [
         pytest.approx(40),
         pytest.approx(12),
     ]
@@ -54,6 +54,7 @@ def test_cells_of_two_sizes_tell_both_the_weightier_first():
     [
         ((30.0, 30, 0.8), "found at the same scale"),
         ((80.0, 1, 0.3), "hardly any of them"),
+        ((7.0, 140, 0.8), "perhaps the texture of the others"),
         ((3.7, 3000, 0.8), "so small that looking for them would take ages"),
     ],
 )

@@ -20,7 +20,8 @@ TOLERANCE_OCTAVES = 0.7  # how far from the canonical diameter a cell may be and
 NEAR_CANONICAL_OCTAVES = 0.5  # a second size counts where cells of it are found at the scale that they ask for
 APART_OCTAVES = 1.3  # sizes that differ by less are found at one scale
 FINEST_OCTAVES = 2.0  # a second size smaller than the first by more would cost more than 16 times as much
-SMALLEST_SHARE = 0.15  # of the evidence for the first size that there must be for a second
+SHARE_OF_LARGER = 0.15  # of the evidence for the first size that there must be for a second that is larger
+SHARE_OF_SMALLER = 0.35  # and for one that is smaller: what looks like small cells may be texture of large ones
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def likely_diameters(looks: Sequence[Look], canonical_px: float) -> list[float]:
         if abs(np.log2(diameter * scale / canonical_px)) < NEAR_CANONICAL_OCTAVES
         and abs(np.log2(diameter / first)) > APART_OCTAVES
         and np.log2(first / diameter) <= FINEST_OCTAVES
-        and weight[scale] >= SMALLEST_SHARE * weight[best]
+        and weight[scale] >= (SHARE_OF_LARGER if diameter > first else SHARE_OF_SMALLER) * weight[best]
     ]
     return [first, *(measured[scale] for scale in sorted(rivals, key=weight.__getitem__)[-1:])]
 
