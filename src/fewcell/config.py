@@ -32,8 +32,7 @@ class Augmentation(_Strict):
     """How crops are varied. Every number is a probability unless its name says otherwise.
 
     scale_jitter: cells are trained at canonical scale times a factor between 1 / scale_jitter and scale_jitter.
-    off_scale: of crops at a scale between a quarter and four times the canonical one, so that the network learns what
-        cells look like to which it was not brought: it has to say how large they are.
+    off_scale: of crops whose scale is drawn from a quarter to four times the canonical one instead.
     immunostain: of images whose modality is histology, turned into a drawn immunostain.
     """
 

@@ -305,7 +305,7 @@ def test_seams_of_windows_lie_away_from_their_sides():
 def test_memory_is_counted_on_the_grid_of_the_network(stride, fits, monkeypatch):
     monkeypatch.setattr(module, "available_bytes", lambda: 65 * 100 * 100)
     with nullcontext() if fits else pytest.raises(TooLargeError, match="100 x 100 px at 1 times"):
-        module._check_memory((100, 100), 1.0, stride, decode_bytes=60)
+        module._check_memory(1.0, (100, 100), stride, decode_bytes=60)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ APART_OCTAVES = 1.3  # sizes that differ by less are found at one scale
 FINEST_OCTAVES = 2.0  # a second size smaller than the first by more would cost more than 16 times as much
 SHARE_OF_LARGER = 0.15  # of the evidence for the first size that there must be for a second that is larger
 SHARE_OF_SMALLER = 0.35  # and for one that is smaller: what looks like small cells may be texture of large ones
+RIVALS_SHARE = 0.1  # of the smaller of two cells, if they share as much they cannot both be right
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ def likely_diameters(looks: Sequence[Look], canonical_px: float) -> list[float]:
     """About how wide the cells are, in pixels of the image: none, one, or two where cells of two sizes are likely.
 
     At the right scale the model is sure of much of what it finds, and what it finds is about as wide as the cells
-    that it learned from. So the scale wins that has most of such cells in its field, each weighed by its score, by its
-    width, and by its diameter to the power of 1.5. (By area, one clump would weigh as much as the cells in it; by
-    number, specks would win.) The cells are then measured at the scale that brings them nearest to the canonical
-    diameter. A second size is one far from the first, of cells that have no small share of the weight.
+    that it learned from. So the scale wins that has most of such cells in its field, each weighed by the square of
+    its score, by its width, and by its diameter to the power of 1.5. (By area, one clump would weigh as much as the
+    cells in it; by number, specks would win.) The cells are then measured at the scale that brings them nearest to
+    the canonical diameter. A second size is one far from the first, of cells that have no small share of the
+    weight.
     """
     measured, weight = {}, {}
     for look in looks:
@@ -86,16 +88,18 @@ def likely_diameters(looks: Sequence[Look], canonical_px: float) -> list[float]:
 def merge_scales(first: Instances, second: Instances, level: float) -> Instances:
     """The cells found at two scales as one set: where they overlap, those of the scale that is surer, region by region.
 
-    first, second: on the same grid. A region is all cells that overlap each other, one scale's with the other's; the
-    scale wins that has the greater sum of score - level there, the first if both have the same. Cells with scores
-    below the level decide nothing: the second's are dropped, the first's stay where no cell comes in their way.
+    first, second: on the same grid. A region is all cells that overlap each other, one scale's with the other's, by
+    a tenth of the smaller or more; the scale wins that has the greater sum of score - level there, the first if both
+    have the same. Where cells overlap by less, both may stay, and the first's keeps the pixels. Cells with scores below
+    the level decide nothing: the second's are dropped, the first's stay where no cell comes in their way.
     """
     n, size = len(first), len(first) + len(second)
     scores = np.concatenate([first.scores, second.scores])
     is_first, counts = np.arange(size) < n, scores >= level
     table = overlaps(first.labels, second.labels)
     i, j = table.true_ids[table.pair_true] - 1, table.predicted_ids[table.pair_predicted] - 1 + n
-    rivals = counts[i] & counts[j]
+    smaller = np.minimum(table.true_areas[table.pair_true], table.predicted_areas[table.pair_predicted])
+    rivals = counts[i] & counts[j] & (table.pair_px >= RIVALS_SHARE * smaller)
     graph = coo_array((np.ones(rivals.sum()), (i[rivals], j[rivals])), shape=(size, size))
     _, region = connected_components(graph, directed=False)
     gain = np.where(counts, scores - level, 0) * np.where(is_first, 1, -1)

@@ -148,13 +148,15 @@ class Segmenter:
         if is_blank:
             found = Instances(np.zeros(shape, dtype=np.int32), np.zeros(0, dtype=np.float32))
         else:
-            _check_memory(shape, max(factors), self.facts.network.stride, self.representation.decode_bytes)
-            level = self.facts.min_score
+            grid = (shape, self.facts.network.stride, self.representation.decode_bytes)
+            _check_memory(factors[0], *grid)
+            factors[1:] = [f for f in factors[1:] if f != factors[0] and _bytes_needed(f, *grid) <= available_bytes()]
+            level, min_area = self.facts.min_score, max(1, min_area_px)
             min_score = level if min_score is None else min_score
-            found = self._segment_on_grid(pixels, factors[0], min(level, min_score))
+            found = self._segment_on_grid(pixels, factors[0], min_score, min_area)
             for factor in factors[1:]:
-                found = merge_scales(found, self._segment_on_grid(pixels, factor, level), level)
-            found = select_instances(found, min_score, min_area=max(1, min_area_px))
+                others = self._segment_on_grid(pixels, factor, max(level, min_score), min_area)
+                found = select_instances(merge_scales(found, others, level), -1.0, min_area=min_area)
         used = [canonical_px / factor for factor in factors]
         return Segmentation(found, used[0], source, used[1] if len(used) > 1 else None)
 
@@ -175,11 +177,11 @@ class Segmenter:
         likely = likely_diameters(looks, self.facts.canonical_diameter_px)
         return [diameter_px / self.facts.diameter_bias for diameter_px in likely]
 
-    def _segment_on_grid(self, pixels: FloatArray, factor: float, min_score: float) -> Instances:
+    def _segment_on_grid(self, pixels: FloatArray, factor: float, min_score: float, min_area: float) -> Instances:
         """Find cells in a normalised image enlarged by `factor`; labels are on the image's own grid."""
         found = select_instances(self._segment_at(pixels, factor), min_score, min_area=0)
         labels = resize_labels(found.labels, (pixels.shape[1], pixels.shape[2]))
-        return select_instances(Instances(labels, found.scores), -1.0, min_area=1)
+        return select_instances(Instances(labels, found.scores), -1.0, min_area=min_area)
 
     def _segment_at(self, pixels: FloatArray, factor: float) -> Instances:
         """Find cells in a normalised image enlarged by `factor`; labels are on the network's grid."""
@@ -217,12 +219,15 @@ def _channels_first(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _check_memory(shape: tuple[int, int], factor: float, stride: int, decode_bytes: int) -> None:
-    """Raise TooLargeError if an image enlarged by `factor` would not fit into memory with all that is made of it."""
-    pixels = shape[0] * shape[1]
+def _bytes_needed(factor: float, shape: tuple[int, int], stride: int, decode_bytes: int) -> float:
+    """The memory that an image enlarged by `factor` takes with all that is made of it."""
     per_canonical_pixel = BYTES_PER_CANONICAL_PIXEL + decode_bytes / stride**2
-    needed = pixels * (BYTES_PER_PIXEL + per_canonical_pixel * factor**2)
-    available = available_bytes()
+    return shape[0] * shape[1] * (BYTES_PER_PIXEL + per_canonical_pixel * factor**2)
+
+
+def _check_memory(factor: float, shape: tuple[int, int], stride: int, decode_bytes: int) -> None:
+    """Raise TooLargeError if an image enlarged by `factor` would not fit into memory."""
+    needed, available = _bytes_needed(factor, shape, stride, decode_bytes), available_bytes()
     if needed > available:
         raise TooLargeError(
             f"An image of {shape[0]} x {shape[1]} px at {factor:.2g} times its size needs about {needed / 1e9:.1f} GB, "

@@ -121,7 +121,7 @@ def _tune(representation: Representation, cases: Sequence[_Case]) -> Representat
 def _tune_for_folds(representation: Representation, cases: Sequence[_Case]) -> dict[int, Representation]:
     """For each fold, where `tune` fits a model: one that was tuned on the other folds, if there is a cell in them."""
     tuned = {}
-    for fold in range(FOLDS) if representation.tune_fits else ():
+    for fold in sorted({case.fold for case in cases}) if representation.tune_fits else ():
         others = [case for case in cases if case.fold != fold]
         if any(np.any(case.labels > 0) for case in others):
             tuned[fold] = _tune(representation, others)
