@@ -228,6 +228,10 @@ class _TimedDecoding:
     representation: Representation
     watch: _Watch
 
+    @property
+    def decode_bytes(self) -> int:
+        return self.representation.decode_bytes
+
     def decode(self, prediction: FloatArray) -> Instances:
         with self.watch.timing("decode"):
             return self.representation.decode(prediction)
