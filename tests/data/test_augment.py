@@ -10,7 +10,7 @@ pytest.importorskip("cv2")
 
 from fewcell.data.augment import empty_image, immunostain, vary_intensity
 
-OTHERS = {"scale_jitter": 1.0, "rotate": 0.0, "immunostain": 0.0, "empty": 0.0}
+OTHERS = {"scale_jitter": 1.0, "off_scale": 0.0, "rotate": 0.0, "immunostain": 0.0, "empty": 0.0}
 KINDS = sorted(set(Augmentation.model_fields) - set(OTHERS))
 
 
