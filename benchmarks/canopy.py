@@ -3,15 +3,18 @@
     python benchmarks/canopy.py MODEL ../shared/data/train --out docs/results/canopy-held-out.csv
     python benchmarks/canopy.py MODEL ../shared/data/train --test ../shared/data/test --out docs/results/canopy-test.csv
 
-MODEL is a folder that `fewcell train --representation canopy` wrote. Everything is fitted to the images held out from
-its training. Without --test the same images are scored, each by what was fitted to the others (five folds of whole
-experiments); with --test, the images of another folder. Images are seen at their true diameter. One row an image and
-a way of reading; mean F1 at IoU 0.5 by modality is printed.
+MODEL is a folder that `fewcell train --representation canopy` wrote. Settings are chosen on the images held out from
+its training; scorers are fitted to these and to some of those learned from, as in training. Without --test the
+held-out images are scored, each by what was fitted without it (five folds of whole experiments); with --test, the
+images of another folder. Images are seen at their true diameter. One row an image and a way of reading; mean F1 at
+IoU 0.5 by modality is printed.
 
 Ways without a scorer have 20 settings, and the best is taken on the images fitted to:
     threshold   pieces above one height, grown into the foreground
+    depth cut   the same with the depth alone as height
     h-maxima    the watershed of summits that stand out by h
     stable      the nodes of the tree that stay the same over the greatest range of heights (MSER), nothing learned
+    flows       the decoding of `flows`, of the same flow and foreground
 Ways with a scorer, fitted to their own candidates:
     ladder      pieces above a ladder of heights, at full extent, as a tree
     canopy      hills and unions of hills, as a tree; then variations of it
@@ -32,11 +35,11 @@ from numpy.typing import NDArray
 
 from fewcell.config import Recipe
 from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
-from fewcell.data.split import grouped_split
+from fewcell.data.split import grouped_split, label_order
 from fewcell.engine import OpenVinoEngine
 from fewcell.images import normalise, resize_labels
 from fewcell.metrics import count_matches, f1, match, remove_border, scored_overlaps
-from fewcell.representations import Canopy
+from fewcell.representations import Canopy, Flows
 from fewcell.representations.base import collect_instances
 from fewcell.representations.canopy_tree import Candidates, select, true_ious
 from fewcell.scoring import Scorer
@@ -44,7 +47,8 @@ from fewcell.segmenter import predict_at_scale, read_model
 from fewcell.types import FloatArray, Labels
 
 FOLDS = 5
-LEVELS = (0.2, 0.3, 0.35, 0.4, 0.45)
+LEARNED_IMAGES = 200
+LEVELS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 FOREGROUNDS = (0.3, 0.4, 0.5, 0.6)
 GROW_PX = 3
 CANOPY = Canopy()
@@ -97,10 +101,18 @@ def predict(samples: Sequence[Sample], model: Path, trained: set[str]) -> list[C
 
 
 def by_threshold(prediction: FloatArray, threshold: float, foreground: float) -> Labels:
+    return _pieces(CANOPY.height(prediction) > threshold, prediction, foreground)
+
+
+def by_depth(prediction: FloatArray, threshold: float, foreground: float) -> Labels:
+    return _pieces(prediction[0] * prediction[1] > threshold, prediction, foreground)
+
+
+def _pieces(core: NDArray[np.bool_], prediction: FloatArray, foreground: float) -> Labels:
     import cc3d
     from skimage.segmentation import expand_labels
 
-    pieces = cc3d.connected_components(prediction[0] * prediction[1] > threshold, connectivity=8, out_dtype=np.uint32)
+    pieces = cc3d.connected_components(core, connectivity=8, out_dtype=np.uint32)
     return _without_small(np.where(prediction[0] > foreground, expand_labels(pieces.astype(np.int32), GROW_PX), 0))
 
 
@@ -109,7 +121,7 @@ def by_h_maxima(prediction: FloatArray, h: float, foreground: float) -> Labels:
 
     from fewcell.representations.watershed_kernels import prominent_summits
 
-    height, inside = prediction[0] * prediction[1], prediction[0] > foreground
+    height, inside = CANOPY.height(prediction), prediction[0] > foreground
     places = np.flatnonzero(inside)
     order = places[np.argsort(-height.ravel()[places], kind="stable")]
     return _without_small(watershed(-height, prominent_summits(height, order, 0.02, h), mask=inside, connectivity=2))
@@ -122,10 +134,17 @@ def by_stability(prediction: FloatArray, prominence: float, foreground: float) -
     return select(candidates, stability, 0.0, CANOPY.min_area_px).labels
 
 
+def by_flows(prediction: FloatArray, cell_threshold: float, flow_error: float) -> Labels:
+    as_flows = np.stack([prediction[3], prediction[4], prediction[0]])
+    return Flows(cell_threshold=cell_threshold, flow_error=flow_error).decode(as_flows).labels
+
+
 SETTINGS_ONLY: dict[str, tuple[Callable[..., Labels], dict[str, tuple[float, ...]]]] = {
-    "threshold": (by_threshold, {"threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "foreground": FOREGROUNDS}),
+    "threshold": (by_threshold, {"threshold": (0.1, 0.15, 0.2, 0.3, 0.4), "foreground": FOREGROUNDS}),
+    "depth cut": (by_depth, {"threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "foreground": FOREGROUNDS}),
     "h-maxima": (by_h_maxima, {"h": (0.03, 0.06, 0.1, 0.15, 0.2), "foreground": FOREGROUNDS}),
     "stable": (by_stability, {"prominence": (0.01, 0.03, 0.06, 0.1, 0.15), "foreground": FOREGROUNDS}),
+    "flows": (by_flows, dict(Flows.tuned)),
 }
 
 
@@ -138,8 +157,18 @@ def grow(prediction: FloatArray, cuts: tuple[float, ...], prominence: float) -> 
 
 def grow_ladder(prediction: FloatArray, cuts: tuple[float, ...], steps: float) -> Candidates:
     """The tree of pieces above heights, at full extent: what is equally high to the ladder is one hill."""
-    height = np.floor(prediction[0] * prediction[1] * steps) / steps
+    height = np.floor(CANOPY.height(prediction) * steps) / steps
     return replace(CANOPY, cuts=cuts, prominence=1e-4).candidates(prediction, height.astype(np.float32))
+
+
+def grow_by_depth(prediction: FloatArray, cuts: tuple[float, ...], prominence: float) -> Candidates:
+    return replace(CANOPY, cuts=cuts, prominence=prominence).candidates(prediction, prediction[0] * prediction[1])
+
+
+def grow_by_flow(prediction: FloatArray, cuts: tuple[float, ...], prominence: float) -> Candidates:
+    flat = prediction.copy()
+    flat[1] = 1
+    return replace(CANOPY, cuts=cuts, prominence=prominence).candidates(prediction, CANOPY.height(flat))
 
 
 @dataclass(frozen=True)
@@ -148,23 +177,29 @@ class Way:
 
     settings: prominences, or what else `grow` takes; the best on the images fitted to is used. right: what the scorer
     learns: whether the IoU is this or more; None: the IoU itself. without: features with this in their name are left
-    out. greedy: candidates are taken by falling probability, without those that overlap what is taken.
+    out. learned: whether the scorer is also fitted to images that the network learned from. greedy: candidates are
+    taken by falling probability, without those that overlap what is taken.
     """
 
     grow: Callable[[FloatArray, tuple[float, ...], float], Candidates] = grow
-    settings: tuple[float, ...] = (0.015, 0.03, 0.06)
+    settings: tuple[float, ...] = CANOPY.tuned["prominence"]
     cuts: tuple[float, ...] = CANOPY.cuts
     right: float | None = 0.5
     without: str = "nothing"
+    learned: bool = True
     greedy: bool = False
 
 
 LEARNED = {
     "canopy": Way(),
-    "ladder": Way(grow=grow_ladder, settings=(5.0, 9.0, 17.0)),
+    "ladder": Way(grow=grow_ladder, settings=(9.0, 17.0)),
+    "height of depth": Way(grow=grow_by_depth),
+    "height of flow": Way(grow=grow_by_flow),
     "one cut": Way(cuts=(0.5,)),
     "without size": Way(without="size"),
     "without borders": Way(without="border"),
+    "without flow": Way(grow=grow_by_depth, without="flow"),
+    "held-out only": Way(learned=False),
     "right at 0.75": Way(right=0.75),
     "IoU itself": Way(right=None),
     "greedy": Way(greedy=True),
@@ -229,7 +264,9 @@ def _without_overlaps(parent: NDArray[np.int32], probability: FloatArray, level:
 # Fitting and scoring
 
 
-def judge(fit_to: list[Case], score: list[Case], folds: NDArray[np.int64] | None) -> list[dict[str, object]]:
+def judge(
+    learned: list[Case], fit_to: list[Case], score: list[Case], folds: NDArray[np.int64] | None
+) -> list[dict[str, object]]:
     """A row for every way and image. folds: of the images, where `score` is `fit_to`; each is read by the others."""
     rows: list[dict[str, object]] = []
 
@@ -255,11 +292,12 @@ def judge(fit_to: list[Case], score: list[Case], folds: NDArray[np.int64] | None
         report(name, rows)
     for name, way in LEARNED.items():
         grown = {s: [prepare(way, s, case) for case in fit_to] for s in way.settings}
+        more = {s: [prepare(way, s, case) for case in learned if way.learned] for s in way.settings}
         for fitted, scored in each_fold():
             best = (-1.0, 0.0, 0.0, None)
             for setting in way.settings:
-                scorer = fit_scorer(way, [grown[setting][i] for i in fitted])
                 trees = [grown[setting][i] for i in fitted]
+                scorer = fit_scorer(way, trees + more[setting])
                 likely = [judged(tree, scorer) for tree in trees]
                 for level in LEVELS:
                     found = [read(way, tree, p, level) for tree, p in zip(trees, likely, strict=True)]
@@ -310,12 +348,14 @@ def main() -> None:
     learned_from, held_out = grouped_split(labelled, recipe.held_out, recipe.seed)
     trained = {sample.experiment for sample in learned_from}
     fit_to = predict(held_out, arguments.model, trained)
+    learned = predict([learned_from[i] for i in label_order(learned_from)[:LEARNED_IMAGES]], arguments.model, trained)
     if arguments.test:
         score = predict([s for s in open_dataset(arguments.test) if s.labels], arguments.model, trained)
-        rows = judge(fit_to, score, None)
+        rows = judge(learned, fit_to, score, None)
     else:
         experiments = sorted({case.experiment for case in fit_to})
-        rows = judge(fit_to, fit_to, np.array([experiments.index(case.experiment) % FOLDS for case in fit_to]))
+        folds = np.array([experiments.index(case.experiment) % FOLDS for case in fit_to])
+        rows = judge(learned, fit_to, fit_to, folds)
     if arguments.out:
         with open(arguments.out, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=[*rows[0], "command"])

@@ -75,6 +75,7 @@ def watching(representation: Representation) -> Iterator[Watch]:
         ("intensity", crops, "vary_intensity"),
         ("intensity", crops, "immunostain"),
         ("intensity", crops, "empty_image"),
+        ("intensity", crops, "out_of_focus"),
         ("targets", type(representation), "targets"),
     ]
     originals = [(place, name, getattr(place, name)) for _, place, name in places]

@@ -235,8 +235,9 @@ def test_only_histology_is_turned_into_immunostains(tmp_path: Path) -> None:
         assert np.array_equal(labels, plain[1])
 
 
-def test_empty_images_carry_no_labels(tmp_path: Path) -> None:
-    settings = STILL.model_copy(update={"empty": 1.0})
+@pytest.mark.parametrize("kind", ["empty", "defocus"])
+def test_images_without_cells_carry_no_labels(tmp_path: Path, kind: str) -> None:
+    settings = STILL.model_copy(update={kind: 1.0})
     source = source_of(save(tmp_path, discs((100, 100), 24)), settings=settings, stride=2, margin=4)
     for seed in range(5):
         image, labels = source.crop(0, np.random.default_rng(seed))

@@ -12,8 +12,9 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from fewcell.errors import ConfigError
-from fewcell.metrics import f1, match
+from fewcell.metrics import match
 from fewcell.representations import make_representation
+from fewcell.representations.base import mean_f1
 from fewcell.representations.canopy import Canopy
 from fewcell.representations.canopy_kernels import DIRECTIONS, choose
 from fewcell.representations.canopy_tree import Candidates, grow_candidates, true_ious
@@ -36,7 +37,11 @@ def blobs(seed: int, shape: tuple[int, int] = (23, 31)) -> dict[str, FloatArray]
 def grown(seed: int, prominence: float = 0.0) -> tuple[FloatArray, dict[str, FloatArray], Candidates]:
     channels = blobs(seed)
     height = channels["foreground"] * channels["depth"]
-    return height, channels, grow_candidates(height, channels, CUTS, prominence, 448)
+    return height, channels, grow_candidates(height, channels, senseless_flow(seed), CUTS, prominence, 448)
+
+
+def senseless_flow(seed: int, shape: tuple[int, int] = (23, 31)) -> FloatArray:
+    return np.random.default_rng(seed).uniform(-1, 1, (2, *shape)).astype(np.float32)
 
 
 def nodes_of(candidates: Candidates) -> list[np.ndarray]:
@@ -102,6 +107,7 @@ def _sides(mask: np.ndarray) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("seed", range(3))
 def test_features_are_those_of_a_slow_search(seed: int) -> None:
     _, channels, candidates = grown(seed, 0.05)
+    flow = senseless_flow(seed)
     height, width = candidates.basin.shape
     for node, mask in enumerate(nodes_of(candidates)):
         for k, cut in enumerate(CUTS):
@@ -118,6 +124,12 @@ def test_features_are_those_of_a_slow_search(seed: int) -> None:
                 assert found[f"{name} deviation"] == pytest.approx(values[part].std(), abs=1e-3)
                 assert found[f"{name} outline"] == pytest.approx(np.mean([values[p] for p in sides]), abs=1e-4)
             y, x = np.nonzero(part)
+            out_y, out_x = flow[:, part].mean(axis=1)
+            assert found["flow out"] == pytest.approx(np.hypot(out_y, out_x), abs=1e-4)
+            off_y, off_x = y - y.mean(), x - x.mean()
+            inward = -np.mean(off_y * flow[0, part] + off_x * flow[1, part])
+            radius = np.sqrt(np.mean(off_y**2 + off_x**2) + 1 / 6)
+            assert found["flow in"] == pytest.approx(inward / radius, abs=1e-4)
             short, long = np.linalg.eigvalsh(
                 np.cov(np.array([y, x], dtype=float), bias=True).reshape(2, 2) + np.eye(2) / 12
             )
@@ -181,7 +193,7 @@ def test_roundness_is_near_one_for_discs_and_more_for_other_shapes() -> None:
     draw_ellipse(shapes, 1, (30, 30), (20, 20))
     draw_ellipse(shapes, 2, (30, 100), (8, 40))
     channels = {"foreground": (shapes > 0).astype(np.float32)}
-    candidates = grow_candidates(channels["foreground"], channels, (0.5,), 0.01, 448)
+    candidates = grow_candidates(channels["foreground"], channels, np.zeros((2, 60, 150)), (0.5,), 0.01, 448)
     disc, ellipse = (candidates.features["roundness"][candidates.basin[30, x], 0] for x in (30, 100))
     assert disc == pytest.approx(1, abs=0.05)
     long, short = 40.0, 8.0  # Ramanujan's perimeter of an ellipse
@@ -279,10 +291,11 @@ def test_cells_are_cut_where_they_meet_at_any_depth() -> None:
 def noisy(labels: Labels, seed: int) -> FloatArray:
     rng = np.random.default_rng(seed)
     prediction = Canopy().targets(labels)
-    for i, strength in enumerate((0.3, 0.3, 0.5)):
+    for i, strength in enumerate((0.3, 0.3, 0.5, 0.3, 0.3)):
         prediction[i] += strength * ndimage.gaussian_filter(rng.normal(size=labels.shape), 1.5) * 5
     prediction = ndimage.gaussian_filter(prediction, (0, 1, 1))
     prediction[:2] = prediction[:2].clip(0, 1)
+    prediction[3:] = prediction[3:].clip(-1, 1)
     return prediction.astype(np.float32)
 
 
@@ -290,15 +303,27 @@ def test_a_fitted_scorer_finds_more_in_images_it_has_not_seen() -> None:
     truths = [scattered(4, 4, seed=i, pitch=12) for i in range(10)]
     predictions = [noisy(labels, i) for i, labels in enumerate(truths)]
 
-    def mean_f1(variant: Canopy) -> float:
-        found = [variant.decode(p).labels for p in predictions[5:]]
-        return float(np.mean([f1(match(t, d, (0.5,))[0]) for t, d in zip(truths[5:], found, strict=True)]))
-
     tuned = Canopy().tune(predictions[:5], truths[:5])
     assert tuned.scorer
-    assert mean_f1(tuned) > mean_f1(Canopy()) + 0.02
+    before, after = (mean_f1(map(v.decode, predictions[5:]), truths[5:]) for v in (Canopy(), tuned))
+    assert after > before + 0.02
     scores = np.concatenate([tuned.decode(p).scores for p in predictions])
     assert np.all(scores > tuned.level)
+
+
+def test_a_scorer_is_also_fitted_to_what_was_learned_from() -> None:
+    truths = [scattered(4, 4, seed=i, pitch=12) for i in range(8)]
+    pairs = [(noisy(labels, i), labels) for i, labels in enumerate(truths)]
+    predictions, labels = [pairs[0][0]], [pairs[0][1]]
+    alone, helped = Canopy().tune(predictions, labels), Canopy().tune(predictions, labels, pairs[1:])
+    assert alone.scorer != helped.scorer
+    assert helped == Canopy().tune(predictions, labels, pairs[1:])
+
+    new = [scattered(4, 4, seed=seed, pitch=12) for seed in range(20, 26)]
+    alone_f1, helped_f1 = (
+        mean_f1((variant.decode(noisy(truth, i)) for i, truth in enumerate(new)), new) for variant in (alone, helped)
+    )
+    assert helped_f1 > alone_f1
 
 
 def test_a_cell_that_a_cut_parts_is_its_largest_piece() -> None:
@@ -337,7 +362,7 @@ def test_no_cell_is_wider_than_allowed() -> None:
 @pytest.mark.parametrize("summit_px", [None, 20, 48])
 def test_a_cell_does_not_depend_on_what_is_far_beside_it(summit_px: int | None) -> None:
     """A cell beside a wide, low sheet, on which something stands out at some distance or not."""
-    prediction = np.zeros((3, 30, 90), dtype=np.float32)
+    prediction = np.zeros((5, 30, 90), dtype=np.float32)
     labels = np.zeros((30, 90), dtype=np.int32)
     draw_ellipse(labels, 1, (15, 8), (4, 4))
     prediction[0], prediction[1] = 0.9 * (labels > 0), Canopy().targets(labels)[1]

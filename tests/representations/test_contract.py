@@ -279,6 +279,15 @@ def test_decoding_takes_no_more_memory_than_stated(name: str) -> None:
 
 
 @every_variant
+def test_only_a_model_is_fitted_to_what_was_learned_from(representation: Representation) -> None:
+    truths = [scattered(3, 4, seed=i) for i in range(4)]
+    predictions = [noisy_prediction(representation, labels, i) for i, labels in enumerate(truths)]
+    learned = list(zip(predictions[2:], truths[2:], strict=True))
+    alone, helped = (representation.tune(predictions[:2], truths[:2], more) for more in ((), learned))
+    assert (alone != helped) == representation.tune_fits
+
+
+@every_variant
 def test_tune_is_never_worse_than_the_start(representation: Representation) -> None:
     truths = [scattered(3, 4, seed=i) for i in range(3)]
     predictions = [noisy_prediction(representation, labels, i) for i, labels in enumerate(truths)]

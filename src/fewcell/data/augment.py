@@ -1,4 +1,4 @@
-"""Variations of a crop: changes of intensity that leave the labels alone, and images without any cell.
+"""Variations of a crop: changes of intensity that leave the labels alone.
 
 Images here are (height, width, 3) float32 with values of about 0 to 1, as OpenCV likes them.
 """
@@ -12,7 +12,7 @@ from fewcell.config import Augmentation
 from fewcell.images.normalise import normalise
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["empty_image", "immunostain", "vary_intensity"]
+__all__ = ["grain", "immunostain", "vary_intensity"]
 
 Generator = np.random.Generator
 
@@ -75,7 +75,7 @@ def _blur(image: FloatArray, rng: Generator) -> FloatArray:
 def _noise(image: FloatArray, rng: Generator) -> FloatArray:
     """Camera and photon noise, the same in all channels or not, of a grain of one pixel or two."""
     channels = 1 if rng.random() < 0.5 else 3
-    noise = _grain(image.shape[:2], channels, rng)
+    noise = grain(image.shape[:2], channels, rng)
     level = rng.uniform(0.01, 0.1) * (np.sqrt(np.clip(image, 0, 1)) if rng.random() < 0.5 else 1)
     return image + (level * noise).astype(np.float32)
 
@@ -138,38 +138,8 @@ def _smooth_field(shape: tuple[int, int], grain_px: float, rng: Generator) -> Fl
     return field / max(float(field.std()), 1e-6)
 
 
-def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
-    """An image without any cell: blank, noise of any grain, uneven light, stripes, or text.
-
-    Returns (height, width, 3) float32, normalised as any image is, so that faint noise fills the range.
-    """
-    kind = rng.choice(["blank", "noise", "cloud", "stripes", "text"], p=[0.1, 0.25, 0.15, 0.15, 0.35])
-    image = np.full((*shape, 3), rng.uniform(0, 1), dtype=np.float32)
-    if kind == "blank":
-        return image
-    channels = 1 if rng.random() < 0.6 else 3
-    image += 0.01 * _grain(shape, channels, rng)
-    if kind == "cloud":
-        side = int(rng.integers(2, 9))
-        coarse = rng.normal(0, 1, (side, side)).astype(np.float32)
-        image += cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)[..., None]
-    elif kind == "stripes":
-        angle, period = rng.uniform(0, np.pi), rng.uniform(4, 80)
-        y, x = np.mgrid[: shape[0], : shape[1]]
-        wave = np.sin((y * np.sin(angle) + x * np.cos(angle)) * 2 * np.pi / period)
-        image += (np.sign(wave) if rng.random() < 0.5 else wave).astype(np.float32)[..., None]
-    elif kind == "text":
-        drawn = np.zeros(shape, dtype=np.uint8)
-        for _ in range(int(rng.integers(3, 25))):
-            word = "".join(rng.choice(list("abcdefghijkmnoprstuvwxyzABDEGHKMNPRST0123456789"), rng.integers(1, 9)))
-            place = (int(rng.integers(-20, shape[1])), int(rng.integers(0, shape[0])))
-            font, size, width = int(rng.integers(8)), float(np.exp(rng.uniform(-1.2, 1.1))), int(rng.integers(1, 6))
-            drawn = cv2.putText(drawn, word, place, font, size, 255, width)
-        image += float(rng.choice([-1, 1])) / 255 * drawn.astype(np.float32)[..., None]
-    return np.ascontiguousarray(normalise(image.transpose(2, 0, 1)).transpose(1, 2, 0))
-
-
-def _grain(shape: tuple[int, int], channels: int, rng: Generator) -> FloatArray:
+def grain(shape: tuple[int, int], channels: int, rng: Generator) -> FloatArray:
+    """Noise of mean 0 and deviation 1, of fine or coarse grain: (height, width, 3), alike in all channels if 1."""
     noise = rng.standard_normal((*shape, channels), dtype=np.float32)
     if rng.random() < 0.5:
         noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.5, 4.0)).reshape(*shape, channels)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.config import Augmentation
-from fewcell.data.augment import empty_image, immunostain, vary_intensity
+from fewcell.data.augment import immunostain, vary_intensity
 from fewcell.data.dataset import Sample, diameter_px, load_sample
+from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.errors import DataError, FewcellError
 from fewcell.images.memory import available_bytes
 from fewcell.images.normalise import normalise
@@ -136,20 +137,36 @@ class CropSource:
         """
         if rng.random() < self.settings.empty:
             image = empty_image((self.grid.size_px, self.grid.size_px), rng)
-            labels = np.zeros((self._labels_px, self._labels_px), dtype=np.int32)
-            return np.ascontiguousarray(image.transpose(2, 0, 1)), labels
+            return np.ascontiguousarray(image.transpose(2, 0, 1)), self._no_labels()
         item = self._read(index)
+        if self.settings.defocus > 0 and rng.random() < self.settings.defocus:  # no draw where there are none
+            image = self._out_of_focus(item, rng)
+            return np.ascontiguousarray(image.transpose(2, 0, 1)), self._no_labels()
         step = item.diameter_px / self.grid.canonical_diameter_px
         view = draw_view(item.labels[0].shape, self.grid.size_px, step, self.settings, rng)
-        level = int(np.clip(np.floor(np.log2(max(view.step_px, 1)) + 0.5), 0, len(item.images) - 1))
-        image = _warp(item.images[level], view.matrix, 2**level, self.grid.size_px)
-        image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+        image, level = self._image(item, view)
         if self.samples[index].modality == "histology" and rng.random() < self.settings.immunostain:
             nuclei = _warp_labels(item.labels[level], view.matrix, 2**level, self.grid.size_px)
             image = immunostain(image, nuclei, rng)
         image = np.clip(vary_intensity(image, self.settings, rng), -0.5, 4.0, dtype=np.float32)
         labels = _warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
         return np.ascontiguousarray(image.transpose(2, 0, 1)), labels
+
+    def _image(self, item: _Cached, view: View) -> tuple[FloatArray, int]:
+        """What a view shows, (size, size, 3), and which level of the cached image it was taken from."""
+        level = int(np.clip(np.floor(np.log2(max(view.step_px, 1)) + 0.5), 0, len(item.images) - 1))
+        image = _warp(item.images[level], view.matrix, 2**level, self.grid.size_px)
+        return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2), level
+
+    def _out_of_focus(self, item: _Cached, rng: np.random.Generator) -> FloatArray:
+        """A crop far out of focus, of cells so small that what is left of them may be as wide as a usual cell."""
+        cell_px = self.grid.canonical_diameter_px * float(np.exp(rng.uniform(np.log(0.25), 0)))
+        view = draw_view(item.labels[0].shape, self.grid.size_px, item.diameter_px / cell_px, self.settings, rng)
+        image = out_of_focus(self._image(item, view)[0], cell_px, rng)
+        return np.clip(vary_intensity(image, self.settings, rng), -0.5, 4.0, dtype=np.float32)
+
+    def _no_labels(self) -> Labels:
+        return np.zeros((self._labels_px, self._labels_px), dtype=np.int32)
 
     @property
     def _labels_px(self) -> int:

@@ -87,10 +87,17 @@ class Representation(ABC):
         Scores are a first guess (see the variant); the segmenter replaces them by those of its scorer.
         """
 
-    def tune(self, predictions: Sequence[FloatArray], labels: Sequence[Labels]) -> Self:
+    def tune(
+        self,
+        predictions: Sequence[FloatArray],
+        labels: Sequence[Labels],
+        learned: Sequence[tuple[FloatArray, Labels]] = (),
+    ) -> Self:
         """A copy whose settings give the highest mean F1 at IoU 0.5 on held-out predictions and labels.
 
-        Tries the settings as they are, then every combination of `tuned`; each image counts the same.
+        Tries the settings as they are, then every combination of `tuned`; each image counts the same. learned:
+        predictions and labels of images that the network has learned from; only a variant that fits a model
+        (`tune_fits`) looks at them, and settings are never chosen by them.
         """
         combinations = [dict(zip(self.tuned, values, strict=True)) for values in product(*self.tuned.values())]
         best, best_f1 = self, -1.0

@@ -1,4 +1,4 @@
-"""canopy: how deep a pixel lies in its cell; every hill of depth, and every union of hills, may be a cell."""
+"""canopy: how deep a pixel lies in its cell, and where the centre is; hills, and unions of hills, may be cells."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fewcell.errors import ConfigError
 from fewcell.representations.base import Channel, Representation, mean_f1
+from fewcell.representations.vectors import divergence, turn_vectors
 from fewcell.scoring import Scorer
 from fewcell.types import FloatArray, Instances, Labels
 
@@ -24,20 +25,27 @@ __all__ = ["Canopy"]
 TYPICAL_SIZE = 3.5
 """What a raw output of 0 means: a diameter of about 11 px."""
 
+FLOW_SCALE = 5.0
+"""A network's raw output is the flow times this, so that flows and logits are of one size."""
+
+FOREGROUND, DEPTH, SIZE = range(3)
+FLOW = slice(3, 5)
+
 
 @final
 @dataclass(frozen=True)
 class Canopy(Representation):
-    """Foreground; depth: the distance to the cell's border, over `range_px`, 1 if further; size: the cell's diameter.
+    """Foreground; depth: the distance to the cell's border, over `range_px`, 1 if further; size; flow to the centre.
 
     The size is the logarithm (base 2) of the diameter in px of a disc as large as the cell; it says nothing outside of
-    cells. A candidate that is larger or smaller than its pixels say is likely not a cell.
+    cells. A candidate that is larger or smaller than its pixels say is likely not a cell; nor is one whose flow leads
+    out of it. The flow is that of `flows`: where cells touch it turns round, which shows even where no gap does.
 
-    Decoding floods the height (foreground times depth) from its summits down. Hills that meet form a node, and so on
-    from the highest saddle down: a binary tree in which every node is a candidate cell at its full extent, cut to the
-    foreground in a few ways. A scorer says how likely each candidate is right (IoU of 0.5 or more with a true cell),
-    and the disjoint set is chosen that gives the greatest expected F1: the greatest sum of P - level. So no threshold
-    has to separate all cells of an image; each cell is cut where it is most likely one.
+    Decoding floods the height (foreground times depth, less where the flow parts) from its summits down. Hills that
+    meet form a node, and so on from the highest saddle down: a binary tree in which every node is a candidate cell at
+    its full extent, cut to the foreground in a few ways. A scorer says how likely each candidate is right (IoU of 0.5
+    or more with a true cell), and the disjoint set is chosen that gives the greatest expected F1: the greatest sum of
+    P - level. So no threshold has to separate all cells of an image; each cell is cut where it is most likely one.
 
     `tune` fits the scorer. Without it, a cell is a node without a deep valley inside, beside a deep one.
 
@@ -51,8 +59,9 @@ class Canopy(Representation):
     size_weight: weight of the error of the size, in octaves, against the cross entropies.
     scorer: the numbers of a `scoring.Scorer` of a candidate's features, as `Scorer.numbers` gives them.
 
-    Source: ours. Ancestor: trees of extremal regions with learned scores (Arteta et al., Learning to detect cells using
-    non-overlapping extremal regions, MICCAI 2012). The greatest expected F: Ye et al. (ICML 2012).
+    Source: ours, but for the flow (Cellpose: Stringer et al., Nature Methods 2021). Ancestor: trees of extremal regions
+    with learned scores (Arteta et al., Learning to detect cells using non-overlapping extremal regions, MICCAI 2012).
+    The greatest expected F: Ye et al. (ICML 2012).
     """
 
     prominence: float = 0.03
@@ -69,16 +78,20 @@ class Canopy(Representation):
         Channel("foreground"),
         Channel("depth"),
         Channel("size", 0.0, 9.0),
+        Channel("flow_y", -1.0, 1.0),
+        Channel("flow_x", -1.0, 1.0),
     )
     # Depth looks `range_px` far; the size of a cell that is cut is that of the part seen.
     margin_px: ClassVar[int] = 16
     tuned: ClassVar[Mapping[str, tuple[float, ...]]] = {
-        "prominence": (0.015, 0.03, 0.06, 0.1),
-        "level": (0.25, 0.3, 0.35, 0.4, 0.45),
+        "prominence": (0.015, 0.04),
+        "level": (0.15, 0.2, 0.225, 0.25, 0.275, 0.3, 0.325, 0.35, 0.4, 0.45),
     }
     decode_bytes: ClassVar[int] = 150
     tune_fits: ClassVar[bool] = True
     contract_iou: ClassVar[float] = 0.95
+    # The heat behind the flow is settled up to a small rest, which depends on the order of the pixels.
+    turn_tolerance: ClassVar[float] = 3e-4
 
     def __post_init__(self) -> None:
         if not self.cuts or list(self.cuts) != sorted(set(self.cuts)):
@@ -92,24 +105,27 @@ class Canopy(Representation):
         return 2 * self.widest_px + 1
 
     def targets(self, labels: Labels) -> FloatArray:
-        """Foreground, depth, size (0 outside of cells). UNKNOWN is not of any cell; the edge of the field is no border.
+        """Foreground, depth, size and flow (0 outside of cells). UNKNOWN is not of any cell.
 
-        The size of a cell cut by the edge is that of the part inside.
+        For the depth, the edge of the field is no border; size and centre of a cell cut by it are those of the part
+        inside.
         """
         import fastremap
 
+        from fewcell.representations.cell_fields import heat_flow
         from fewcell.representations.watershed_kernels import border_distance
 
         cells = fastremap.renumber(np.maximum(labels, 0))[0]
         depth = np.clip((border_distance(cells, self.range_px + 1) - 0.5) / self.range_px, 0, 1)
         size = _log_diameter(np.bincount(cells.ravel()))
         size[0] = 0
-        return np.stack([cells > 0, depth, np.minimum(size, self.channels[2].high)[cells]]).astype(np.float32)
+        scalars = np.stack([cells > 0, depth, np.minimum(size, self.channels[SIZE].high)[cells]])
+        return np.concatenate([scalars.astype(np.float32), heat_flow(labels)])
 
     def loss(self, output: Tensor, targets: Tensor, known: Tensor) -> Tensor:
-        """Cross entropy and one minus the soft Dice of foreground and depth, over known pixels; and the size's error.
+        """Of known pixels: cross entropy and one minus the soft Dice of foreground and depth; errors of flow and size.
 
-        The error of the size is absolute, in octaves, over known pixels of cells.
+        That of the flow is half the mean square of 5 times the error, that of the size absolute, in octaves, in cells.
         """
         from torch.nn import functional as F
 
@@ -117,38 +133,54 @@ class Canopy(Representation):
         logits, true = output[:, :2], targets[:, :2]
         cross = F.binary_cross_entropy_with_logits(logits, true, reduction="none").sum(dim=1, keepdim=True)
         p, t = logits.sigmoid() * weight, true * weight
-        overlap, size = 2 * (p * t).sum(dim=(0, 2, 3)), (p * p + t * t).sum(dim=(0, 2, 3))
-        dice = ((overlap + 1) / (size + 1)).mean()
+        overlap, both = 2 * (p * t).sum(dim=(0, 2, 3)), (p * p + t * t).sum(dim=(0, 2, 3))
+        dice = ((overlap + 1) / (both + 1)).mean()
         in_cells = weight * (targets[:, :1] > 0)
-        octaves = F.smooth_l1_loss(output[:, 2:] + TYPICAL_SIZE, targets[:, 2:], reduction="none", beta=0.1)
+        sizes = output[:, SIZE : SIZE + 1] + TYPICAL_SIZE, targets[:, SIZE : SIZE + 1]
+        octaves = F.smooth_l1_loss(*sizes, reduction="none", beta=0.1)
         misfit = (octaves * in_cells).sum() / in_cells.sum().clamp(min=1)
-        return (cross * weight).sum() / weight.sum().clamp(min=1) + 1 - dice + self.size_weight * misfit
+        astray = (output[:, FLOW] - FLOW_SCALE * targets[:, FLOW]).square().mean(dim=1, keepdim=True) / 2
+        per_pixel = ((cross + astray) * weight).sum() / weight.sum().clamp(min=1)
+        return per_pixel + 1 - dice + self.size_weight * misfit
 
     def activate(self, output: Tensor) -> Tensor:
-        """Foreground and depth as probabilities, the size as it is, within its range."""
+        """Foreground and depth as probabilities; size and flow in their units, within their ranges."""
         import torch
 
-        size = (output[:, 2:] + TYPICAL_SIZE).clamp(self.channels[2].low, self.channels[2].high)
-        return torch.cat([output[:, :2].sigmoid(), size], dim=1)
+        size = (output[:, SIZE : SIZE + 1] + TYPICAL_SIZE).clamp(self.channels[SIZE].low, self.channels[SIZE].high)
+        return torch.cat([output[:, :SIZE].sigmoid(), size, (output[:, FLOW] / FLOW_SCALE).clamp(-1, 1)], dim=1)
 
     def decode(self, prediction: FloatArray) -> Instances:
         """The likeliest disjoint candidates; see the class."""
         candidates = self.candidates(prediction)
         return self._select(candidates, self._probability(candidates))
 
-    def tune(self, predictions: Sequence[FloatArray], labels: Sequence[Labels]) -> Self:
-        """Fit the scorer to candidates of held-out predictions, for each prominence; then choose as for any variant.
+    def turn(self, prediction: FloatArray, *, quarters: int = 0, flip: bool = False) -> FloatArray:
+        """Moves all, and turns the flow as well."""
+        moved = super().turn(prediction, quarters=quarters, flip=flip)
+        moved[FLOW] = turn_vectors(moved[FLOW], quarters=quarters, flip=flip)
+        return moved
+
+    def tune(
+        self,
+        predictions: Sequence[FloatArray],
+        labels: Sequence[Labels],
+        learned: Sequence[tuple[FloatArray, Labels]] = (),
+    ) -> Self:
+        """Fit the scorer to candidates of all predictions, for each prominence; then choose as for any variant.
 
         Each image weighs in the fit as the root of the number of its candidates.
         """
         best, best_f1 = self, mean_f1(map(self.decode, predictions), labels)
+        truths = [*labels, *(truth for _, truth in learned)]
         for prominence in self.tuned["prominence"] if predictions else ():
-            grown = [replace(self, prominence=prominence).candidates(prediction) for prediction in predictions]
-            scorer = self._fit(grown, labels)
-            probabilities = [scorer(candidates.matrix()) for candidates in grown]
+            grows = replace(self, prominence=prominence).candidates
+            held_out = [grows(prediction) for prediction in predictions]
+            scorer = self._fit([*held_out, *(grows(prediction) for prediction, _ in learned)], truths)
+            probabilities = [scorer(candidates.matrix()) for candidates in held_out]
             for level in self.tuned["level"]:
                 fitted = replace(self, prominence=prominence, level=level, scorer=scorer.numbers)
-                reached = mean_f1(map(fitted._select, grown, probabilities), labels)
+                reached = mean_f1(map(fitted._select, held_out, probabilities), labels)
                 if reached > best_f1:
                     best, best_f1 = fitted, reached
         return best
@@ -169,12 +201,18 @@ class Canopy(Representation):
         """Every candidate cell of a prediction, with its features. height: what to flood instead of the usual."""
         from fewcell.representations.canopy_tree import grow_candidates
 
-        channels = dict(zip((channel.name for channel in self.channels), prediction, strict=True))
-        flooded = prediction[0] * prediction[1] if height is None else height
-        candidates = grow_candidates(flooded, channels, self.cuts, self.prominence, self.widest_px)
+        foreground, depth, size = prediction[:3]
+        flooded = self.height(prediction) if height is None else height
+        channels = {"foreground": foreground, "depth": depth, "size": size}
+        candidates = grow_candidates(flooded, channels, prediction[FLOW], self.cuts, self.prominence, self.widest_px)
         misfit = _log_diameter(candidates.area) - candidates.features["size"]
         candidates.features["size misfit"] = misfit.astype(np.float32)
         return candidates
+
+    def height(self, prediction: FloatArray) -> FloatArray:
+        """What is flooded, 0 to 1: foreground times depth, halved where the flow neither parts nor meets."""
+        parting = np.clip(divergence(prediction[FLOW]), -1, 1)
+        return prediction[FOREGROUND] * prediction[DEPTH] * (1 - parting) / 2
 
     def may_be_cells(self, candidates: Candidates) -> NDArray[np.bool_]:
         """Which candidates are neither too small nor too wide: (n, c)."""

@@ -13,9 +13,9 @@ __all__ = ["DIRECTIONS", "add_upwards", "best_ious", "choose", "gather_upwards",
 DIRECTIONS = np.array([(1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1)], dtype=np.int64)
 """(y, x) of the directions in which a node's extent is measured, both ways."""
 
-# The columns of sums over pixels and over pairs of neighbouring pixels (sides, corners); three a channel follow: values
-# and their squares over pixels, and values over sides.
-AREA, Y, X, YY, XX, YX, FRAME, SIDES, CORNERS, FIRST_CHANNEL = range(10)
+# The columns of sums over pixels and over pairs of neighbouring pixels (sides, corners); INWARD: of the flow along the
+# position. Three a channel follow: values and their squares over pixels, and values over sides.
+AREA, Y, X, YY, XX, YX, FRAME, FLOW_Y, FLOW_X, INWARD, SIDES, CORNERS, FIRST_CHANNEL = range(13)
 
 
 def merge_tree(height, order, prominence, widest_px):
@@ -124,12 +124,12 @@ def _find_chains(parent, size, heavy, head):
             head[node] = head[above]
 
 
-def sums_of_own(basin, parent, prediction, level, n_levels):
+def sums_of_own(basin, parent, prediction, flow, level, n_levels):
     """Sum over the pixels, and over the pairs of neighbouring pixels, that a node holds and its children do not.
 
     basin: (rows, columns), the leaf of each pixel, or -1. parent: of each node. prediction: (channel, rows, columns).
-    level: (rows, columns) integers below `n_levels`, the highest foreground cut that the pixel survives; a pair has the
-    lower level of the two.
+    flow: (2, rows, columns), y and x. level: (rows, columns) integers below `n_levels`, the highest foreground cut that
+    the pixel survives; a pair has the lower level of the two.
 
     Returns sums (node, level, column) float64; the border between a node's children, at all levels: how many pairs, and
     their mean value in each channel, added up (node, 1 + channel) float64; and how far a node reaches in each of
@@ -142,12 +142,12 @@ def sums_of_own(basin, parent, prediction, level, n_levels):
     sums = np.zeros((n, n_levels, FIRST_CHANNEL + 3 * n_channels))
     border = np.zeros((n, 1 + n_channels))
     reach = np.full((n, len(DIRECTIONS), 2), -(2**40))
-    _add_own(basin, parent, head, prediction, level, sums, border, reach)
+    _add_own(basin, parent, head, prediction, flow, level, sums, border, reach)
     return sums, border, reach
 
 
 @compiled
-def _add_own(basin, parent, head, prediction, level, sums, border, reach):
+def _add_own(basin, parent, head, prediction, flow, level, sums, border, reach):
     """Fill in the zeros of `sums_of_own`; head: of each node's chain."""
     n_channels, rows, columns = prediction.shape
     for y in range(rows):
@@ -164,6 +164,9 @@ def _add_own(basin, parent, head, prediction, level, sums, border, reach):
             own[XX] += x * x
             own[YX] += y * x
             own[FRAME] += (y == 0) + (x == 0) + (y == rows - 1) + (x == columns - 1)
+            own[FLOW_Y] += flow[0, y, x]
+            own[FLOW_X] += flow[1, y, x]
+            own[INWARD] += y * flow[0, y, x] + x * flow[1, y, x]
             for c in range(n_channels):
                 value = prediction[c, y, x]
                 own[FIRST_CHANNEL + 3 * c] += value

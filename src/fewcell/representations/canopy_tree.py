@@ -11,7 +11,10 @@ from fewcell.representations.canopy_kernels import (
     CORNERS,
     DIRECTIONS,
     FIRST_CHANNEL,
+    FLOW_X,
+    FLOW_Y,
     FRAME,
+    INWARD,
     SIDES,
     XX,
     YX,
@@ -56,6 +59,7 @@ class Candidates:
 def grow_candidates(
     height: FloatArray,
     prediction: Mapping[str, FloatArray],
+    flow: FloatArray,
     cuts: tuple[float, ...],
     prominence: float,
     widest_px: int,
@@ -63,7 +67,8 @@ def grow_candidates(
     """Flood a height where the foreground is above the lowest cut, and describe every node at every cut.
 
     height: (height, width), 0 to 1. prediction: channels (height, width) by name, the first is the foreground; each
-    tells something of a candidate. cuts: ascending. prominence, widest_px: see `merge_tree`.
+    tells something of a candidate. flow: (2, height, width), y and x, to the centres of cells. cuts: ascending.
+    prominence, widest_px: see `merge_tree`.
     """
     names, channels = [*prediction], np.stack([*prediction.values()])
     foreground = channels[0]
@@ -75,12 +80,13 @@ def grow_candidates(
     places = np.flatnonzero(foreground > cuts[0])
     order = places[np.argsort(-steps.ravel()[places], kind="stable")]
     basin, parent, met, summit = merge_tree(steps.astype(np.float32) / HEIGHT_STEPS, order, prominence, widest_px)
-    sums, border, reach = sums_of_own(basin, parent, channels, level, len(cuts))
+    sums, border, reach = sums_of_own(basin, parent, channels, flow, level, len(cuts))
     gathered = gather_upwards(parent, met, summit, sums, reach)
     sums = sums[:, ::-1].cumsum(axis=1)[:, ::-1].transpose(2, 0, 1)  # what survives a cut survives the lower ones
     area = np.maximum(sums[AREA], 1)
     features = _of_tree(parent, met, summit, gathered, area)
     features |= _of_shape(sums, reach, area)
+    features |= _of_flow(sums, area)
     features |= _of_channels(names, parent, sums, border, area)
     features["cut"] = np.broadcast_to(np.array(cuts), area.shape)
     extent = (reach.sum(axis=2) + 1)[:, [0, 4]].max(axis=1)
@@ -120,6 +126,14 @@ def _of_shape(sums, reach, area) -> dict[str, np.ndarray]:
         "roundness": outline_px**2 / (4 * np.pi * area),
         "frame": sums[FRAME] / np.maximum(sides, 1),
     }
+
+
+def _of_flow(sums, area) -> dict[str, np.ndarray]:
+    """The flow of a whole cell adds up to nothing, and leads to its middle; that of a part leads out of it."""
+    cy, cx = sums[Y] / area, sums[X] / area
+    radius = np.sqrt((sums[YY] + sums[XX]) / area - cy**2 - cx**2 + 1 / 6)
+    inward = cy * sums[FLOW_Y] + cx * sums[FLOW_X] - sums[INWARD]
+    return {"flow out": np.hypot(sums[FLOW_Y], sums[FLOW_X]) / area, "flow in": inward / area / radius}
 
 
 def _of_channels(names, parent, sums, border, area) -> dict[str, np.ndarray]:

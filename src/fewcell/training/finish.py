@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fewcell import __version__
 from fewcell.config import Part, Recipe
-from fewcell.data.augment import empty_image
 from fewcell.data.dataset import Sample, diameter_px, load_sample
+from fewcell.data.empties import empty_image
+from fewcell.data.split import label_order
 from fewcell.engine import Engine, OpenVinoEngine
 from fewcell.images import normalise, resize_labels
 from fewcell.metrics import f1, match, overlaps
@@ -35,6 +36,7 @@ __all__ = ["finish"]
 
 SCALES = (1.0, 0.75, 1.33)  # the scorer also sees cells of a size that was estimated wrongly
 EMPTY_IMAGES = 40
+LEARNED_IMAGES = 200  # that were learned from, and that a decoding which fits a model is fitted to as well
 DIAMETER_IMAGES = 30  # are enough to know how far off estimates of the diameter are
 FEWEST_CELLS = 5  # of fewer, the median diameter says little
 FOLDS = 5
@@ -73,7 +75,8 @@ def finish(
 
     The exported network itself is run, so what is fitted is what is shipped. The score below which cells are dropped
     is chosen on scores that a scorer fitted to other folds gave; a fold holds whole experiments. The scorer learns from
-    cells whose decoding was not fitted to them either.
+    cells whose decoding was not fitted to them either. Only a decoding that fits a model is also fitted to images that
+    were learned from: there are many more of them.
     """
     round_weights(network)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -91,8 +94,9 @@ def finish(
         cases = [c for s in held_out for c in _cases(s, fold[s.experiment], engine, part, recipe)]
         # Each image at its true scale, and at one of the others in turn.
         tuned_on = [case for i, case in enumerate(cases) if i % len(SCALES) in (0, 1 + i // len(SCALES) % 2)]
-        by_fold = _tune_for_folds(representation, tuned_on)
-        representation = _tune(representation, tuned_on)
+        learned = _learned(learned_from, engine, part, recipe) if representation.tune_fits else []
+        by_fold = _tune_for_folds(representation, tuned_on, learned)
+        representation = _tune(representation, tuned_on, learned)
         cases += [_empty_case(i, engine, part) for i in range(EMPTY_IMAGES)]
         judged = [_judge(case, by_fold.get(case.fold, representation)) for case in cases]
         scorer = _fit(judged)
@@ -114,17 +118,31 @@ def finish(
         write_model(folder, facts.model_copy(update={"diameter_bias": bias}), onnx, weights)
 
 
-def _tune(representation: Representation, cases: Sequence[_Case]) -> Representation:
-    return representation.tune([case.prediction for case in cases], [case.labels for case in cases])
+Learned = Sequence[tuple[FloatArray, Labels]]
 
 
-def _tune_for_folds(representation: Representation, cases: Sequence[_Case]) -> dict[int, Representation]:
+def _learned(samples: Sequence[Sample], engine: Engine, network: NetworkFacts, recipe: Recipe) -> Learned:
+    """Predictions and labels of images that were learned from, spread over all."""
+    return [
+        (prediction, labels)
+        for i in label_order(samples)[:LEARNED_IMAGES]
+        for prediction, labels in _predictions(samples[i], engine, network, recipe, (1.0,))
+    ]
+
+
+def _tune(representation: Representation, cases: Sequence[_Case], learned: Learned) -> Representation:
+    return representation.tune([case.prediction for case in cases], [case.labels for case in cases], learned)
+
+
+def _tune_for_folds(
+    representation: Representation, cases: Sequence[_Case], learned: Learned
+) -> dict[int, Representation]:
     """For each fold, where `tune` fits a model: one that was tuned on the other folds, if there is a cell in them."""
     tuned = {}
     for fold in sorted({case.fold for case in cases}) if representation.tune_fits else ():
         others = [case for case in cases if case.fold != fold]
         if any(np.any(case.labels > 0) for case in others):
-            tuned[fold] = _tune(representation, others)
+            tuned[fold] = _tune(representation, others, learned)
     return tuned
 
 
@@ -144,17 +162,22 @@ def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
 
 
 def _cases(sample: Sample, fold: int, engine: Engine, network: NetworkFacts, recipe: Recipe) -> list[_Case]:
+    predictions = _predictions(sample, engine, network, recipe, SCALES)
+    return [_Case(prediction, labels, fold, sample.modality) for prediction, labels in predictions]
+
+
+def _predictions(
+    sample: Sample, engine: Engine, network: NetworkFacts, recipe: Recipe, scales: Sequence[float]
+) -> Iterator[tuple[FloatArray, Labels]]:
+    """What the network says of an image at these scales (1: canonical), and the labels on its grid."""
     image, labels = load_sample(sample)
     assert labels is not None
     pixels = normalise(image.pixels)
     factor = recipe.canonical_diameter_px / (diameter_px(labels) or recipe.canonical_diameter_px)
-    cases = []
-    for scale in SCALES:
+    for scale in scales:
         prediction = predict_at_scale(pixels, factor * scale, engine, network)
         height, width = prediction.shape[1:]
-        truth = resize_labels(labels, (height, width))
-        cases.append(_Case(prediction, truth, fold, sample.modality))
-    return cases
+        yield prediction, resize_labels(labels, (height, width))
 
 
 def _empty_case(number: int, engine: Engine, network: NetworkFacts) -> _Case:

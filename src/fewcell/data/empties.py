@@ -1,0 +1,93 @@
+"""Images without any cell, for training and for choosing thresholds: what must not be taken for cells.
+
+Images here are (height, width, 3) float32, normalised, as those of `augment`.
+"""
+
+from math import ceil
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fewcell.data.augment import grain
+from fewcell.images.normalise import normalise
+from fewcell.images.resample import resize_image
+from fewcell.types import FloatArray
+
+__all__ = ["empty_image", "out_of_focus"]
+
+Generator = np.random.Generator
+
+ZOOM = (0.5, 4.0)  # segmenting enlarges images up to four times, if cells seem to be small
+LETTERS = list("abcdefghijklmnopqrstuvwxyzABDEGHKMNPRST0123456789.,:-")
+SOFTNESS = (0.7, 1.6)  # standard deviation of the blur that leaves nothing of a cell, in diameters of it
+
+
+def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
+    """An image without any cell: blank, noise of any grain, uneven light, stripes, or text; enlarged or made smaller.
+
+    Returns (height, width, 3) float32, normalised as any image is, so that faint noise fills the range.
+    """
+    zoom = float(np.exp(rng.uniform(*np.log(ZOOM))))
+    kind = rng.choice(["blank", "noise", "cloud", "stripes", "text"], p=[0.1, 0.25, 0.15, 0.15, 0.35])
+    drawn = _drawn(kind, (ceil(shape[0] / zoom), ceil(shape[1] / zoom)), rng)
+    pixels = np.ascontiguousarray(drawn.transpose(2, 0, 1))
+    if kind != "blank":
+        pixels = normalise(pixels)
+    return np.ascontiguousarray(resize_image(pixels, shape).transpose(1, 2, 0))
+
+
+def out_of_focus(image: FloatArray, diameter_px: float, rng: Generator) -> FloatArray:
+    """An image so blurred that nothing is left of its cells, which were about `diameter_px` wide; normalised again."""
+    soft_px = diameter_px * float(rng.uniform(*SOFTNESS))
+    blurred = cv2.GaussianBlur(image, (0, 0), soft_px, borderType=cv2.BORDER_REFLECT_101)
+    noise = rng.uniform(0, 0.03) * max(float(np.ptp(blurred)), 1e-3)
+    blurred = blurred + np.float32(noise) * rng.standard_normal(image.shape, dtype=np.float32)
+    return np.ascontiguousarray(normalise(np.ascontiguousarray(blurred.transpose(2, 0, 1))).transpose(1, 2, 0))
+
+
+def _drawn(kind: str, shape: tuple[int, int], rng: Generator) -> FloatArray:
+    image = np.full((*shape, 3), rng.uniform(0, 1), dtype=np.float32)
+    if kind == "blank":
+        return image
+    image += 0.01 * grain(shape, 1 if rng.random() < 0.6 else 3, rng)
+    if kind == "cloud":
+        side = int(rng.integers(2, 9))
+        coarse = rng.normal(0, 1, (side, side)).astype(np.float32)
+        smooth = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
+        image += np.asarray(smooth, dtype=np.float32)[..., None]
+    elif kind == "stripes":
+        angle, period = rng.uniform(0, np.pi), rng.uniform(4, 80)
+        y, x = np.mgrid[: shape[0], : shape[1]]
+        wave = np.sin((y * np.sin(angle) + x * np.cos(angle)) * 2 * np.pi / period)
+        image += np.asarray(np.sign(wave) if rng.random() < 0.5 else wave, dtype=np.float32)[..., None]
+    elif kind == "text":
+        drawn = _printed(shape, rng) if rng.random() < 0.5 else _lettered(shape, rng)
+        image += float(rng.choice([-1, 1])) / 255 * drawn.astype(np.float32)[..., None]
+    return image
+
+
+def _lettered(shape: tuple[int, int], rng: Generator) -> np.ndarray:
+    """Words of many sizes here and there, drawn in strokes: (height, width) uint8."""
+    drawn = np.zeros(shape, dtype=np.uint8)
+    for _ in range(int(rng.integers(3, 25))):
+        place = (int(rng.integers(-20, shape[1])), int(rng.integers(0, shape[0])))
+        font, size, width = int(rng.integers(8)), float(np.exp(rng.uniform(-1.2, 1.1))), int(rng.integers(1, 6))
+        drawn = cv2.putText(drawn, _word(rng), place, font, size, 255, width)
+    return drawn
+
+
+def _printed(shape: tuple[int, int], rng: Generator) -> np.ndarray:
+    """Lines of print: (height, width) uint8."""
+    paper = Image.new("L", (shape[1], shape[0]))
+    size = float(np.exp(rng.uniform(np.log(7), np.log(60))))
+    pen, face = ImageDraw.Draw(paper), ImageFont.load_default(size)
+    step = size * rng.uniform(1.0, 2.0)
+    for y in np.arange(rng.uniform(-size, size), shape[0], step):
+        words = " ".join(_word(rng) for _ in range(ceil(shape[1] / size / 3)))
+        pen.text((float(rng.uniform(-size, size)), float(y)), words, fill=255, font=face)
+    return np.asarray(paper)
+
+
+def _word(rng: Generator) -> str:
+    return "".join(rng.choice(LETTERS, rng.integers(1, 9)))
