@@ -41,6 +41,7 @@ from fewcell.images import normalise, resize_labels
 from fewcell.metrics import count_matches, f1, match, remove_border, scored_overlaps
 from fewcell.representations import Canopy, Flows
 from fewcell.representations.base import collect_instances
+from fewcell.representations.canopy import FITTED_PER_IMAGE, HIDDEN_UNITS
 from fewcell.representations.canopy_tree import Candidates, select, true_ious
 from fewcell.scoring import Scorer
 from fewcell.segmenter import predict_at_scale, read_model
@@ -177,8 +178,8 @@ class Way:
 
     settings: prominences, or what else `grow` takes; the best on the images fitted to is used. right: what the scorer
     learns: whether the IoU is this or more; None: the IoU itself. without: features with this in their name are left
-    out. learned: whether the scorer is also fitted to images that the network learned from. greedy: candidates are
-    taken by falling probability, without those that overlap what is taken.
+    out. learned: whether the scorer is also fitted to images that the network learned from. n_units: its hidden
+    units. greedy: candidates are taken by falling probability, without those that overlap what is taken.
     """
 
     grow: Callable[[FloatArray, tuple[float, ...], float], Candidates] = grow
@@ -187,6 +188,7 @@ class Way:
     right: float | None = 0.5
     without: str = "nothing"
     learned: bool = True
+    n_units: int = HIDDEN_UNITS
     greedy: bool = False
 
 
@@ -200,6 +202,7 @@ LEARNED = {
     "without borders": Way(without="border"),
     "without flow": Way(grow=grow_by_depth, without="flow"),
     "held-out only": Way(learned=False),
+    "no hidden units": Way(n_units=0),
     "right at 0.75": Way(right=0.75),
     "IoU itself": Way(right=None),
     "greedy": Way(greedy=True),
@@ -227,13 +230,20 @@ def prepare(way: Way, setting: float, case: Case) -> Grown:
 
 
 def fit_scorer(way: Way, grown: Sequence[Grown]) -> Scorer:
-    features = np.concatenate([g.features[g.known] for g in grown])
-    iou = np.concatenate([g.iou[g.known] for g in grown])
-    weights = np.concatenate([np.full(g.known.sum(), 1 / np.sqrt(max(g.known.sum(), 1))) for g in grown])
+    rng = np.random.default_rng(0)
+    features, iou, weights = [], [], []
+    for g in grown:
+        which = np.flatnonzero(g.known)
+        some = rng.permutation(which)[:FITTED_PER_IMAGE]
+        features.append(g.features.reshape(g.known.size, -1)[some])
+        iou.append(g.iou.ravel()[some])
+        weights.append(np.full(len(some), np.sqrt(len(which)) / max(len(some), 1)))
+    all_features, all_iou, counts = (np.concatenate(part) for part in (features, iou, weights))
     if way.right is not None:
-        return Scorer.fit(features, iou >= way.right, weights)
-    both, right = np.concatenate([features, features]), np.arange(2 * len(iou)) < len(iou)
-    return Scorer.fit(both, right, np.concatenate([weights * iou, weights * (1 - iou)]))
+        return Scorer.fit(all_features, all_iou >= way.right, counts, n_units=way.n_units)
+    twice, right = np.concatenate([all_features, all_features]), np.arange(2 * len(all_iou)) < len(all_iou)
+    both = np.concatenate([counts * all_iou, counts * (1 - all_iou)])
+    return Scorer.fit(twice, right, both, n_units=way.n_units)
 
 
 def judged(grown: Grown, scorer: Scorer) -> FloatArray:

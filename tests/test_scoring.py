@@ -1,6 +1,7 @@
 """Features against a reference that looks at one instance and one pixel after the other; the scorer against truths."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fewcell.errors import ConfigError
 from fewcell.scoring import Scorer, instance_features
 from fewcell.segmenter import ScorerFacts
 from fewcell.types import Instances
@@ -181,8 +183,35 @@ def test_constant_features_and_outliers_are_harmless():
     assert found[1] < 0.1
 
 
-def test_a_scorer_survives_the_model_file():
-    scorer = Scorer.fit(*known_logistic(np.random.default_rng(2), 300)[::2])
-    facts = ScorerFacts(mean=scorer.mean, scale=scorer.scale, weights=scorer.weights, bias=scorer.bias)
+def waves(rng, n):
+    """Instances whose truth depends on products of features: no sum of features and squares tells it."""
+    features = rng.normal(size=(n, 3))
+    return features, features[:, 0] * features[:, 1] > 0
+
+
+def test_hidden_units_learn_what_squares_cannot():
+    features, right = waves(np.random.default_rng(0), 4000)
+    new, truth = waves(np.random.default_rng(1), 2000)
+    plain, with_units = (Scorer.fit(features, right, n_units=n) for n in (0, 16))
+    assert np.mean((plain(new) > 0.5) == truth) < 0.6
+    assert np.mean((with_units(new) > 0.5) == truth) > 0.9
+    assert with_units == Scorer.fit(features, right, n_units=16)
+    assert np.abs(with_units(new) - plain(new)).max() > 0.2
+
+
+@pytest.mark.parametrize("n_units", [0, 3])
+def test_a_scorer_is_the_same_after_being_written_in_one_row(n_units):
+    rng = np.random.default_rng(3)
+    scorer = Scorer.fit(*waves(rng, 200), n_units=n_units)
+    assert Scorer.from_numbers(scorer.numbers) == scorer
+    assert len(scorer.numbers) == 2 + 4 * 3 + 5 * n_units
+    with pytest.raises(ConfigError, match="no scorer of 3 features"):
+        Scorer.from_numbers(scorer.numbers[:-1])
+
+
+@pytest.mark.parametrize("n_units", [0, 3])
+def test_a_scorer_survives_the_model_file(n_units):
+    scorer = Scorer.fit(*known_logistic(np.random.default_rng(2), 300)[::2], n_units=n_units)
+    facts = ScorerFacts(**asdict(scorer))
     read = ScorerFacts.model_validate(json.loads(json.dumps(facts.model_dump(mode="json"))))
     assert Scorer(**read.model_dump()) == scorer

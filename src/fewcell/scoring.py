@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fewcell.errors import ConfigError
 from fewcell.types import FloatArray, Instances
 
 __all__ = ["Scorer", "instance_features", "n_features"]
@@ -14,6 +15,8 @@ __all__ = ["Scorer", "instance_features", "n_features"]
 CLIP = 4.0  # standard deviations beyond which a feature tells no more
 SURE = 1e-3  # a first guess that is surer than this tells no more
 RIDGE = 1.0  # strength of the penalty on weights, in units of one instance
+UNITS_RIDGE = 10.0  # the same with hidden units, which would learn by heart
+MOST_STEPS = 200  # of the minimisation of a fit; a convex one ends earlier
 
 
 def n_features(channels: int) -> int:
@@ -76,15 +79,17 @@ def instance_features(found: Instances, prediction: FloatArray) -> NDArray[np.fl
 
 @dataclass(frozen=True)
 class Scorer:
-    """A logistic model of standardised features and their squares; plain numbers, kept in the model file.
+    """A logistic model of standardised features, their squares, and hidden units; plain numbers, kept in model files.
 
-    mean, scale: one per feature. weights: one per feature, then one per squared feature. bias: one number.
+    mean, scale: one per feature. weights: one per feature, one per squared feature, one per hidden unit. bias: one
+    number. units: of each hidden unit (a tanh of standardised features) a weight per feature and a bias; may be none.
     """
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
     weights: tuple[float, ...]
     bias: float
+    units: tuple[tuple[float, ...], ...] = ()
 
     @property
     def n_features(self) -> int:
@@ -93,55 +98,101 @@ class Scorer:
 
     @property
     def numbers(self) -> tuple[float, ...]:
-        """All of it in one row; `from_numbers` is the way back."""
-        return (*self.mean, *self.scale, *self.weights, self.bias)
+        """All of it in one row, the number of features first; `from_numbers` is the way back."""
+        units = [number for unit in self.units for number in unit]
+        return (float(self.n_features), *self.mean, *self.scale, *self.weights, self.bias, *units)
 
     @classmethod
     def from_numbers(cls, numbers: Sequence[float]) -> Self:
-        """The scorer of which these are the `numbers`."""
-        n = len(numbers) // 4
-        mean, scale, weights = numbers[:n], numbers[n : 2 * n], numbers[2 * n : -1]
-        return cls(tuple(mean), tuple(scale), tuple(weights), numbers[-1])
+        """The scorer of which these are the `numbers`. Raises ConfigError if they are none."""
+        n = int(numbers[0]) if numbers else 0
+        n_units, rest = divmod(len(numbers) - 2 - 4 * n, n + 2)
+        if n < 1 or n_units < 0 or rest:
+            raise ConfigError(f"These {len(numbers)} numbers are no scorer of {n} features.")
+        lengths = np.cumsum([1, n, n, 2 * n + n_units, 1])
+        _, mean, scale, weights, bias, units = (tuple(part.tolist()) for part in np.split(np.array(numbers), lengths))
+        return cls(mean, scale, weights, *bias, tuple(units[i : i + n + 1] for i in range(0, len(units), n + 1)))
 
     def __call__(self, features: NDArray[np.floating]) -> FloatArray:
         """The probability that each instance is right: (..., feature) -> (...) float32."""
-        logit = self._terms(features) @ np.array(self.weights) + self.bias
+        z = self._standardised(features)
+        hidden = np.tanh(_affine(z, np.array(self.units).reshape(-1, self.n_features + 1)))
+        logit = np.concatenate([z, z**2, hidden], axis=-1) @ np.array(self.weights) + self.bias
         return (0.5 * (1 + np.tanh(logit / 2))).astype(np.float32)
 
     @classmethod
     def fit(
-        cls, features: NDArray[np.floating], right: NDArray[np.bool_], weights: NDArray[np.floating] | None = None
+        cls,
+        features: NDArray[np.floating],
+        right: NDArray[np.bool_],
+        weights: NDArray[np.floating] | None = None,
+        *,
+        n_units: int = 0,
     ) -> Self:
         """Fit to instances of which one knows whether they are right (IoU >= 0.5 with a true cell).
 
         features: (n, feature). right: (n,). weights: (n,), how much each counts in comparison; equally by default.
-        Logistic regression is calibrated on what it was fitted to. Without any instance every probability is 0.5.
+        n_units: of hidden units; they need thousands of instances. Logistic regression is calibrated on what it was
+        fitted to. Without any instance every probability is 0.5. The same instances give the same scorer.
         """
-        from scipy.optimize import minimize
-
+        n = features.shape[1]
         if not len(features):
-            zeros = (0.0,) * features.shape[1]
-            return cls(zeros, (1.0,) * len(zeros), 2 * zeros, 0.0)
+            return cls((0.0,) * n, (1.0,) * n, (0.0,) * 2 * n, 0.0)
         scale = features.std(axis=0)
-        start = cls(
-            tuple(features.mean(axis=0).tolist()),
-            tuple(np.where(scale > 1e-9, scale, 1.0).tolist()),
-            (0.0,) * 2 * features.shape[1],
-            0.0,
-        )
-        terms = start._terms(features)
+        mean, scale = features.mean(axis=0).tolist(), np.where(scale > 1e-9, scale, 1.0).tolist()
+        start = cls(tuple(mean), tuple(scale), (0.0,) * 2 * n, 0.0)
+        z = start._standardised(features)
         sign = np.where(right, 1.0, -1.0)
         counts = np.ones(len(right)) if weights is None else weights / weights.mean()
+        linear, units = _minimise(z, sign, counts, np.zeros(2 * n + 1), np.zeros((0, n + 1)), RIDGE)
+        if n_units:  # begin where the model without units ends
+            rng = np.random.default_rng(0)
+            begin = np.insert(linear, 2 * n, rng.normal(0, 0.1, n_units))
+            linear, units = _minimise(
+                z, sign, counts, begin, rng.normal(0, 1 / np.sqrt(n), (n_units, n + 1)), UNITS_RIDGE
+            )
+        return cls(
+            start.mean,
+            start.scale,
+            tuple(linear[:-1].tolist()),
+            float(linear[-1]),
+            tuple(tuple(unit) for unit in units.tolist()),
+        )
 
-        def cost(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            margin = sign * (terms @ theta[:-1] + theta[-1])
-            slope = -counts * sign * 0.5 * (1 - np.tanh(margin / 2))
-            gradient = np.append(terms.T @ slope + RIDGE * theta[:-1], slope.sum())
-            return float(counts @ np.logaddexp(0, -margin) + RIDGE / 2 * theta[:-1] @ theta[:-1]), gradient
+    def _standardised(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        return np.clip((features - np.array(self.mean)) / np.array(self.scale), -CLIP, CLIP)
 
-        best = minimize(cost, np.zeros(terms.shape[1] + 1), jac=True, method="L-BFGS-B").x
-        return cls(start.mean, start.scale, tuple(best[:-1].tolist()), float(best[-1]))
 
-    def _terms(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        z = np.clip((features - np.array(self.mean)) / np.array(self.scale), -CLIP, CLIP)
-        return np.concatenate([z, z**2], axis=-1)
+def _affine(z: NDArray[np.float64], units: NDArray[np.float64]) -> NDArray[np.float64]:
+    return z @ units[:, :-1].T + units[:, -1]
+
+
+def _minimise(
+    z: NDArray[np.float64],
+    sign: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    linear: NDArray[np.float64],
+    units: NDArray[np.float64],
+    ridge: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The weights (the bias last) and hidden units of least cross entropy, with a penalty on all but biases."""
+    from scipy.optimize import minimize
+
+    n, n_linear, shape = z.shape[1], len(linear), units.shape
+    fixed = np.concatenate([z, z**2], axis=1)
+    penalised = np.concatenate([np.arange(n_linear) < n_linear - 1, np.tile(np.arange(n + 1) < n, len(units))])
+
+    def cost(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights, its_units = theta[: n_linear - 1], theta[n_linear:].reshape(shape)
+        hidden = np.tanh(_affine(z, its_units))
+        margin = sign * (fixed @ weights[: 2 * n] + hidden @ weights[2 * n :] + theta[n_linear - 1])
+        slope = -counts * sign * 0.5 * (1 - np.tanh(margin / 2))
+        back = np.outer(slope, weights[2 * n :]) * (1 - hidden**2)
+        of_units = np.concatenate([back.T @ z, back.sum(axis=0)[:, None]], axis=1)
+        gradient = np.concatenate([fixed.T @ slope, hidden.T @ slope, [slope.sum()], of_units.ravel()])
+        shrunk = ridge * penalised * theta
+        return float(counts @ np.logaddexp(0, -margin) + shrunk @ theta / 2), gradient + shrunk
+
+    start = np.concatenate([linear, units.ravel()])
+    best = minimize(cost, start, jac=True, method="L-BFGS-B", options={"maxiter": MOST_STEPS}).x
+    return best[:n_linear], best[n_linear:].reshape(shape)

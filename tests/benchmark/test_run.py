@@ -9,7 +9,9 @@ import pytest
 pytest.importorskip("torch")
 
 from fewcell.benchmark import load_plan, run_plan, runs_of
+from fewcell.benchmark.examples import EXAMPLES, examples_file
 from fewcell.benchmark.stage import FACTS_FILE, ROW_FILE
+from fewcell.images import read_labels
 
 PLAN = """
 data = '{data}'
@@ -92,6 +94,9 @@ def test_the_row_of_a_run_follows_from_the_rows_of_its_images(finished) -> None:
     assert cells - wrong == sum(int(row["true_positives"]) for row in images)
     for row in images:
         assert (out / "scores" / true["run"] / "labels" / f"{row['stem']}_label.tiff").exists()
+    for example in EXAMPLES:
+        labels = read_labels(examples_file(out / "scores" / true["run"], example))
+        assert labels.shape == example.pixels().shape[1:]
 
 
 def test_the_learning_curve_is_kept(finished) -> None:

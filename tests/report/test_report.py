@@ -1,5 +1,6 @@
 """The report: what the tables of a benchmark say, as a page; on made-up tables whose figures are known."""
 
+import csv
 import re
 import sys
 from pathlib import Path
@@ -10,13 +11,16 @@ import tifffile
 from PIL import Image
 
 from fewcell.benchmark import HEADLINE_MODALITIES
+from fewcell.benchmark.examples import EXAMPLES, examples_file
 from fewcell.benchmark.tables import save_table
 from fewcell.errors import DataError, MissingDependencyError, WriteError
+from fewcell.images import write_labels
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from fewcell.report import charts, pictures, write_report
+from fewcell.report.page import _code
 from fewcell.report.results import load_results
 from fewcell.report.verdicts import verdicts
 
@@ -66,7 +70,7 @@ def add_trust(folder: Path) -> None:
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewcell.report.page.package_crops", lambda results: [])
+    monkeypatch.setattr("fewcell.report.page.example_crops", lambda results: [])
 
 
 def test_the_page_is_self_contained_and_says_who_is_best(tmp_path: Path, no_pictures: None) -> None:
@@ -191,6 +195,26 @@ def test_targets_of_every_representation_are_drawn() -> None:
         assert shown[0][0] == "labels"
         assert 3 <= len(shown) <= 7
         assert len({url for _, url in shown}) == len(shown), "no two alike"
+
+
+def test_examples_are_shown_as_each_method_segmented_them(tmp_path: Path) -> None:
+    folder = make_tables(tmp_path)
+    assert "an image of scikit-image" not in write_report([folder], tmp_path / "none.html")[0].read_text()
+    with open(folder / "rows.csv", newline="", encoding="utf-8") as file:
+        keys = [row["run"] for row in csv.DictReader(file)]
+    for key in keys:
+        for example in EXAMPLES:
+            labels = np.zeros(example.pixels().shape[1:], dtype=np.int32)
+            labels[example.window][40:80, 30:70] = 1
+            write_labels(examples_file(folder / "scores" / key, example), labels)
+    html = write_report([folder], tmp_path / "some.html")[0].read_text()
+    assert html.count("an image of scikit-image") == len(EXAMPLES)
+    shown = re.findall(r"<figcaption>(.*?)</figcaption>", html[html.index("an image of scikit-image") :])
+    assert shown == len(EXAMPLES) * ["image", "resunet + boundary", "resunet + flows"]
+
+
+def test_words_between_backticks_are_code_and_nothing_else_is_html() -> None:
+    assert str(_code("a `b_px` <c> & `d`")) == "a <code>b_px</code> &lt;c&gt; &amp; <code>d</code>"
 
 
 def test_the_page_says_that_times_are_equal_only_where_they_are(tmp_path: Path, no_pictures: None) -> None:

@@ -347,7 +347,8 @@ def _prefers_the_cut_at(cut: float) -> tuple[float, ...]:
     weights = np.zeros((2, len(names)))
     weights[0, names.index("cut")] = 8
     weights[0, names.index("log summits")] = 6
-    return (*np.zeros(len(names)), *np.ones(len(names)), *weights.ravel(), -8 * cut - 2)
+    n = len(names)
+    return (float(n), *np.zeros(n), *np.ones(n), *weights.ravel(), -8 * cut - 2)
 
 
 def test_no_cell_is_wider_than_allowed() -> None:
@@ -384,6 +385,8 @@ def test_cuts_that_do_not_rise_are_an_error(cuts: list[float]) -> None:
 
 
 def test_a_scorer_of_another_kind_is_an_error() -> None:
-    variant = make_representation("canopy", {"scorer": [0.0, 1.0, 0.0, 0.0, 0.0]})
+    with pytest.raises(ConfigError, match="no scorer"):
+        make_representation("canopy", {"scorer": [1.0, 0.0, 1.0, 0.0, 0.0]})
+    variant = make_representation("canopy", {"scorer": [1.0, 0.0, 1.0, 0.0, 0.0, 0.0]})
     with pytest.raises(ConfigError, match="1 feature"):
         variant.decode(variant.targets(SCENES["one"]))

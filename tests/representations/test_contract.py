@@ -284,7 +284,9 @@ def test_only_a_model_is_fitted_to_what_was_learned_from(representation: Represe
     predictions = [noisy_prediction(representation, labels, i) for i, labels in enumerate(truths)]
     learned = list(zip(predictions[2:], truths[2:], strict=True))
     alone, helped = (representation.tune(predictions[:2], truths[:2], more) for more in ((), learned))
-    assert (alone != helped) == representation.tune_fits
+    assert (representation.refit(predictions, truths) != representation) == representation.fits_model
+    assert (alone != helped) == representation.fits_model
+    assert helped.refit(predictions[:2], truths[:2], learned) == helped
 
 
 @every_variant

@@ -18,6 +18,7 @@ import numpy as np
 
 from fewcell import __version__
 from fewcell.benchmark.evaluate import Evaluation, Row
+from fewcell.benchmark.examples import segment_examples
 from fewcell.benchmark.plan import Run, load_plan, runs_of, samples_of
 from fewcell.benchmark.summary import HEADLINE_MODALITIES, Group, summarise
 from fewcell.benchmark.tables import row_columns, save_table
@@ -73,7 +74,7 @@ def train(run: Run, folder: Path) -> None:
 
 
 def score(run: Run, trained: Path, folder: Path) -> None:
-    """Segment the test images with the model of a run; write their labels, a row for each, and the row of the run."""
+    """Segment test images and examples with the model of a run; write labels, a row an image, the row of the run."""
     _, test = samples_of(run)
     facts = json.loads((trained / FACTS_FILE).read_text(encoding="utf-8"))
     segmenter = Segmenter.load(trained / "model")
@@ -90,7 +91,9 @@ def score(run: Run, trained: Path, folder: Path) -> None:
     for name, table in ((SCORES_FILE, score_table(judged)), (THRESHOLDS_FILE, threshold_table(judged))):
         save_table([{"run": run.key} | line for line in table], folder / name, overwrite=True)
     summary = _summary_columns(Evaluation(tuple(rows), (), None)) | _trust_columns(judged)
-    save_table([_run_columns(run, facts, trained) | summary | _cost_columns(lines)], folder / ROW_FILE, overwrite=True)
+    row_of_run = _run_columns(run, facts, trained) | summary | _cost_columns(lines)
+    segment_examples(segmenter, folder)
+    save_table([row_of_run], folder / ROW_FILE, overwrite=True)
 
 
 def _score_one(

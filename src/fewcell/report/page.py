@@ -17,7 +17,7 @@ from fewcell.report.charts import (
     threshold_chart,
     trust_chart,
 )
-from fewcell.report.pictures import difficult_crops, package_crops, target_pictures
+from fewcell.report.pictures import difficult_crops, example_crops, target_pictures
 from fewcell.report.results import Method, Results, load_results
 from fewcell.report.verdicts import verdicts
 from fewcell.representations import REPRESENTATIONS, make_representation
@@ -74,7 +74,7 @@ def write_report(
         "mistake_chart": mistake_chart(results),
         "trust_chart": trust_chart(results) if any(method.scores for method in results.methods) else "",
     }
-    crops = [*(difficult_crops(results, data) if data else []), *package_crops(results)]
+    crops = [*(difficult_crops(results, data) if data else []), *example_crops(results)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fewcell.report", "."),
         autoescape=jinja2.select_autoescape(["html.j2"]),
@@ -82,6 +82,7 @@ def write_report(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["code"] = _code
     pictures = {name: target_pictures(make_representation(name)) for name in facts["descriptions"]}
     page = environment.get_template("page.html.j2").render(
         **facts, **charts, crops=crops, targets=pictures, mistake_colours=MISTAKE_COLOURS
@@ -92,6 +93,13 @@ def write_report(
         with whole_file(path, overwrite=overwrite) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return paths
+
+
+def _code(text: str) -> str:
+    """HTML of a text in which what stands between backticks is code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _table(results: Results) -> dict[str, object]:

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
+from fewcell.benchmark.examples import EXAMPLES, examples_file
 from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
 from fewcell.images import Image, normalise, read_labels
 from fewcell.metrics import find_mistakes, overlaps
 from fewcell.report.charts import MISTAKE_COLOURS
 from fewcell.report.results import Method, Results
 from fewcell.representations import Representation
-from fewcell.segmenter import Segmenter
 from fewcell.types import Labels
 
-__all__ = ["Shown", "cell_cluster", "difficult_crops", "package_crops", "target_pictures"]
+__all__ = ["Shown", "cell_cluster", "difficult_crops", "example_crops", "target_pictures"]
 
 SHOWN_PX = 320  # side of an overlay in the page
 SHOWN_CHANNELS = 6
@@ -78,22 +78,19 @@ def difficult_crops(results: Results, dataset: Path) -> list[Shown]:
     return crops
 
 
-def package_crops(results: Results) -> list[Shown]:
-    """The microscopy images that come with scikit-image, as each method's first model segments them."""
-    from skimage import data
-
+def example_crops(results: Results) -> list[Shown]:
+    """The microscopy images that come with scikit-image, as each method's first model segmented them."""
     crops = []
-    for name, diameter, window in (("ihc", 14.0, np.s_[40:240, 190:390]), ("cell", 110.0, np.s_[250:550, 100:400])):
-        pixels = getattr(data, {"ihc": "immunohistochemistry"}.get(name, name))()
-        pixels = np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels[None]
-        view = _as_rgb(pixels)[window]
+    for example in EXAMPLES:
+        view = _as_rgb(example.pixels())[example.window]
         pictures = [("image", _crop_url(view))]
         for method in results.methods:
-            model = method.folder / "models" / method.rows[0]["run"].rpartition("_")[0] / "model"
-            if model.is_dir():
-                found = Segmenter.load(model).segment(pixels.astype(np.float32), diameter_px=diameter).labels[window]
+            path = examples_file(method.folder / "scores" / method.rows[0]["run"], example)
+            if path.exists():
+                found = read_labels(path)[example.window]
                 pictures.append((method.name, _crop_url(_outlined(view, found, {RIGHT_COLOUR: found > 0}))))
-        crops.append(Shown(f"{name}, an image of scikit-image; nobody has drawn its cells", tuple(pictures)))
+        title = f"{example.name}, an image of scikit-image; nobody has drawn its cells"
+        crops += [Shown(title, tuple(pictures))] if len(pictures) > 1 else []
     return crops
 
 

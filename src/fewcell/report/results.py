@@ -141,13 +141,18 @@ def _told_apart(methods: Sequence[Method]) -> tuple[Method, ...]:
     for method in methods:
         alike = [other for other in methods if other.name == method.name]
         parts = [
-            told[column].format(method.rows[0][column] or "defaults")
+            told[column].format(_short(method.rows[0][column]))
             for column in differing
             if len({other.rows[0][column] for other in alike}) > 1
         ]
         name = f"{method.name} ({', '.join(parts)})" if parts else method.name
         renamed.append(replace(method, name=name))
     return tuple(renamed)
+
+
+def _short(text: str) -> str:
+    """A value as one says it: 20 for 20.0."""
+    return text.removesuffix(".0") or "defaults"
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -41,7 +41,7 @@ class Representation(ABC):
     tuned: the settings that `tune` varies, each with the values that it tries; 20 combinations in all, so that every
     variant is tuned with the same effort.
     decode_bytes: memory per pixel that a prediction and its decoding take at their peak, where cells are dense.
-    tune_fits: whether `tune` fits a model, so that what it was tuned on says little of how good it is.
+    fits_model: whether settings hold a model that `refit` fits.
     contract_iou: the mean IoU at which `decode(targets(labels))` gives the labels back, on each contract scene.
     contract_bounds: scenes that the variant cannot reproduce so well: the IoU that it reaches, and why no more.
     turn_tolerance: by how much, on average over pixels, turned targets may differ from targets of turned labels.
@@ -51,7 +51,7 @@ class Representation(ABC):
     margin_px: ClassVar[int]
     tuned: ClassVar[Mapping[str, tuple[float, ...]]]
     decode_bytes: ClassVar[int] = 80
-    tune_fits: ClassVar[bool] = False
+    fits_model: ClassVar[bool] = False
     contract_iou: ClassVar[float] = 0.9
     contract_bounds: ClassVar[Mapping[str, tuple[float, str]]] = {}
     turn_tolerance: ClassVar[float] = 0.0
@@ -96,8 +96,8 @@ class Representation(ABC):
         """A copy whose settings give the highest mean F1 at IoU 0.5 on held-out predictions and labels.
 
         Tries the settings as they are, then every combination of `tuned`; each image counts the same. learned:
-        predictions and labels of images that the network has learned from; only a variant that fits a model
-        (`tune_fits`) looks at them, and settings are never chosen by them.
+        predictions and labels of images that the network has learned from; `refit` may look at them, but settings are
+        never chosen by them.
         """
         combinations = [dict(zip(self.tuned, values, strict=True)) for values in product(*self.tuned.values())]
         best, best_f1 = self, -1.0
@@ -107,6 +107,15 @@ class Representation(ABC):
             if reached > best_f1:
                 best, best_f1 = candidate, reached
         return best
+
+    def refit(
+        self,
+        predictions: Sequence[FloatArray],
+        labels: Sequence[Labels],
+        learned: Sequence[tuple[FloatArray, Labels]] = (),
+    ) -> Self:
+        """A copy whose model, if it has one (`fits_model`), is fitted to all these; other settings stay. See `tune`."""
+        return self
 
     def turn(self, prediction: FloatArray, *, quarters: int = 0, flip: bool = False) -> FloatArray:
         """Flip (left to right), then turn by quarters of a circle, a prediction (channel, height, width).

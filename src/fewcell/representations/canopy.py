@@ -28,6 +28,12 @@ TYPICAL_SIZE = 3.5
 FLOW_SCALE = 5.0
 """A network's raw output is the flow times this, so that flows and logits are of one size."""
 
+HIDDEN_UNITS = 16
+"""Of the scorer of candidates."""
+
+FITTED_PER_IMAGE = 300
+"""How many candidates of an image the scorer is fitted to, at most."""
+
 FOREGROUND, DEPTH, SIZE = range(3)
 FLOW = slice(3, 5)
 
@@ -88,7 +94,7 @@ class Canopy(Representation):
         "level": (0.15, 0.2, 0.225, 0.25, 0.275, 0.3, 0.325, 0.35, 0.4, 0.45),
     }
     decode_bytes: ClassVar[int] = 150
-    tune_fits: ClassVar[bool] = True
+    fits_model: ClassVar[bool] = True
     contract_iou: ClassVar[float] = 0.95
     # The heat behind the flow is settled up to a small rest, which depends on the order of the pixels.
     turn_tolerance: ClassVar[float] = 3e-4
@@ -96,8 +102,8 @@ class Canopy(Representation):
     def __post_init__(self) -> None:
         if not self.cuts or list(self.cuts) != sorted(set(self.cuts)):
             raise ConfigError(f"The cuts must be one or more rising probabilities, got {self.cuts}.")
-        if len(self.scorer) % 4 != (1 if self.scorer else 0):
-            raise ConfigError(f"A scorer has four numbers a feature and one more, got {len(self.scorer)} numbers.")
+        if self.scorer:
+            Scorer.from_numbers(self.scorer)
 
     @property
     def reach_px(self) -> int:
@@ -167,35 +173,43 @@ class Canopy(Representation):
         labels: Sequence[Labels],
         learned: Sequence[tuple[FloatArray, Labels]] = (),
     ) -> Self:
-        """Fit the scorer to candidates of all predictions, for each prominence; then choose as for any variant.
-
-        Each image weighs in the fit as the root of the number of its candidates.
-        """
+        """Fit the scorer to candidates of all predictions, for each prominence; then choose as for any variant."""
         best, best_f1 = self, mean_f1(map(self.decode, predictions), labels)
-        truths = [*labels, *(truth for _, truth in learned)]
         for prominence in self.tuned["prominence"] if predictions else ():
-            grows = replace(self, prominence=prominence).candidates
-            held_out = [grows(prediction) for prediction in predictions]
-            scorer = self._fit([*held_out, *(grows(prediction) for prediction, _ in learned)], truths)
-            probabilities = [scorer(candidates.matrix()) for candidates in held_out]
+            fitted = replace(self, prominence=prominence).refit(predictions, labels, learned)
+            held_out = [fitted.candidates(prediction) for prediction in predictions]
+            probabilities = [fitted._probability(candidates) for candidates in held_out]
             for level in self.tuned["level"]:
-                fitted = replace(self, prominence=prominence, level=level, scorer=scorer.numbers)
-                reached = mean_f1(map(fitted._select, held_out, probabilities), labels)
+                candidate = replace(fitted, level=level)
+                reached = mean_f1(map(candidate._select, held_out, probabilities), labels)
                 if reached > best_f1:
-                    best, best_f1 = fitted, reached
+                    best, best_f1 = candidate, reached
         return best
 
-    def _fit(self, grown: Sequence[Candidates], labels: Sequence[Labels]) -> Scorer:
+    def refit(
+        self,
+        predictions: Sequence[FloatArray],
+        labels: Sequence[Labels],
+        learned: Sequence[tuple[FloatArray, Labels]] = (),
+    ) -> Self:
+        """Fit the scorer to candidates of all predictions.
+
+        Of each image at most FITTED_PER_IMAGE candidates, and all of them together weigh as the root of their number.
+        """
         from fewcell.representations.canopy_tree import true_ious
 
+        rng = np.random.default_rng(0)
         features, right, weights = [], [], []
-        for candidates, truth in zip(grown, labels, strict=True):
+        for prediction, truth in (*zip(predictions, labels, strict=True), *learned):
+            candidates = self.candidates(prediction)
             iou, known = true_ious(candidates, truth)
-            counts = known & self.may_be_cells(candidates)
-            features.append(candidates.matrix()[counts])
-            right.append(iou[counts] >= 0.5)
-            weights.append(np.full(counts.sum(), 1 / np.sqrt(max(counts.sum(), 1))))
-        return Scorer.fit(np.concatenate(features), np.concatenate(right), np.concatenate(weights))
+            which = np.flatnonzero(known & self.may_be_cells(candidates))
+            some = rng.permutation(which)[:FITTED_PER_IMAGE]
+            features.append(candidates.matrix().reshape(known.size, -1)[some])
+            right.append(iou.ravel()[some] >= 0.5)
+            weights.append(np.full(len(some), np.sqrt(len(which)) / max(len(some), 1)))
+        parts = (np.concatenate(part) for part in (features, right, weights))
+        return replace(self, scorer=Scorer.fit(*parts, n_units=HIDDEN_UNITS).numbers)
 
     def candidates(self, prediction: FloatArray, height: FloatArray | None = None) -> Candidates:
         """Every candidate cell of a prediction, with its features. height: what to flood instead of the usual."""

@@ -59,12 +59,16 @@ class ScorerFacts(_Facts):
     scale: tuple[float, ...]
     weights: tuple[float, ...]
     bias: float
+    units: tuple[tuple[float, ...], ...] = ()
 
     @model_validator(mode="after")
     def _lengths(self) -> "ScorerFacts":
-        if not len(self.mean) == len(self.scale) == len(self.weights) / 2:
-            got = f"{len(self.mean)}, {len(self.scale)} and {len(self.weights)}"
-            raise ValueError(f"mean, scale and half of the weights must be as many, got {got}")
+        n = len(self.mean)
+        if len(self.scale) != n or len(self.weights) != 2 * n + len(self.units):
+            got = f"{n}, {len(self.scale)} and {len(self.weights)} with {len(self.units)} units"
+            raise ValueError(f"mean, scale and half of the weights (without units') must be as many, got {got}")
+        if any(len(unit) != n + 1 for unit in self.units):
+            raise ValueError(f"each unit has a weight for each of {n} features, and a bias")
         return self
 
 

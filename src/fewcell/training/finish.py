@@ -94,9 +94,9 @@ def finish(
         cases = [c for s in held_out for c in _cases(s, fold[s.experiment], engine, part, recipe)]
         # Each image at its true scale, and at one of the others in turn.
         tuned_on = [case for i, case in enumerate(cases) if i % len(SCALES) in (0, 1 + i // len(SCALES) % 2)]
-        learned = _learned(learned_from, engine, part, recipe) if representation.tune_fits else []
-        by_fold = _tune_for_folds(representation, tuned_on, learned)
-        representation = _tune(representation, tuned_on, learned)
+        learned = _learned(learned_from, engine, part, recipe) if representation.fits_model else []
+        representation = representation.tune(*_pairs(tuned_on), learned)
+        by_fold = _refit_for_folds(representation, tuned_on, learned)
         cases += [_empty_case(i, engine, part) for i in range(EMPTY_IMAGES)]
         judged = [_judge(case, by_fold.get(case.fold, representation)) for case in cases]
         scorer = _fit(judged)
@@ -130,20 +130,20 @@ def _learned(samples: Sequence[Sample], engine: Engine, network: NetworkFacts, r
     ]
 
 
-def _tune(representation: Representation, cases: Sequence[_Case], learned: Learned) -> Representation:
-    return representation.tune([case.prediction for case in cases], [case.labels for case in cases], learned)
+def _pairs(cases: Sequence[_Case]) -> tuple[list[FloatArray], list[Labels]]:
+    return [case.prediction for case in cases], [case.labels for case in cases]
 
 
-def _tune_for_folds(
+def _refit_for_folds(
     representation: Representation, cases: Sequence[_Case], learned: Learned
 ) -> dict[int, Representation]:
-    """For each fold, where `tune` fits a model: one that was tuned on the other folds, if there is a cell in them."""
-    tuned = {}
-    for fold in sorted({case.fold for case in cases}) if representation.tune_fits else ():
-        others = [case for case in cases if case.fold != fold]
-        if any(np.any(case.labels > 0) for case in others):
-            tuned[fold] = _tune(representation, others, learned)
-    return tuned
+    """For each fold, where decoding has a model, one that was fitted without that fold, if any cell is left then."""
+    refitted = {}
+    for fold in sorted({case.fold for case in cases}) if representation.fits_model else ():
+        predictions, labels = _pairs([case for case in cases if case.fold != fold])
+        if any(np.any(truth > 0) for truth in (*labels, *(truth for _, truth in learned))):
+            refitted[fold] = representation.refit(predictions, labels, learned)
+    return refitted
 
 
 def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
