@@ -24,7 +24,6 @@ def _sees(cells, y, x, to_y, to_x):
     return True
 
 
-@compiled
 def steps_ahead(cells, boxes, step_px):
     """Where the shortest path inside the cell to its centre leads within `step_px`: (2, height, width), y and x.
 
@@ -33,10 +32,21 @@ def steps_ahead(cells, boxes, step_px):
     position. A path is a chain of straight lines, found from the centre outwards: a pixel goes straight to where one
     of its neighbours turns, if it sees that place, else to the neighbour.
     """
+    steps = np.zeros((2, *cells.shape), dtype=np.float32)
+    largest = int(np.bincount(cells.ravel())[1:].max(initial=0))
+    room = np.full(cells.shape, -1, dtype=np.int64), np.zeros(cells.shape), np.empty(largest, dtype=np.int64)
+    _steps_ahead(cells, boxes, step_px, steps, *room)
+    return steps
+
+
+@compiled
+def _steps_ahead(cells, boxes, step_px, steps, turn, away, queue):
+    """Fill in the zeros of `steps_ahead`.
+
+    Room: turn, the flat index of the place to which a pixel goes straight, all -1; away, the length of the whole path,
+    all 0; queue, of the pixels of the largest piece.
+    """
     height, width = cells.shape
-    steps = np.zeros((2, height, width), dtype=np.float32)
-    turn = np.full((height, width), -1, dtype=np.int64)  # the flat index of the place to which a pixel goes straight
-    away = np.zeros((height, width))  # the length of the whole path
     for k in range(len(boxes)):
         top, bottom, left, right = boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3]
         n, mean_y, mean_x = 0, 0.0, 0.0
@@ -50,7 +60,6 @@ def steps_ahead(cells, boxes, step_px):
                 off = (y - mean_y / n) ** 2 + (x - mean_x / n) ** 2
                 if cells[y, x] == k + 1 and off < nearest - 1e-6:
                     centre, nearest = y * width + x, off
-        queue = np.empty(n, dtype=np.int64)
         queue[0], turn[centre // width, centre % width] = centre, centre
         first, last = 0, 1
         while first < last:
@@ -81,7 +90,6 @@ def steps_ahead(cells, boxes, step_px):
                 y, x, left_px = y + share * ahead_y, x + share * ahead_x, left_px - length
             steps[0, start_y, start_x] = (y - start_y) / step_px
             steps[1, start_y, start_x] = (x - start_x) / step_px
-    return steps
 
 
 @compiled
@@ -98,7 +106,6 @@ def _target(steps, inside, y, x, step_px):
     return y * width + x
 
 
-@compiled
 def join_trails(steps, inside, step_px, sink_px):
     """Number the pixels that lead to the same place: (height, width) int64 of flat indices, -1 where not `inside`.
 
@@ -106,9 +113,15 @@ def join_trails(steps, inside, step_px, sink_px):
     or if the next step leads back. Neighbours that have both arrived are at the same place if their steps end within
     CLOSE_PX of each other; corners connect.
     """
+    ends = np.full(inside.shape, -1, dtype=np.int64)
+    _join_trails(steps, inside, step_px, sink_px, np.arange(inside.size), np.zeros(inside.shape, dtype=np.bool_), ends)
+    return ends
+
+
+@compiled
+def _join_trails(steps, inside, step_px, sink_px, leader, arrived, ends):
+    """Fill in the ends, all -1; room: leader, every pixel itself; arrived, all False."""
     height, width = inside.shape
-    leader = np.arange(height * width)
-    arrived = np.zeros((height, width), dtype=np.bool_)
     for y in range(height):
         for x in range(width):
             if not inside[y, x]:
@@ -133,9 +146,7 @@ def join_trails(steps, inside, step_px, sink_px):
                 off_x = column + step_px * steps[1, row, column] - end_x
                 if hypot(off_y, off_x) < CLOSE_PX:
                     leader[find_root(leader, y * width + x)] = find_root(leader, row * width + column)
-    ends = np.full((height, width), -1, dtype=np.int64)
     for y in range(height):
         for x in range(width):
             if inside[y, x]:
                 ends[y, x] = find_root(leader, y * width + x)
-    return ends
