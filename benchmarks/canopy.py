@@ -1,13 +1,15 @@
 """What the parts of canopy are worth: cells read in many ways from the same predictions of one trained network.
 
-    python benchmarks/canopy.py MODEL ../shared/data/train --out docs/results/canopy-held-out.csv
-    python benchmarks/canopy.py MODEL ../shared/data/train --test ../shared/data/test --out docs/results/canopy-test.csv
+    python benchmarks/canopy.py MODEL ../shared/data/train
+    python benchmarks/canopy.py MODEL ../shared/data/train --test ../shared/data/test --out OUT/canopy-seed0.csv
 
 MODEL is a folder that `fewcell train --representation canopy` wrote. Settings are chosen on the images held out from
 its training; scorers are fitted to these and to some of those learned from, as in training. Without --test the
 held-out images are scored, each by what was fitted without it (five folds of whole experiments); with --test, the
 images of another folder. Images are seen at their true diameter. One row an image and a way of reading; mean F1 at
 IoU 0.5 by modality is printed.
+
+Where OUT is a folder of `fewcell benchmark`, the report shows the tables named canopy*.csv in it, one for each seed.
 
 Ways without a scorer have 20 settings, and the best is taken on the images fitted to:
     threshold   pieces above one height, grown into the foreground
@@ -366,6 +368,7 @@ def main() -> None:
         experiments = sorted({case.experiment for case in fit_to})
         folds = np.array([experiments.index(case.experiment) % FOLDS for case in fit_to])
         rows = judge(learned, fit_to, fit_to, folds)
+    rows = [{"seed": recipe.seed, **row} for row in rows]
     if arguments.out:
         with open(arguments.out, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=[*rows[0], "command"])

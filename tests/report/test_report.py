@@ -20,6 +20,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from fewcell.report import charts, pictures, write_report
+from fewcell.report.ablations import load_ablations
 from fewcell.report.page import _code
 from fewcell.report.results import load_results
 from fewcell.report.verdicts import verdicts
@@ -226,3 +227,43 @@ def test_the_page_says_that_times_are_equal_only_where_they_are(tmp_path: Path, 
 def test_no_two_of_many_methods_look_alike() -> None:
     looks = {(charts._colour(row), charts._line(row)["marker"]) for row in range(30)}
     assert len(looks) == 30
+
+
+def add_ablations(folder: Path) -> None:
+    """Two networks' readings: 'threshold' is 0.1 behind canopy in every image, 'oracle' ahead by 0.05."""
+    for seed in (0, 1):
+        rows = [
+            {"way": way, "seed": seed, "stem": f"{modality}_{i}", "modality": modality, "experiment": f"e{i // 2}"}
+            | {"f1_50": 0.6 + 0.04 * i + 0.02 * seed + ahead, "f1_75": 0.3}
+            for way, ahead in (("canopy", 0.0), ("threshold", -0.1), ("oracle", 0.05))
+            for modality in (*HEADLINE_MODALITIES, "smear")
+            for i in range(6)
+        ]
+        save_table(rows, folder / f"canopy-seed{seed}.csv")
+
+
+def test_what_parts_are_worth_is_paired_over_experiments(tmp_path: Path) -> None:
+    folder = make_tables(tmp_path)
+    assert load_ablations([folder]) == []
+    add_ablations(folder)
+    oracle, canopy, threshold = load_ablations([folder])
+    assert (oracle.name, canopy.name, threshold.name) == ("oracle", "canopy", "threshold")
+    assert canopy.behind is None
+    assert threshold.behind == pytest.approx((0.1, 0.1, 0.1))
+    assert oracle.behind == pytest.approx((-0.05, -0.05, -0.05))
+    assert canopy.f1_50 == pytest.approx(0.71)
+    assert (canopy.n_images, canopy.n_seeds) == (30, 2)
+    assert list(canopy.modalities) == list(HEADLINE_MODALITIES), "smears are not part of the headline"
+    paths = write_report([folder], tmp_path / "report.html")
+    assert all("What the parts of canopy are worth" in path.read_text() for path in paths)
+    assert "| threshold | 0.610 | +0.100 (+0.100 to +0.100) | 0.300 |" in paths[1].read_text()
+
+
+def test_tables_of_parts_without_the_whole_are_an_error(tmp_path: Path) -> None:
+    row = {"way": "ladder", "seed": 0, "stem": "a", "modality": "phase", "experiment": "e", "f1_50": 1, "f1_75": 1}
+    save_table([row], tmp_path / "canopy-seed0.csv")
+    with pytest.raises(DataError, match="ladder, but not 'canopy'"):
+        load_ablations([tmp_path])
+    save_table([{"way": "canopy"}], tmp_path / "canopy-seed0.csv", overwrite=True)
+    with pytest.raises(DataError, match="no column experiment"):
+        load_ablations([tmp_path])

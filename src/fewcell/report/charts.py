@@ -73,6 +73,7 @@ def cost_chart(results: Results) -> str:
         axis.set(xscale="log", xlabel="seconds per megapixel (log)", ylabel="mean F1 at IoU 0.5")
         for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
             ticks(lambda value, _: f"{value:g}")
+        axis.tick_params(axis="x", which="both", length=3, pad=4)
         _legend(axis)
         drawn.append(_svg(figure))
     return drawn[0]

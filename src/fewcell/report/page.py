@@ -3,11 +3,14 @@
 import inspect
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewcell.benchmark import HEADLINE_MODALITIES
 from fewcell.errors import require
 from fewcell.images import whole_file
+from fewcell.networks import NETWORKS
+from fewcell.report.ablations import load_ablations
 from fewcell.report.charts import (
     MISTAKE_COLOURS,
     cost_chart,
@@ -64,6 +67,8 @@ def write_report(
         "modality_table": _modality_table(results),
         "verdicts": verdicts(results),
         "descriptions": _descriptions(results),
+        "networks": _networks(results),
+        "ablations": load_ablations(folders),
         "command": command,
     }
     charts = {
@@ -103,18 +108,28 @@ def _code(text: str) -> str:
 
 
 def _table(results: Results) -> dict[str, object]:
-    """Headings, and for each method its name, how sure its F1 is, and a (text, is the best) pair a column."""
-    columns = [[method.mean(name) for method in results.methods] for _, name, _, _ in COLUMNS]
-    rows = []
-    for number, method in enumerate(results.methods):
-        cells = []
-        for (_, _, digits, sense), values in zip(COLUMNS, columns, strict=True):
-            known = [sense * value for value in values if value is not None]
-            value = values[number]
-            is_best = bool(sense) and value is not None and len(known) > 1 and sense * value == max(known)
-            cells.append(("-" if value is None else f"{value:,.{digits}f}", is_best))
-        rows.append((method, _interval_text(method), cells))
-    return {"headings": [heading for heading, *_ in COLUMNS], "rows": rows}
+    """Headings, and for each method its name, how sure its F1 is, and a (text, is the best) pair a column.
+
+    Columns that no method has are left out.
+    """
+    columns, headings = [], []
+    for heading, name, digits, sense in COLUMNS:
+        values = [method.mean(name) for method in results.methods]
+        known = [sense * value for value in values if value is not None]
+        if known:
+            best = max(known) if sense and len(known) > 1 else None
+            headings.append(heading)
+            columns.append(
+                [
+                    ("-", False) if v is None else (f"{v:,.{digits}f}", sense * v == best and best is not None)
+                    for v in values
+                ]
+            )
+    rows = [
+        (method, _interval_text(method), list(cells))
+        for method, cells in zip(results.methods, zip(*columns, strict=True), strict=True)
+    ]
+    return {"headings": headings, "rows": rows}
 
 
 def _modality_table(results: Results) -> list[tuple[str, list[tuple[str, str, str]]]]:
@@ -135,13 +150,35 @@ def _interval_text(method: Method, modality: str | None = None) -> str:
     return f"{interval.low:.2f} to {interval.high:.2f}" if interval else "no interval"
 
 
-def _descriptions(results: Results) -> dict[str, tuple[str, str]]:
-    """What each representation is and where it comes from: the first part of its docstring, and its last."""
-    names = [name for name in REPRESENTATIONS if any(name == method.representation for method in results.methods)]
+@dataclass(frozen=True)
+class _Description:
+    """What a network or a representation is, where it comes from, and what it cannot do by its nature."""
+
+    text: str
+    source: str
+    bounds: tuple[str, ...] = ()
+
+
+def _descriptions(results: Results) -> dict[str, _Description]:
+    """What each representation is: the first part of its docstring, the last, and the bounds that it states."""
     found = {}
-    for name in names:
-        paragraphs = re.split(r"\n\s*\n", inspect.getdoc(REPRESENTATIONS[name]) or "")
-        source = next((p for p in paragraphs if p.startswith("Source")), "")
-        text = " ".join(p for p in paragraphs[:2] if p != source and not re.match(r"\w+(, \w+)*: ", p))
-        found[name] = (" ".join(text.split()), " ".join(source.split()))
+    for name, representation in REPRESENTATIONS.items():
+        if any(name == method.representation for method in results.methods):
+            bounds = tuple(
+                f"{scene} come back at an IoU of about {iou + 0.02:.1f} even from perfect predictions: {reason}."
+                for scene, (iou, reason) in representation.contract_bounds.items()
+            )
+            found[name] = replace(_described(representation), bounds=bounds)
     return found
+
+
+def _networks(results: Results) -> dict[str, _Description]:
+    there = {row["network"] for method in results.methods for row in method.rows}
+    return {name: _described(network) for name, network in NETWORKS.items() if name in there}
+
+
+def _described(variant: type) -> _Description:
+    paragraphs = re.split(r"\n\s*\n", inspect.getdoc(variant) or "")
+    source = next((p[p.index("Source:") :] for p in paragraphs if "Source:" in p), "")
+    text = " ".join(p for p in paragraphs[:2] if "Source:" not in p and not re.match(r"\w+(, \w+)*: ", p))
+    return _Description(" ".join(text.split()), " ".join(source.split()))
