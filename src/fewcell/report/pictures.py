@@ -22,8 +22,13 @@ from fewcell.types import Labels
 __all__ = ["Shown", "cell_cluster", "difficult_crops", "example_crops", "target_pictures"]
 
 SHOWN_PX = 320  # side of an overlay in the page
+SHOWN_DIAMETERS = 11  # side of a crop, in cell diameters
 SHOWN_CHANNELS = 6
-RIGHT_COLOUR = "#FFFFFF"
+ENOUGH_CELLS = 8  # in an image that is shown as a difficult one
+TINT = 0.35  # how much of its colour covers a cell that is wrong
+OUTLINE_PX = 2  # width of outlines where a crop is as wide as it is shown
+RIGHT_COLOUR = ""  # white, or black on a bright image
+BRIGHT = 140  # mean of a crop, of 255, from which on it is
 
 
 @dataclass(frozen=True)
@@ -63,15 +68,21 @@ def target_pictures(representation: Representation) -> list[tuple[str, str]]:
 
 
 def difficult_crops(results: Results, dataset: Path) -> list[Shown]:
-    """In each modality the test image on which the methods disagree most, at the place with most mistakes."""
+    """In each modality the test image on which the methods disagree most, at the place with most mistakes.
+
+    Images with few cells are left out, if there are others: one cell is found or not, which shows little.
+    """
     samples = {sample.stem: sample for sample in open_dataset(dataset)}
     crops = []
     for modality in results.modalities:
         f1s: dict[str, list[float]] = {}
+        few: set[str] = set()
         for method in results.methods:
             for line in method.images:
                 if line["modality"] == modality and line["scorable"] == "yes" and line["stem"] in samples:
                     f1s.setdefault(line["stem"], []).append(float(line["f1_50"]))
+                    few |= {line["stem"]} if float(line["n_true"]) < ENOUGH_CELLS else set()
+        f1s = {stem: values for stem, values in f1s.items() if stem not in few} or f1s
         if f1s:
             stem = max(sorted(f1s), key=lambda stem: np.std(f1s[stem]))
             crops.append(_difficult_crop(f"{modality}: {stem}", samples[stem], results.methods))
@@ -88,7 +99,7 @@ def example_crops(results: Results) -> list[Shown]:
             path = examples_file(method.folder / "scores" / method.rows[0]["run"], example)
             if path.exists():
                 found = read_labels(path)[example.window]
-                pictures.append((method.name, _crop_url(_outlined(view, found, {RIGHT_COLOUR: found > 0}))))
+                pictures.append((method.name, _crop_url(view, [(found, found > 0, RIGHT_COLOUR)])))
         title = f"{example.name}, an image of scikit-image; nobody has drawn its cells"
         crops += [Shown(title, tuple(pictures))] if len(pictures) > 1 else []
     return crops
@@ -105,12 +116,15 @@ def _difficult_crop(title: str, sample: Sample, methods: Sequence[Method]) -> Sh
     wrong = np.zeros(truth.shape)
     for labels in found.values():
         wrong += _mistaken(truth, labels) > 0
-    window = _window_of_most(wrong, round(13 * (diameter_px(truth) or 24)))
-    view = _as_rgb(image.pixels)[window]
-    true_view = _outlined(view, truth[window], {RIGHT_COLOUR: truth[window] > 0})
-    pictures = [("image", _crop_url(view)), ("truth", _crop_url(true_view))]
+    window = _window_of_most(wrong, round(SHOWN_DIAMETERS * (diameter_px(truth) or 24)))
+    view, true = _as_rgb(image.pixels)[window], truth[window]
+    pictures = [("image", _crop_url(view)), ("truth", _crop_url(view, [(true, true > 0, RIGHT_COLOUR)]))]
     for name, labels in found.items():
-        pictures.append((name, _crop_url(_with_mistakes(view, truth, labels, window))))
+        kinds = _mistaken(truth, labels)[window]
+        outlines = [(labels[window], labels[window] > 0, RIGHT_COLOUR)]
+        for number, (kind, colour) in enumerate(MISTAKE_COLOURS.items(), 1):
+            outlines.append((labels[window] if kind == "false" else true, kinds == number, colour))
+        pictures.append((name, _crop_url(view, outlines)))
     return Shown(title, tuple(pictures))
 
 
@@ -125,27 +139,24 @@ def _mistaken(truth: Labels, found: Labels) -> NDArray[np.uint8]:
     return kinds
 
 
-def _with_mistakes(
-    view: NDArray[np.uint8], truth: Labels, found: Labels, window: tuple[slice, slice]
-) -> NDArray[np.uint8]:
-    """Outlines of what was found in white, and of true cells that are wrong, and false ones, in their colour."""
-    kinds = _mistaken(truth, found)[window]
-    drawn = _outlined(view, found[window], {RIGHT_COLOUR: found[window] > 0})
-    for number, (kind, colour) in enumerate(MISTAKE_COLOURS.items(), 1):
-        labels = found if kind == "false" else truth
-        drawn = _outlined(drawn, labels[window], {colour: kinds == number})
-    return drawn
+Outline = tuple[Labels, NDArray[np.bool_], str]  # labels, where their outlines are drawn, in which colour
 
 
-def _outlined(view: NDArray[np.uint8], labels: Labels, colours: dict[str, NDArray[np.bool_]]) -> NDArray[np.uint8]:
-    """Draw the outlines of labels where a mask says so, each mask in its colour."""
+def _outlined(view: NDArray[np.uint8], outlines: Sequence[Outline], width: int) -> NDArray[np.uint8]:
+    """Draw outlines of labels, `width` pixels wide, one over the other; what is wrong is tinted as well."""
+    from scipy.ndimage import maximum_filter
     from skimage.segmentation import find_boundaries
 
-    drawn = view.copy()
-    edges = find_boundaries(labels, mode="inner")
-    for colour, mask in colours.items():
-        drawn[edges & mask] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return drawn
+    drawn = view.astype(np.float32)
+    for labels, mask, colour in outlines:
+        if colour == RIGHT_COLOUR:
+            rgb = np.full(3, 255 if view.mean() < BRIGHT else 0, dtype=np.float32)
+        else:
+            rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.float32)
+            drawn[mask] = (1 - TINT) * drawn[mask] + TINT * rgb
+        edges = find_boundaries(labels, mode="inner") & mask
+        drawn[maximum_filter(edges, size=width)] = rgb
+    return drawn.astype(np.uint8)
 
 
 def _window_of_most(weight: NDArray[np.float64], side: int) -> tuple[slice, slice]:
@@ -170,16 +181,20 @@ def _coloured(labels: Labels) -> NDArray[np.uint8]:
     return (255 * label2rgb(labels, bg_label=0, bg_color=(0, 0, 0))).astype(np.uint8)
 
 
-def _enlarged(picture: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
+def _enlarged(picture: NDArray, times: int) -> NDArray:
     return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def _crop_url(picture: NDArray[np.uint8]) -> str:
-    times = max(1, SHOWN_PX // max(picture.shape[:2]))
-    return _url(_enlarged(picture, times), "JPEG")
+def _crop_url(view: NDArray[np.uint8], outlines: Sequence[Outline] = ()) -> str:
+    """A crop, enlarged by whole pixels to about the size at which it is shown, with outlines that stay visible."""
+    times = max(1, round(SHOWN_PX / max(view.shape[:2])))
+    large = [(_enlarged(labels, times), _enlarged(mask, times), colour) for labels, mask, colour in outlines]
+    width = max(2, round(max(view.shape[:2]) * times / SHOWN_PX * OUTLINE_PX))
+    return _url(_outlined(_enlarged(view, times), large, width), "JPEG")
 
 
 def _url(picture: NDArray[np.uint8], kind: str) -> str:
     buffer = io.BytesIO()
-    Picture.fromarray(picture).save(buffer, kind, **({"quality": 88} if kind == "JPEG" else {}))
+    # Without subsampling, thin lines keep their colour.
+    Picture.fromarray(picture).save(buffer, kind, **({"quality": 85, "subsampling": 0} if kind == "JPEG" else {}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
