@@ -216,7 +216,7 @@ def benchmark(
 
 @app.command()
 def report(
-    results: Annotated[list[Path], typer.Argument(help="Folders that `fewcell benchmark` wrote.")],
+    results: Annotated[list[Path], typer.Argument(help="Folders that `fewcell benchmark` wrote, or their rows.csv.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The page; a Markdown twin is written beside it.")],
     data: Annotated[
         Path | None, typer.Option(help="The test dataset: shows crops of its images with every method's mistakes.")

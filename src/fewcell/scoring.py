@@ -111,7 +111,7 @@ class Scorer:
             raise ConfigError(f"These {len(numbers)} numbers are no scorer of {n} features.")
         lengths = np.cumsum([1, n, n, 2 * n + n_units, 1])
         _, mean, scale, weights, bias, units = (tuple(part.tolist()) for part in np.split(np.array(numbers), lengths))
-        return cls(mean, scale, weights, *bias, tuple(units[i : i + n + 1] for i in range(0, len(units), n + 1)))
+        return cls(mean, scale, weights, bias[0], tuple(units[i : i + n + 1] for i in range(0, len(units), n + 1)))
 
     def __call__(self, features: NDArray[np.floating]) -> FloatArray:
         """The probability that each instance is right: (..., feature) -> (...) float32."""

@@ -78,6 +78,8 @@ def test_the_page_is_self_contained_and_says_who_is_best(tmp_path: Path, no_pict
     page, twin = write_report([make_tables(tmp_path)], tmp_path / "report.html", command="fewcell report <x>")
     html, markdown = page.read_text(), twin.read_text()
     assert twin == tmp_path / "report.md"
+    by_rows = write_report([tmp_path / "rows.csv"], tmp_path / "by_rows.html", command="fewcell report <x>")
+    assert [path.read_text() for path in by_rows] == [html, markdown]
     assert "<strong>resunet + boundary</strong>" in html
     assert "**resunet + boundary**" in markdown
     links = {link for link in re.findall(r'(?:href|src)="([^"]*)"', html) if not link.startswith(("#", "data:"))}

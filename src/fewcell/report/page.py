@@ -49,8 +49,9 @@ def write_report(
 ) -> tuple[Path, Path]:
     """Write the report of what `fewcell benchmark` left in some folders: `out` (HTML), and its twin with suffix .md.
 
-    data: the test dataset; with it, the page shows crops of its images, with every method's mistakes. Without, it
-    shows only images that come with scikit-image. command: how the report was made, told at its end.
+    folders: or the rows.csv in them. data: the test dataset; with it, the page shows crops of its images, with every
+    method's mistakes. Without, it shows only images that come with scikit-image. command: how the report was made, told
+    at its end.
 
     Raises DataError if there is nothing to report, MissingDependencyError without matplotlib or Jinja2, WriteError if
     a file is there and `overwrite` is False.
@@ -58,6 +59,7 @@ def write_report(
     require("report", "jinja2", "matplotlib")
     import jinja2
 
+    folders = [folder.parent if folder.is_file() else folder for folder in folders]
     results = load_results(folders)
     facts = {
         "results": results,
