@@ -51,10 +51,10 @@ from fewcell.types import FloatArray, Labels
 
 FOLDS = 5
 LEARNED_IMAGES = 200
-LEVELS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 FOREGROUNDS = (0.3, 0.4, 0.5, 0.6)
 GROW_PX = 3
 CANOPY = Canopy()
+LEVELS = CANOPY.tuned["level"]
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def fit_scorer(way: Way, grown: Sequence[Grown]) -> Scorer:
     for g in grown:
         which = np.flatnonzero(g.known)
         some = rng.permutation(which)[:FITTED_PER_IMAGE]
-        features.append(g.features.reshape(g.known.size, -1)[some])
+        features.append(g.features.reshape(-1, g.features.shape[-1])[some])
         iou.append(g.iou.ravel()[some])
         weights.append(np.full(len(some), np.sqrt(len(which)) / max(len(some), 1)))
     all_features, all_iou, counts = (np.concatenate(part) for part in (features, iou, weights))

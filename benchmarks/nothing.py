@@ -3,11 +3,11 @@
     python benchmarks/nothing.py --out docs/results/nothing.csv
     python benchmarks/nothing.py --data ../shared/data/test --model MODEL --out docs/results/nothing.csv
 
-Images of 512 px, noise of several kinds and grains,
-with and without uneven light; text in the typeface that Pillow brings, and the scanned texts that scikit-image brings.
-Out of focus are scikit-image's cells and, with --data, up to two images of each experiment there, blurred by a
-Gaussian whose standard deviation is the diameter of a cell, so that nothing of a cell is left. Each is segmented
-without being told the diameter. One row an image; cells per megapixel are printed, the mean and the most of each kind.
+Images of 512 px: noise of several kinds and grains, with and without uneven light; text in the typeface that Pillow
+brings, and the scanned texts that scikit-image brings. Out of focus are scikit-image's cells and, with --data, up to
+two images of each experiment there, blurred by a Gaussian whose standard deviation is the diameter of a cell. Each is
+segmented without being told the diameter. One row an image; cells per megapixel are printed, the mean and the most of
+each kind.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from fewcell.benchmark.examples import EXAMPLES
 from fewcell.data.dataset import diameter_px, load_sample, open_dataset
 from fewcell.segmenter import Segmenter
 from fewcell.types import FloatArray
@@ -28,7 +29,7 @@ from fewcell.types import FloatArray
 SIDE_PX = 512
 IMAGES = 12  # of each drawn kind
 PER_EXPERIMENT = 2
-CELL_PX = 24.0  # about how large the cells of scikit-image's pictures are
+USUAL_PX = 24.0
 TEXT = "the quick brown fox jumps over a lazy dog 0123456789 scale bar 50 um DAPI well B07 field 3"
 
 
@@ -77,17 +78,15 @@ def text() -> Iterator[FloatArray]:
 
 
 def out_of_focus(dataset: Path | None) -> Iterator[FloatArray]:
-    from skimage import data
-
-    for picture in (data.immunohistochemistry(), data.cell()[..., None]):
-        yield _blurred(np.moveaxis(picture, -1, 0).astype(np.float32), CELL_PX)
+    for example in EXAMPLES:
+        yield _blurred(example.pixels(), example.diameter_px)
     taken: Counter[str] = Counter()
     for sample in open_dataset(dataset) if dataset else ():
         if sample.labels and taken[sample.experiment] < PER_EXPERIMENT:
             taken[sample.experiment] += 1
             image, labels = load_sample(sample)
             assert labels is not None
-            yield _blurred(image.pixels.astype(np.float32), diameter_px(labels) or CELL_PX)
+            yield _blurred(image.pixels.astype(np.float32), diameter_px(labels) or USUAL_PX)
 
 
 def _blurred(pixels: FloatArray, by_px: float) -> FloatArray:

@@ -209,6 +209,21 @@ def test_a_scorer_is_the_same_after_being_written_in_one_row(n_units):
         Scorer.from_numbers(scorer.numbers[:-1])
 
 
+@pytest.mark.parametrize("numbers", [(), (-2.0, 1.0), (float("nan"), 1.0, 1.0), (1.7, 0, 1, 0, 0, 0)])
+def test_numbers_that_are_no_scorer_are_refused(numbers):
+    with pytest.raises(ConfigError, match="Train the model again"):
+        Scorer.from_numbers(numbers)
+
+
+@pytest.mark.parametrize("n_units", [0, 3])
+def test_many_instances_are_judged_as_each_alone(n_units, monkeypatch):
+    scorer = Scorer.fit(*waves(np.random.default_rng(3), 200), n_units=n_units)
+    features = np.random.default_rng(4).normal(size=(5, 2, 3))
+    monkeypatch.setattr("fewcell.scoring.ROWS_AT_ONCE", 3)
+    alone = [[float(scorer(features[i, j])) for j in range(2)] for i in range(5)]
+    np.testing.assert_allclose(scorer(features), alone, atol=1e-6)
+
+
 @pytest.mark.parametrize("n_units", [0, 3])
 def test_a_scorer_survives_the_model_file(n_units):
     scorer = Scorer.fit(*known_logistic(np.random.default_rng(2), 300)[::2], n_units=n_units)

@@ -246,6 +246,19 @@ def test_images_without_cells_carry_no_labels(tmp_path: Path, kind: str) -> None
         assert not labels.any()
 
 
+def test_what_is_out_of_focus_is_so_for_cells_of_the_size_they_have_in_the_crop(tmp_path: Path, monkeypatch) -> None:
+    views, diameters = [], []
+    draw, blur = crops.draw_view, crops.out_of_focus
+    monkeypatch.setattr(crops, "draw_view", lambda *a: views.append(draw(*a)) or views[-1])
+    monkeypatch.setattr(crops, "out_of_focus", lambda i, d, rng: diameters.append(d) or blur(i, d, rng))
+    settings = STILL.model_copy(update={"defocus": 1.0, "scale_jitter": 1.8})
+    source = source_of(save(tmp_path, discs((100, 100), 24)), settings=settings)
+    for seed in range(10):
+        source.crop(0, np.random.default_rng(seed))
+    assert len(diameters) == 10
+    assert [d * view.step_px for d, view in zip(diameters, views, strict=True)] == pytest.approx(10 * [24], rel=0.02)
+
+
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stems of the samples that are read from disk, in order."""

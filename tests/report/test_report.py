@@ -269,3 +269,11 @@ def test_tables_of_parts_without_the_whole_are_an_error(tmp_path: Path) -> None:
     save_table([{"way": "canopy"}], tmp_path / "canopy-seed0.csv", overwrite=True)
     with pytest.raises(DataError, match="no column experiment"):
         load_ablations([tmp_path])
+
+
+def test_ways_that_were_measured_on_other_images_are_not_compared(tmp_path: Path) -> None:
+    add_ablations(tmp_path)
+    row = {"way": "ladder", "seed": 0, "stem": "phase_0", "modality": "phase", "experiment": "e0"}
+    save_table([row | {"f1_50": 1, "f1_75": 1}], tmp_path / "canopy-other.csv")
+    with pytest.raises(DataError, match="'ladder' was not measured with the same networks on the same images"):
+        load_ablations([tmp_path])

@@ -18,6 +18,7 @@ from fewcell.representations.base import mean_f1
 from fewcell.representations.canopy import Canopy
 from fewcell.representations.canopy_kernels import DIRECTIONS, choose
 from fewcell.representations.canopy_tree import Candidates, grow_candidates, true_ious
+from fewcell.representations.vectors import divergence
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
 from .scenes import SCENES, draw_ellipse, scattered
@@ -324,6 +325,35 @@ def test_a_scorer_is_also_fitted_to_what_was_learned_from() -> None:
         mean_f1((variant.decode(noisy(truth, i)) for i, truth in enumerate(new)), new) for variant in (alone, helped)
     )
     assert helped_f1 > alone_f1
+
+
+def test_the_height_parts_cells_by_the_flow_alone() -> None:
+    """Of equal depth throughout, two cells that touch are told apart only by where their flow leads."""
+    labels = np.zeros((40, 60), dtype=np.int32)
+    labels[10:30, 10:30], labels[10:30, 30:50] = 1, 2
+    prediction = Canopy().targets(labels)
+    prediction[1] = labels > 0
+    found = Canopy().decode(prediction)
+    assert match(labels, found.labels, (0.9,))[0].true_positives == 2
+    prediction[3:] = 0
+    assert len(Canopy().decode(prediction)) == 1
+
+
+def test_divergence_of_what_points_away_and_of_what_points_to_a_place() -> None:
+    y, x = np.mgrid[-2:3, -2:3].astype(np.float32)
+    away = np.stack([np.sign(y), np.sign(x)])
+    assert divergence(away)[2, 2] == 2
+    assert divergence(-away)[2, 2] == -2
+    assert not divergence(np.ones((2, 5, 5), dtype=np.float32))[1:-1, 1:-1].any()
+
+
+def test_images_without_foreground_do_not_stop_a_fit() -> None:
+    truth = scattered(4, 4, seed=0, pitch=12)
+    good, nothing = noisy(truth, 0), np.zeros((5, *truth.shape), dtype=np.float32)
+    pairs = [nothing, good], [np.zeros_like(truth), truth]
+    fitted = Canopy().refit(*pairs, [(nothing, np.zeros_like(truth))])
+    assert fitted.scorer
+    assert len(fitted.decode(nothing)) == 0
 
 
 def test_a_cell_that_a_cut_parts_is_its_largest_piece() -> None:

@@ -257,6 +257,9 @@ def resident(which):
 
 representation = make_representation(sys.argv[1])
 representation.decode(representation.targets(scattered(6, 6, seed=0, pitch=12)))  # what is loaded and compiled once
+if representation.fits_model:
+    labels = scattered(6, 6, seed=0, pitch=12)
+    representation = representation.refit([representation.targets(labels)], [labels])
 targets = representation.targets(scattered(60, 60, seed=0, pitch=12))
 noise = np.random.default_rng(0).normal(0, 0.1, targets.shape)
 prediction = np.clip(targets + noise, targets.min(), targets.max()).astype(np.float32)

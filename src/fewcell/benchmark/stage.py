@@ -92,7 +92,7 @@ def score(run: Run, trained: Path, folder: Path) -> None:
         save_table([{"run": run.key} | line for line in table], folder / name, overwrite=True)
     summary = _summary_columns(Evaluation(tuple(rows), (), None)) | _trust_columns(judged)
     row_of_run = _run_columns(run, facts, trained) | summary | _cost_columns(lines)
-    segment_examples(segmenter, folder)
+    segment_examples(segmenter, folder, lambda true_px: _given(run, segmenter, true_px))
     save_table([row_of_run], folder / ROW_FILE, overwrite=True)
 
 
@@ -107,9 +107,9 @@ def _score_one(
     try:
         image, truth = load_sample(sample)
         assert truth is not None
-        given = {"true": diameter_px(truth), "estimated": None, "none": segmenter.facts.canonical_diameter_px}
+        given = _given(run, segmenter, diameter_px(truth))
         start = time.perf_counter()
-        found = segmenter.segment(image, diameter_px=given[run.diameter], min_score=0)
+        found = segmenter.segment(image, diameter_px=given, min_score=0)
         instances, diameter = found.instances, found.diameter_px
     except FewcellError as error:
         problem, truth = str(error), read_labels(sample.labels)
@@ -132,6 +132,11 @@ def _score_one(
     mistakes = find_mistakes(scored_overlaps(truth, labels)).counts()
     line = {"megapixels": truth.size / 1e6, "diameter_px": diameter, "seconds": seconds, **spent, **mistakes}
     return row, line, judge_image(truth, instances, row.modality, bool(row.seen))
+
+
+def _given(run: Run, segmenter: Segmenter, true_px: float | None) -> float | None:
+    """The diameter that a model is given in this run: None if it has to estimate it."""
+    return {"true": true_px, "estimated": None, "none": segmenter.facts.canonical_diameter_px}[run.diameter]
 
 
 def _run_columns(run: Run, facts: dict, trained: Path) -> dict[str, object]:

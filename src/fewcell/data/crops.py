@@ -162,7 +162,7 @@ class CropSource:
         """A crop far out of focus, of cells so small that what is left of them may be as wide as a usual cell."""
         cell_px = self.grid.canonical_diameter_px * float(np.exp(rng.uniform(np.log(0.25), 0)))
         view = draw_view(item.labels[0].shape, self.grid.size_px, item.diameter_px / cell_px, self.settings, rng)
-        image = out_of_focus(self._image(item, view)[0], cell_px, rng)
+        image = out_of_focus(self._image(item, view)[0], item.diameter_px / view.step_px, rng)
         return np.clip(vary_intensity(image, self.settings, rng), -0.5, 4.0, dtype=np.float32)
 
     def _no_labels(self) -> Labels:

@@ -41,7 +41,7 @@ class Ablation:
 def load_ablations(folders: Sequence[Path]) -> list[Ablation]:
     """Read all tables of that name in some folders, best first; an image's F1 is its mean over networks.
 
-    Raises DataError if a table lacks a column, or does not hold canopy itself.
+    Raises DataError if a table lacks a column or canopy itself, or if ways were not measured on the same images.
     """
     rows = [row for folder in folders for path in sorted(folder.glob(PATTERN)) for row in _read(path)]
     if not rows:
@@ -51,6 +51,15 @@ def load_ablations(folders: Sequence[Path]) -> list[Ablation]:
         of_way[row["way"]][row["stem"]].append(row)
     if WHOLE not in of_way:
         raise DataError(f"The tables of what parts are worth hold {', '.join(of_way)}, but not {WHOLE!r} itself.")
+    of_whole = _measured(of_way[WHOLE])
+    for way, images in of_way.items():
+        if _measured(images) != of_whole:
+            raise DataError(
+                f"{way!r} was not measured with the same networks on the same images as {WHOLE!r}: they cannot be "
+                "compared. Keep only tables that benchmarks/canopy.py made of the same images."
+            )
+    if not _modalities(of_way[WHOLE]):
+        raise DataError(f"The tables of what parts are worth hold no image of {', '.join(HEADLINE_MODALITIES)}.")
     found = [_ablation(way, images, of_way[WHOLE]) for way, images in of_way.items()]
     return sorted(found, key=lambda ablation: -ablation.f1_50)
 
@@ -69,6 +78,10 @@ def _ablation(way: str, images: Images, whole: Images) -> Ablation:
         behind = (of_whole - f1_50, float(low), float(high))
     n_seeds = len({row["seed"] for rows in images.values() for row in rows})
     return Ablation(way, f1_50, f1_75, behind, modalities, len(images), n_seeds)
+
+
+def _measured(images: Images) -> set[tuple[str, str]]:
+    return {(row["seed"], stem) for stem, rows in images.items() for row in rows}
 
 
 def _modalities(images: Images) -> list[str]:

@@ -173,7 +173,10 @@ class Canopy(Representation):
         labels: Sequence[Labels],
         learned: Sequence[tuple[FloatArray, Labels]] = (),
     ) -> Self:
-        """Fit the scorer to candidates of all predictions, for each prominence; then choose as for any variant."""
+        """Fit the scorer to candidates of all predictions, for each prominence; then choose as for any variant.
+
+        Settings are chosen by what scorers say of candidates that they were fitted to, among many others.
+        """
         best, best_f1 = self, mean_f1(map(self.decode, predictions), labels)
         for prominence in self.tuned["prominence"] if predictions else ():
             fitted = replace(self, prominence=prominence).refit(predictions, labels, learned)
@@ -205,7 +208,8 @@ class Canopy(Representation):
             iou, known = true_ious(candidates, truth)
             which = np.flatnonzero(known & self.may_be_cells(candidates))
             some = rng.permutation(which)[:FITTED_PER_IMAGE]
-            features.append(candidates.matrix().reshape(known.size, -1)[some])
+            matrix = candidates.matrix()
+            features.append(matrix.reshape(-1, matrix.shape[-1])[some])
             right.append(iou.ravel()[some] >= 0.5)
             weights.append(np.full(len(some), np.sqrt(len(which)) / max(len(some), 1)))
         parts = (np.concatenate(part) for part in (features, right, weights))

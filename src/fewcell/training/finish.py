@@ -75,8 +75,8 @@ def finish(
 
     The exported network itself is run, so what is fitted is what is shipped. The score below which cells are dropped
     is chosen on scores that a scorer fitted to other folds gave; a fold holds whole experiments. The scorer learns from
-    cells whose decoding was not fitted to them either. Only a decoding that fits a model is also fitted to images that
-    were learned from: there are many more of them.
+    cells that no model in their decoding was fitted to; settings are the same for all. Only a decoding that fits a
+    model is also fitted to images that were learned from: there are many more of them.
     """
     round_weights(network)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
