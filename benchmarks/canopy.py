@@ -3,20 +3,20 @@
     python benchmarks/canopy.py MODEL ../shared/data/train
     python benchmarks/canopy.py MODEL ../shared/data/train --test ../shared/data/test --out OUT/canopy-seed0.csv
 
-MODEL is a folder that `fewcell train --representation canopy` wrote. Settings are chosen on the images held out from
-its training; scorers are fitted to these and to some of those learned from, as in training. Without --test the
-held-out images are scored, each by what was fitted without it (five folds of whole experiments); with --test, the
-images of another folder. Images are seen at their true diameter. One row an image and a way of reading; mean F1 at
-IoU 0.5 by modality is printed.
+MODEL is a folder that `fewcell train --representation canopy` (or flows, which predicts the same) wrote. Settings are
+chosen on the images held out from its training. Scorers are fitted to these and to some of those learned from, as in
+training; the level is chosen by what scorers fitted to other experiments say. Without --test the held-out images are
+scored, by these scorers; with --test, the images of another folder. Images are seen at their true diameter. One row an
+image and a way of reading; mean F1 at IoU 0.5 by modality is printed.
 
 Where OUT is a folder of `fewcell benchmark`, the report shows the tables named canopy*.csv in it, one for each seed.
 
-Ways without a scorer have 20 settings, and the best is taken on the images fitted to:
+Ways without a scorer have 20 settings:
     threshold   pieces above one height, grown into the foreground
-    depth cut   the same with the depth alone as height
+    cell cut    pieces above one probability of a cell
     h-maxima    the watershed of summits that stand out by h
     stable      the nodes of the tree that stay the same over the greatest range of heights (MSER), nothing learned
-    flows       the decoding of `flows`, of the same flow and foreground
+    flows       the decoding of `flows`
 Ways with a scorer, fitted to their own candidates:
     ladder      pieces above a ladder of heights, at full extent, as a tree
     canopy      hills and unions of hills, as a tree; then variations of it
@@ -27,7 +27,7 @@ import argparse
 import csv
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -45,6 +45,7 @@ from fewcell.representations import Canopy, Flows
 from fewcell.representations.base import collect_instances
 from fewcell.representations.canopy import FITTED_PER_IMAGE, HIDDEN_UNITS
 from fewcell.representations.canopy_tree import Candidates, select, true_ious
+from fewcell.representations.flow_field import CELL
 from fewcell.scoring import Scorer
 from fewcell.segmenter import predict_at_scale, read_model
 from fewcell.types import FloatArray, Labels
@@ -82,7 +83,7 @@ class Case:
 def predict(samples: Sequence[Sample], model: Path, trained: set[str]) -> list[Case]:
     """The predictions of a model's network for labelled images, at their true diameter."""
     facts = read_model(model)
-    if facts.representation.name != "canopy":
+    if facts.representation.name not in ("canopy", "flows"):
         sys.exit(f"{model} is a model of {facts.representation.name!r}; train one with --representation canopy.")
     engine = OpenVinoEngine(model / "network.onnx")
     cases = []
@@ -107,8 +108,11 @@ def by_threshold(prediction: FloatArray, threshold: float, foreground: float) ->
     return _pieces(CANOPY.height(prediction) > threshold, prediction, foreground)
 
 
-def by_depth(prediction: FloatArray, threshold: float, foreground: float) -> Labels:
-    return _pieces(prediction[0] * prediction[1] > threshold, prediction, foreground)
+def by_cell(prediction: FloatArray, threshold: float, min_area_px: float) -> Labels:
+    import cc3d
+
+    pieces = cc3d.connected_components(prediction[CELL] > threshold, connectivity=8, out_dtype=np.uint32)
+    return _without_small(pieces, min_area_px)
 
 
 def _pieces(core: NDArray[np.bool_], prediction: FloatArray, foreground: float) -> Labels:
@@ -116,7 +120,7 @@ def _pieces(core: NDArray[np.bool_], prediction: FloatArray, foreground: float) 
     from skimage.segmentation import expand_labels
 
     pieces = cc3d.connected_components(core, connectivity=8, out_dtype=np.uint32)
-    return _without_small(np.where(prediction[0] > foreground, expand_labels(pieces.astype(np.int32), GROW_PX), 0))
+    return _without_small(np.where(prediction[CELL] > foreground, expand_labels(pieces.astype(np.int32), GROW_PX), 0))
 
 
 def by_h_maxima(prediction: FloatArray, h: float, foreground: float) -> Labels:
@@ -124,7 +128,7 @@ def by_h_maxima(prediction: FloatArray, h: float, foreground: float) -> Labels:
 
     from fewcell.representations.watershed_kernels import prominent_summits
 
-    height, inside = CANOPY.height(prediction), prediction[0] > foreground
+    height, inside = CANOPY.height(prediction), prediction[CELL] > foreground
     places = np.flatnonzero(inside)
     order = places[np.argsort(-height.ravel()[places], kind="stable")]
     return _without_small(watershed(-height, prominent_summits(height, order, 0.02, h), mask=inside, connectivity=2))
@@ -138,13 +142,12 @@ def by_stability(prediction: FloatArray, prominence: float, foreground: float) -
 
 
 def by_flows(prediction: FloatArray, cell_threshold: float, flow_error: float) -> Labels:
-    as_flows = np.stack([prediction[3], prediction[4], prediction[0]])
-    return Flows(cell_threshold=cell_threshold, flow_error=flow_error).decode(as_flows).labels
+    return Flows(cell_threshold=cell_threshold, flow_error=flow_error).decode(prediction).labels
 
 
 SETTINGS_ONLY: dict[str, tuple[Callable[..., Labels], dict[str, tuple[float, ...]]]] = {
     "threshold": (by_threshold, {"threshold": (0.1, 0.15, 0.2, 0.3, 0.4), "foreground": FOREGROUNDS}),
-    "depth cut": (by_depth, {"threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "foreground": FOREGROUNDS}),
+    "cell cut": (by_cell, {"threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "min_area_px": (6, 12, 24, 48)}),
     "h-maxima": (by_h_maxima, {"h": (0.03, 0.06, 0.1, 0.15, 0.2), "foreground": FOREGROUNDS}),
     "stable": (by_stability, {"prominence": (0.01, 0.03, 0.06, 0.1, 0.15), "foreground": FOREGROUNDS}),
     "flows": (by_flows, dict(Flows.tuned)),
@@ -164,31 +167,25 @@ def grow_ladder(prediction: FloatArray, cuts: tuple[float, ...], steps: float) -
     return replace(CANOPY, cuts=cuts, prominence=1e-4).candidates(prediction, height.astype(np.float32))
 
 
-def grow_by_depth(prediction: FloatArray, cuts: tuple[float, ...], prominence: float) -> Candidates:
-    return replace(CANOPY, cuts=cuts, prominence=prominence).candidates(prediction, prediction[0] * prediction[1])
-
-
-def grow_by_flow(prediction: FloatArray, cuts: tuple[float, ...], prominence: float) -> Candidates:
-    flat = prediction.copy()
-    flat[1] = 1
-    return replace(CANOPY, cuts=cuts, prominence=prominence).candidates(prediction, CANOPY.height(flat))
+def grow_by_cell(prediction: FloatArray, cuts: tuple[float, ...], prominence: float) -> Candidates:
+    return replace(CANOPY, cuts=cuts, prominence=prominence).candidates(prediction, prediction[CELL])
 
 
 @dataclass(frozen=True)
 class Way:
     """A way of reading with a scorer: canopy, but for what is said here.
 
-    settings: prominences, or what else `grow` takes; the best on the images fitted to is used. right: what the scorer
-    learns: whether the IoU is this or more; None: the IoU itself. without: features with this in their name are left
-    out. learned: whether the scorer is also fitted to images that the network learned from. n_units: its hidden
+    settings: prominences, or what else `grow` takes; the best on the held-out images is used. right: what the scorer
+    learns: whether the IoU is this or more; None: the IoU itself. without: features with one of these in their name are
+    left out. learned: whether the scorer is also fitted to images that the network learned from. n_units: its hidden
     units. greedy: candidates are taken by falling probability, without those that overlap what is taken.
     """
 
     grow: Callable[[FloatArray, tuple[float, ...], float], Candidates] = grow
-    settings: tuple[float, ...] = CANOPY.tuned["prominence"]
+    settings: tuple[float, ...] = (CANOPY.prominence,)
     cuts: tuple[float, ...] = CANOPY.cuts
     right: float | None = 0.5
-    without: str = "nothing"
+    without: tuple[str, ...] = ()
     learned: bool = True
     n_units: int = HIDDEN_UNITS
     greedy: bool = False
@@ -197,12 +194,15 @@ class Way:
 LEARNED = {
     "canopy": Way(),
     "ladder": Way(grow=grow_ladder, settings=(9.0, 17.0)),
-    "height of depth": Way(grow=grow_by_depth),
-    "height of flow": Way(grow=grow_by_flow),
+    "fewer hills": Way(settings=(0.06,)),
+    "more hills": Way(settings=(0.007,)),
     "one cut": Way(cuts=(0.5,)),
-    "without size": Way(without="size"),
-    "without borders": Way(without="border"),
-    "without flow": Way(grow=grow_by_depth, without="flow"),
+    "height of cell": Way(grow=grow_by_cell),
+    "without flow": Way(grow=grow_by_cell, without=("flow", "parting", "strength")),
+    "without parting": Way(without=("parting",)),
+    "without sums of flow": Way(without=("flow",)),
+    "without borders": Way(without=("border",)),
+    "without shape": Way(without=("elongation", "ellipse", "solidity", "roundness")),
     "held-out only": Way(learned=False),
     "no hidden units": Way(n_units=0),
     "right at 0.75": Way(right=0.75),
@@ -224,7 +224,7 @@ class Grown:
 
 def prepare(way: Way, setting: float, case: Case) -> Grown:
     candidates = way.grow(case.prediction, way.cuts, setting)
-    names = [name for name in candidates.features if way.without not in name]
+    names = [name for name in candidates.features if not any(part in name for part in way.without)]
     features = np.stack([candidates.features[name] for name in names], axis=-1)
     iou, known = true_ious(candidates, case.labels)
     may_be = CANOPY.may_be_cells(candidates)
@@ -277,64 +277,62 @@ def _without_overlaps(parent: NDArray[np.int32], probability: FloatArray, level:
 
 
 def judge(
-    learned: list[Case], fit_to: list[Case], score: list[Case], folds: NDArray[np.int64] | None
+    learned: list[Case], fit_to: list[Case], folds: NDArray[np.int64], score: list[Case] | None
 ) -> list[dict[str, object]]:
-    """A row for every way and image. folds: of the images, where `score` is `fit_to`; each is read by the others."""
+    """A row for every way and image. folds: of the images fitted to, which are scored if no others are given."""
     rows: list[dict[str, object]] = []
 
-    def each_fold() -> Iterator[tuple[list[int], list[int]]]:
-        if folds is None:
-            yield list(range(len(fit_to))), list(range(len(score)))
-            return
-        for fold in np.unique(folds):
-            yield np.flatnonzero(folds != fold).tolist(), np.flatnonzero(folds == fold).tolist()
-
-    def add(name: str, case: Case, found: Labels, setting: object) -> None:
-        f1_50, f1_75 = case.score(found)
-        about = {"stem": case.stem, "modality": case.modality, "experiment": case.experiment, "seen": case.seen}
-        rows.append({"way": name, **about, "f1_50": f1_50, "f1_75": f1_75, "setting": setting})
+    def add(name: str, cases: Sequence[Case], found: Iterable[Labels], setting: object) -> None:
+        for case, labels in zip(cases, found, strict=True):
+            f1_50, f1_75 = case.score(labels)
+            about = {"stem": case.stem, "modality": case.modality, "experiment": case.experiment, "seen": case.seen}
+            rows.append({"way": name, **about, "f1_50": f1_50, "f1_75": f1_75, "setting": setting})
+        report(name, rows)
 
     for name, (decode, tried) in SETTINGS_ONLY.items():
         combinations = [dict(zip(tried, values, strict=True)) for values in product(*tried.values())]
-        on_grid = np.array([[grid_f1(c, decode(c.prediction, **s)) for c in fit_to] for s in combinations])
-        for fitted, scored in each_fold():
-            setting = combinations[int(on_grid[:, fitted].mean(axis=1).argmax())]
-            for i in scored:
-                add(name, score[i], decode(score[i].prediction, **setting), setting)
-        report(name, rows)
+        on_grid = [mean_grid_f1(fit_to, (decode(c.prediction, **s) for c in fit_to)) for s in combinations]
+        setting = combinations[int(np.argmax(on_grid))]
+        add(name, score or fit_to, (decode(c.prediction, **setting) for c in score or fit_to), setting)
     for name, way in LEARNED.items():
-        grown = {s: [prepare(way, s, case) for case in fit_to] for s in way.settings}
-        more = {s: [prepare(way, s, case) for case in learned if way.learned] for s in way.settings}
-        for fitted, scored in each_fold():
-            best = (-1.0, 0.0, 0.0, None)
-            for setting in way.settings:
-                trees = [grown[setting][i] for i in fitted]
-                scorer = fit_scorer(way, trees + more[setting])
-                likely = [judged(tree, scorer) for tree in trees]
-                for level in LEVELS:
-                    found = [read(way, tree, p, level) for tree, p in zip(trees, likely, strict=True)]
-                    reached = np.mean([grid_f1(fit_to[i], labels) for i, labels in zip(fitted, found, strict=True)])
-                    best = max(best, (float(reached), setting, level, scorer), key=lambda b: b[0])
-            _, setting, level, scorer = best
-            for i in scored:
-                case = prepare(way, setting, score[i])
-                setting_level = {"setting": setting, "level": level}
-                add(name, score[i], read(way, case, judged(case, scorer), level), setting_level)
-        report(name, rows)
-    for case in score:
-        grown_case = prepare(LEARNED["canopy"], 0.015, case)
-        truth = np.where(grown_case.may_be & (grown_case.iou >= 0.5), 1 + 0.01 * grown_case.iou, 0)
-        add("oracle", case, select(grown_case.candidates, truth, 0.0, CANOPY.min_area_px).labels, "")
-    report("oracle", rows)
+        best, best_f1 = None, -1.0
+        for setting in way.settings:
+            trees = [prepare(way, setting, case) for case in fit_to]
+            more = [prepare(way, setting, case) for case in learned if way.learned]
+            likely = [np.zeros(0, dtype=np.float32)] * len(trees)
+            for fold in np.unique(folds):
+                scorer = fit_scorer(way, [tree for tree, f in zip(trees, folds, strict=True) if f != fold] + more)
+                for i in np.flatnonzero(folds == fold):
+                    likely[i] = judged(trees[i], scorer)
+            for level in LEVELS:
+                found = [read(way, tree, p, level) for tree, p in zip(trees, likely, strict=True)]
+                reached = mean_grid_f1(fit_to, found)
+                if reached > best_f1:
+                    best, best_f1 = (setting, level, trees + more, found), reached
+        assert best is not None
+        setting, level, trees, found = best
+        if score is not None:
+            scorer = fit_scorer(way, trees)
+            grown = (prepare(way, setting, case) for case in score)
+            found = (read(way, tree, judged(tree, scorer), level) for tree in grown)
+        add(name, score or fit_to, found, {"setting": setting, "level": level})
+    add("oracle", score or fit_to, map(read_by_truth, score or fit_to), "")
     return rows
 
 
-def grid_f1(case: Case, found: Labels) -> float:
-    return f1(match(case.labels, found, (0.5,))[0])
+def read_by_truth(case: Case) -> Labels:
+    grown = prepare(LEARNED["more hills"], LEARNED["more hills"].settings[0], case)
+    truth = np.where(grown.may_be & (grown.iou >= 0.5), 1 + 0.01 * grown.iou, 0)
+    return select(grown.candidates, truth, 0.0, CANOPY.min_area_px).labels
 
 
-def _without_small(labels: Labels) -> Labels:
-    return collect_instances(labels.astype(np.int32), np.zeros(labels.shape, np.float32), CANOPY.min_area_px).labels
+def mean_grid_f1(cases: Sequence[Case], found: Iterable[Labels]) -> float:
+    """As `tune` counts it: on the network's grid, every instance."""
+    return float(np.mean([f1(match(c.labels, labels, (0.5,))[0]) for c, labels in zip(cases, found, strict=True)]))
+
+
+def _without_small(labels: NDArray, min_area_px: float = CANOPY.min_area_px) -> Labels:
+    return collect_instances(labels.astype(np.int32), np.zeros(labels.shape, np.float32), min_area_px).labels
 
 
 def report(name: str, rows: list[dict[str, object]]) -> None:
@@ -361,13 +359,10 @@ def main() -> None:
     trained = {sample.experiment for sample in learned_from}
     fit_to = predict(held_out, arguments.model, trained)
     learned = predict([learned_from[i] for i in label_order(learned_from)[:LEARNED_IMAGES]], arguments.model, trained)
-    if arguments.test:
-        score = predict([s for s in open_dataset(arguments.test) if s.labels], arguments.model, trained)
-        rows = judge(learned, fit_to, score, None)
-    else:
-        experiments = sorted({case.experiment for case in fit_to})
-        folds = np.array([experiments.index(case.experiment) % FOLDS for case in fit_to])
-        rows = judge(learned, fit_to, fit_to, folds)
+    experiments = sorted({case.experiment for case in fit_to})
+    folds = np.array([experiments.index(case.experiment) % FOLDS for case in fit_to])
+    tests = [sample for sample in open_dataset(arguments.test) if sample.labels] if arguments.test else None
+    rows = judge(learned, fit_to, folds, predict(tests, arguments.model, trained) if tests else None)
     rows = [{"seed": recipe.seed, **row} for row in rows]
     if arguments.out:
         with open(arguments.out, "w", newline="", encoding="utf-8") as file:

@@ -61,7 +61,7 @@ def overfit(name: str, samples: list[Sample], steps: int, learning_rate: float) 
     network.eval()
     with torch.no_grad():
         predictions = list(representation.activate(network(batch.images)).numpy())
-    tuned = representation.tune(predictions, labels)
+    tuned = representation.refit(predictions, labels).tune(predictions, labels)
     scores = {
         sample.stem: f1(match(truth, tuned.decode(prediction).labels, (0.5,))[0])
         for sample, truth, prediction in zip(samples, labels, predictions, strict=True)

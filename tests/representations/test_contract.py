@@ -282,14 +282,19 @@ def test_decoding_takes_no_more_memory_than_stated(name: str) -> None:
 
 
 @every_variant
-def test_only_a_model_is_fitted_to_what_was_learned_from(representation: Representation) -> None:
+def test_settings_are_chosen_by_the_models_that_read_and_models_are_fitted_by_refit(
+    representation: Representation,
+) -> None:
     truths = [scattered(3, 4, seed=i) for i in range(4)]
     predictions = [noisy_prediction(representation, labels, i) for i, labels in enumerate(truths)]
-    learned = list(zip(predictions[2:], truths[2:], strict=True))
-    alone, helped = (representation.tune(predictions[:2], truths[:2], more) for more in ((), learned))
-    assert (representation.refit(predictions, truths) != representation) == representation.fits_model
-    assert (alone != helped) == representation.fits_model
-    assert helped.refit(predictions[:2], truths[:2], learned) == helped
+    fitted = representation.refit(predictions, truths)
+    assert (fitted != representation) == representation.fits_model
+    assert fitted.refit(predictions, truths) == fitted
+    settings = [name for name in vars(representation) if name not in representation.tuned]
+    tuned = representation.tune(predictions, truths, [fitted] * 4)
+    assert all(getattr(tuned, name) == getattr(representation, name) for name in settings)
+    as_fitted = fitted.tune(predictions, truths)
+    assert all(getattr(tuned, name) == getattr(as_fitted, name) for name in representation.tuned)
 
 
 @every_variant

@@ -26,7 +26,7 @@ from fewcell.representations import Canopy, make_representation
 from fewcell.segmenter import Segmenter, read_model
 from fewcell.training import fit as fit_module
 from fewcell.training.checkpoint import read_facts
-from fewcell.training.finish import _Case, _diameter_bias, _refit_for_folds, finish
+from fewcell.training.finish import _Case, _diameter_bias, _fit_folds, finish
 from fewcell.training.fit import fit
 from fewcell.training.machine import Machine
 from fewcell.training.supervised import Supervised
@@ -296,17 +296,17 @@ def test_no_fold_is_judged_by_a_model_that_tuning_fitted_to_it():
         labels[4:16, 4 : 4 + width] = 1
     canopy = Canopy()
     noise = [rng.normal(0, 0.2, (len(canopy.channels), 24, 24)) for _ in truth]
-    predictions = [np.clip(canopy.targets(t) + n, -1, 9).astype(np.float32) for t, n in zip(truth, noise, strict=True)]
+    predictions = [np.clip(canopy.targets(t) + n, -1, 1).astype(np.float32) for t, n in zip(truth, noise, strict=True)]
     cases = [_Case(p, t, fold, "phase") for p, t, fold in zip(predictions, truth, (0, 1, 1), strict=True)]
-    refitted = _refit_for_folds(canopy, cases, [])
+    refitted = _fit_folds(canopy, cases, [])
     assert refitted[0] == canopy.refit(predictions[1:], truth[1:])
     assert refitted[1] == canopy.refit(predictions[:1], truth[:1])
     assert refitted[0].scorer != refitted[1].scorer
-    assert not _refit_for_folds(make_representation("boundary"), cases, [])
+    assert not _fit_folds(make_representation("boundary"), cases, [])
     no_cells = [replace(case, labels=np.zeros_like(case.labels)) for case in cases[1:]]
-    assert 0 not in _refit_for_folds(canopy, [cases[0], *no_cells], [])
+    assert 0 not in _fit_folds(canopy, [cases[0], *no_cells], [])
     learned = [(predictions[2], truth[2])]
-    assert _refit_for_folds(canopy, [cases[0], *no_cells], learned)[0].scorer
+    assert _fit_folds(canopy, [cases[0], *no_cells], learned)[0].scorer
 
 
 def test_every_file_that_cannot_be_used_is_listed_before_the_first_step(samples, tiny_recipe, tmp_path):

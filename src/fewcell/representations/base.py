@@ -39,7 +39,7 @@ class Representation(ABC):
     margin_px: `targets` are true only this far from the edge of the labels given; crop wider by as much.
     reach_px: an instance depends only on predictions this far from it, along each axis; None where there is no bound.
     tuned: the settings that `tune` varies, each with the values that it tries; 20 combinations in all, so that every
-    variant is tuned with the same effort.
+    variant is tuned with the same effort. They are no part of what `refit` fits.
     decode_bytes: memory per pixel that a prediction and its decoding take at their peak, where cells are dense.
     fits_model: whether settings hold a model that `refit` fits.
     contract_iou: the mean IoU at which `decode(targets(labels))` gives the labels back, on each contract scene.
@@ -88,33 +88,26 @@ class Representation(ABC):
         """
 
     def tune(
-        self,
-        predictions: Sequence[FloatArray],
-        labels: Sequence[Labels],
-        learned: Sequence[tuple[FloatArray, Labels]] = (),
+        self, predictions: Sequence[FloatArray], labels: Sequence[Labels], fitted: Sequence[Representation] = ()
     ) -> Self:
         """A copy whose settings give the highest mean F1 at IoU 0.5 on held-out predictions and labels.
 
-        Tries the settings as they are, then every combination of `tuned`; each image counts the same. learned:
-        predictions and labels of images that the network has learned from; `refit` may look at them, but settings are
-        never chosen by them.
+        Tries the settings as they are, then every combination of `tuned`; each image counts the same. fitted: for
+        each prediction the variant that reads it, one whose model was fitted without it; by default this one reads all.
         """
         combinations = [dict(zip(self.tuned, values, strict=True)) for values in product(*self.tuned.values())]
-        best, best_f1 = self, -1.0
-        for settings in [{}, *combinations]:
-            candidate = replace(self, **settings)
-            reached = mean_f1(map(candidate.decode, predictions), labels)
+        now = {name: getattr(self, name) for name in self.tuned}
+        best, best_f1 = now, -1.0
+        for settings in [now, *combinations]:
+            readers = [replace(reader, **settings) for reader in fitted or [self] * len(predictions)]
+            found = (reader.decode(prediction) for reader, prediction in zip(readers, predictions, strict=True))
+            reached = mean_f1(found, labels)
             if reached > best_f1:
-                best, best_f1 = candidate, reached
-        return best
+                best, best_f1 = settings, reached
+        return replace(self, **best)
 
-    def refit(
-        self,
-        predictions: Sequence[FloatArray],
-        labels: Sequence[Labels],
-        learned: Sequence[tuple[FloatArray, Labels]] = (),
-    ) -> Self:
-        """A copy whose model, if it has one (`fits_model`), is fitted to all these; other settings stay. See `tune`."""
+    def refit(self, predictions: Sequence[FloatArray], labels: Sequence[Labels]) -> Self:
+        """A copy whose model, if it has one (`fits_model`), is fitted to all these; other settings stay."""
         return self
 
     def turn(self, prediction: FloatArray, *, quarters: int = 0, flip: bool = False) -> FloatArray:

@@ -1,24 +1,16 @@
 """flows: each pixel of a cell says in which direction the cell's centre lies."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
 import numpy as np
 
-from fewcell.representations.base import Channel, Representation, collect_instances
-from fewcell.representations.vectors import turn_vectors
+from fewcell.representations.base import collect_instances
+from fewcell.representations.flow_field import CELL, FLOW, FlowField
 from fewcell.types import FloatArray, Instances, Labels
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 __all__ = ["Flows"]
-
-FLOW_SCALE = 5.0
-"""A network's raw output is the flow times this, so that flows and logits are of one size."""
 
 N_CLIMBS = 2
 """How often an end point moves on to the densest place around it: sinks of noisy flows are some px wide."""
@@ -26,16 +18,15 @@ N_CLIMBS = 2
 
 @final
 @dataclass(frozen=True)
-class Flows(Representation):
+class Flows(FlowField):
     """Flows to the centre of each cell, and the probability of a cell: the representation of Cellpose.
 
-    The target is the direction in which heat runs that is put in at the cell's centre (its pixel nearest to its mean
-    position) and lost at its border. Decoding follows the predicted flow from every pixel that is likely in a cell, in
-    steps of at most 1 px; pixels that end in the same place are a cell. Cells whose flow is not the one that their
-    shape would have are dropped. The first-guess score is the mean cell probability.
+    Decoding follows the predicted flow from every pixel that is likely in a cell, in steps of at most 1 px; pixels that
+    end in the same place are a cell. Cells whose flow is not the one that their shape would have are dropped. The
+    first-guess score is the mean cell probability.
 
-    Where the source simulates the diffusion for some steps, the target here is what it settles at; and where it cuts
-    out sinks at least so high, each place where more pixels end than within `sink_px` of it is a sink.
+    Where the source cuts out sinks at least so high, here each place where more pixels end than within `sink_px` of it
+    is a sink.
 
     cell_threshold: probability in (0, 1) above which a pixel is in a cell.
     flow_error: cells with a greater mean squared flow error are dropped. 0.4 is usual; 6 keeps all.
@@ -53,19 +44,11 @@ class Flows(Representation):
     sink_px: int = 3
     min_area_px: int = 6
 
-    channels: ClassVar[tuple[Channel, ...]] = (
-        Channel("flow_y", -1.0, 1.0),
-        Channel("flow_x", -1.0, 1.0),
-        Channel("cell"),
-    )
-    margin_px: ClassVar[int] = 16
     tuned: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "cell_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
         "flow_error": (0.4, 0.6, 0.9, 6.0),
     }
     contract_iou: ClassVar[float] = 0.99
-    # The heat is settled up to a small rest, which depends on the order of the pixels.
-    turn_tolerance: ClassVar[float] = 3e-4
 
     @property
     def reach_px(self) -> int:
@@ -74,44 +57,13 @@ class Flows(Representation):
         # are rounded to a pixel, and their flow lies between two).
         return N_CLIMBS * self.sink_px + (N_CLIMBS + 1) * self.sink_px + 1 + self.n_steps + 2
 
-    def targets(self, labels: Labels) -> FloatArray:
-        """Unit vectors (y, x) along the heat's gradient, 0 at centres and outside; and 1 in cells.
-
-        Pieces of a cell that do not touch have a centre each. UNKNOWN is no cell.
-        """
-        from fewcell.representations.cell_fields import heat_flow
-
-        return np.concatenate([heat_flow(labels), (labels > 0)[None].astype(np.float32)])
-
-    def loss(self, output: Tensor, targets: Tensor, known: Tensor) -> Tensor:
-        """Half the mean squared error of the flow times 5, plus binary cross entropy, over known pixels."""
-        from torch.nn import functional as F
-
-        weight = known.float()
-        output = output.float()
-        flow = (output[:, :2] - FLOW_SCALE * targets[:, :2]).square().mean(dim=1)
-        cell = F.binary_cross_entropy_with_logits(output[:, 2], targets[:, 2], reduction="none")
-        return ((flow / 2 + cell) * weight).sum() / weight.sum().clamp(min=1)
-
-    def activate(self, output: Tensor) -> Tensor:
-        """Flows are scaled and clipped (a tanh would never reach 1), the cell probability is a sigmoid."""
-        import torch
-
-        return torch.cat([(output[:, :2] / FLOW_SCALE).clamp(-1, 1), output[:, 2:].sigmoid()], dim=1)
-
     def decode(self, prediction: FloatArray) -> Instances:
         """Follow the flow, put pixels together by where they end, check the flow of each cell; see the class."""
         from fewcell.representations.flow_kernels import follow, split_by_sink
 
-        ends = follow(prediction[:2], prediction[2] > self.cell_threshold, self.n_steps, False)
-        labels = self._without_false_flows(split_by_sink(ends, self.sink_px, N_CLIMBS), prediction[:2])
-        return collect_instances(labels, prediction[2], self.min_area_px)
-
-    def turn(self, prediction: FloatArray, *, quarters: int = 0, flip: bool = False) -> FloatArray:
-        """Moves all, and turns the flow as well."""
-        moved = super().turn(prediction, quarters=quarters, flip=flip)
-        moved[:2] = turn_vectors(moved[:2], quarters=quarters, flip=flip)
-        return moved
+        ends = follow(prediction[FLOW], prediction[CELL] > self.cell_threshold, self.n_steps, False)
+        labels = self._without_false_flows(split_by_sink(ends, self.sink_px, N_CLIMBS), prediction[FLOW])
+        return collect_instances(labels, prediction[CELL], self.min_area_px)
 
     def _without_false_flows(self, labels: Labels, flow: FloatArray) -> Labels:
         """Without the cells whose shape would have another flow than the one predicted."""

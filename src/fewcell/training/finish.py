@@ -3,7 +3,7 @@
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fewcell import __version__
 from fewcell.config import Part, Recipe
 from fewcell.data.dataset import Sample, diameter_px, load_sample
-from fewcell.data.empties import empty_image
+from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.data.split import label_order
 from fewcell.engine import Engine, OpenVinoEngine
 from fewcell.images import normalise, resize_labels
@@ -36,6 +36,7 @@ __all__ = ["finish"]
 
 SCALES = (1.0, 0.75, 1.33)  # the scorer also sees cells of a size that was estimated wrongly
 EMPTY_IMAGES = 40
+UNFOCUSED_IMAGES = 20
 LEARNED_IMAGES = 200  # that were learned from, and that a decoding which fits a model is fitted to as well
 DIAMETER_IMAGES = 30  # are enough to know how far off estimates of the diameter are
 FEWEST_CELLS = 5  # of fewer, the median diameter says little
@@ -95,9 +96,11 @@ def finish(
         # Each image at its true scale, and at one of the others in turn.
         tuned_on = [case for i, case in enumerate(cases) if i % len(SCALES) in (0, 1 + i // len(SCALES) % 2)]
         learned = _learned(learned_from, engine, part, recipe) if representation.fits_model else []
-        representation = representation.tune(*_pairs(tuned_on), learned)
-        by_fold = _refit_for_folds(representation, tuned_on, learned)
-        cases += [_empty_case(i, engine, part) for i in range(EMPTY_IMAGES)]
+        empty = _empty_cases(held_out, engine, part, recipe)
+        by_fold = _fit_folds(representation, tuned_on + empty, learned)
+        representation = representation.refit(*_all_of(tuned_on + empty, learned))
+        representation, by_fold = _tune(representation, by_fold, tuned_on)
+        cases += empty
         judged = [_judge(case, by_fold.get(case.fold, representation)) for case in cases]
         scorer = _fit(judged)
         min_score, scores = _choose_min_score(cases, judged)
@@ -130,27 +133,34 @@ def _learned(samples: Sequence[Sample], engine: Engine, network: NetworkFacts, r
     ]
 
 
-def _pairs(cases: Sequence[_Case]) -> tuple[list[FloatArray], list[Labels]]:
-    return [case.prediction for case in cases], [case.labels for case in cases]
-
-
-def _refit_for_folds(
-    representation: Representation, cases: Sequence[_Case], learned: Learned
-) -> dict[int, Representation]:
+def _fit_folds(representation: Representation, cases: Sequence[_Case], learned: Learned) -> dict[int, Representation]:
     """For each fold, where decoding has a model, one that was fitted without that fold, if any cell is left then."""
-    refitted = {}
+    fitted = {}
     for fold in sorted({case.fold for case in cases}) if representation.fits_model else ():
-        predictions, labels = _pairs([case for case in cases if case.fold != fold])
-        if any(np.any(truth > 0) for truth in (*labels, *(truth for _, truth in learned))):
-            refitted[fold] = representation.refit(predictions, labels, learned)
-    return refitted
+        predictions, labels = _all_of([case for case in cases if case.fold != fold], learned)
+        if any(np.any(truth > 0) for truth in labels):
+            fitted[fold] = representation.refit(predictions, labels)
+    return fitted
+
+
+def _tune(
+    representation: Representation, by_fold: dict[int, Representation], cases: Sequence[_Case]
+) -> tuple[Representation, dict[int, Representation]]:
+    """Choose settings, each case read by the model of its fold; they are the same for all folds."""
+    representation = representation.tune(*_all_of(cases), [by_fold.get(case.fold, representation) for case in cases])
+    chosen = {name: getattr(representation, name) for name in representation.tuned}
+    return representation, {fold: replace(fitted, **chosen) for fold, fitted in by_fold.items()}
+
+
+def _all_of(cases: Sequence[_Case], learned: Learned = ()) -> tuple[list[FloatArray], list[Labels]]:
+    pairs = [(case.prediction, case.labels) for case in cases] + [*learned]
+    return [prediction for prediction, _ in pairs], [labels for _, labels in pairs]
 
 
 def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
     """Estimated over true diameter, the geometric mean over held-out images with enough cells; 1 if there is none."""
     ratios = []
-    indices = np.unique(np.linspace(0, len(held_out) - 1, DIAMETER_IMAGES).round().astype(int))
-    for sample in (held_out[i] for i in indices):
+    for sample in (held_out[i] for i in _spread(held_out, DIAMETER_IMAGES)):
         image, labels = load_sample(sample)
         assert labels is not None
         true = diameter_px(labels)
@@ -180,11 +190,26 @@ def _predictions(
         yield prediction, resize_labels(labels, (height, width))
 
 
-def _empty_case(number: int, engine: Engine, network: NetworkFacts) -> _Case:
-    rng = np.random.default_rng((2, number))
-    pixels = np.ascontiguousarray(empty_image((256, 256), rng).transpose(2, 0, 1))
-    prediction = predict_at_scale(pixels, 1.0, engine, network)
-    return _Case(prediction, np.zeros(prediction.shape[1:], dtype=np.int32), number % FOLDS, "empty")
+def _empty_cases(held_out: Sequence[Sample], engine: Engine, network: NetworkFacts, recipe: Recipe) -> list[_Case]:
+    """Drawn images without any cell, and held-out images so far out of focus that nothing is left of their cells."""
+    images = [(empty_image((256, 256), np.random.default_rng((2, i))), 1.0) for i in range(EMPTY_IMAGES)]
+    for i, which in enumerate(_spread(held_out, UNFOCUSED_IMAGES)):
+        image, labels = load_sample(held_out[which])
+        assert labels is not None
+        diameter = diameter_px(labels) or recipe.canonical_diameter_px
+        pixels = normalise(image.pixels).transpose(1, 2, 0)
+        blurred = out_of_focus(pixels, diameter, np.random.default_rng((3, i)))
+        images.append((blurred, recipe.canonical_diameter_px / diameter))
+    cases = []
+    for i, (pixels, factor) in enumerate(images):
+        prediction = predict_at_scale(np.ascontiguousarray(pixels.transpose(2, 0, 1)), factor, engine, network)
+        cases.append(_Case(prediction, np.zeros(prediction.shape[1:], dtype=np.int32), i % FOLDS, "empty"))
+    return cases
+
+
+def _spread(samples: Sequence[Sample], count: int) -> list[int]:
+    """At most so many places in a sequence, evenly spread."""
+    return np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
 
 
 def _judge(case: _Case, representation: Representation) -> _Judged:
