@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 import fastremap
 import numpy as np
 
+from fewcell.data.weak import read_regions
 from fewcell.errors import DataError, ReadError
 from fewcell.images.read import Image, list_images, read_image, read_labels
-from fewcell.types import Labels
+from fewcell.types import UNKNOWN, Labels
 
 __all__ = [
     "LABEL_SUFFIXES",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 LABEL_SUFFIXES = (".tiff", ".tif", ".png")  # small letters; files may have large ones
+WEAK_SUFFIXES = {"points": ".csv", "boxes": ".csv", "regions": ".geojson"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Sample:
     """One image of a dataset and what is known of it.
 
     labels: None for an unlabelled image. experiment: images of one plate, slide, movie or patient share it;
-    they are never split.
+    they are never split. points, boxes: weak labels, one for each cell. regions: where every cell is annotated, if that
+    is not the whole image.
     """
 
     stem: str
@@ -42,18 +45,23 @@ class Sample:
     modality: str
     experiment: str
     licence: str = ""
+    points: Path | None = None
+    boxes: Path | None = None
+    regions: Path | None = None
 
 
 def open_dataset(folder: Path | str, manifest: Path | str | None = None) -> list[Sample]:
     """List the images of a dataset folder, with their labels where they have some.
 
-    folder: holds images/ and, for labelled data, labels/. manifest: a CSV with a row an image (columns stem,
-    source, modality, experiment, licence), by default manifest.csv in the folder or next to it. Without one,
-    every image is an experiment of its own and the folder's name is the source. Where it has several rows of one
-    stem, that of the image is told by the columns `file` and `split` (the folder's name).
+    folder: holds images/ and, for labelled data, labels/; for weakly labelled data points/<stem>.csv, boxes/<stem>.csv,
+    and regions/<stem>.geojson where not all of an image is annotated (see `fewcell.data.weak`).
+    manifest: a CSV with a row an image (columns stem, source, modality, experiment, licence), by default manifest.csv
+    in the folder or next to it. Without one, every image is an experiment of its own and the folder's name is the
+    source. Where it has several rows of one stem, that of the image is told by the columns `file` and `split` (the
+    folder's name).
 
-    Raises DataError if there is no images folder or no image in it, if labels have no image, if two files are of
-    one stem, and if several rows of the manifest fit an image.
+    Raises DataError if there is no images folder or no image in it, if labels of any kind have no image, if two files
+    are of one stem, and if several rows of the manifest fit an image.
     """
     folder = Path(folder)
     if not (folder / "images").is_dir():
@@ -72,12 +80,19 @@ def open_dataset(folder: Path | str, manifest: Path | str | None = None) -> list
             if path.stem.endswith("_label") and path.suffix.lower() in LABEL_SUFFIXES
         }
     )
-    orphans = sorted(labels.keys() - images.keys())
+    weak = {
+        kind: _by_stem({path: path.stem for path in sorted(folder.glob(f"{kind}/[!.]*{suffix}"))})
+        for kind, suffix in WEAK_SUFFIXES.items()
+    }
+    orphans = sorted(set(labels).union(*weak.values()) - images.keys())
     if orphans:
         raise DataError(f"{len(orphans)} label files in {folder} have no image, for example {orphans[0]}.")
     names = {stem: path.name for stem, path in images.items()}
     rows = match_manifest(read_manifest(manifest or find_manifest(folder)), folder, names)
-    return [_sample(stem, path, labels.get(stem), rows[stem], folder) for stem, path in images.items()]
+    return [
+        _sample(path, labels.get(stem), {kind: files.get(stem) for kind, files in weak.items()}, rows[stem], folder)
+        for stem, path in images.items()
+    ]
 
 
 def read_manifest(path: Path | str | None) -> list[dict[str, str]]:
@@ -123,7 +138,7 @@ def match_manifest(
 
 
 def load_sample(sample: Sample) -> tuple[Image, Labels | None]:
-    """Read a sample's image and labels.
+    """Read a sample's image and labels; beyond its regions, what is no cell is UNKNOWN.
 
     Raises ReadError for a file that cannot be read, DataError if image and labels differ in size.
     """
@@ -136,6 +151,8 @@ def load_sample(sample: Sample) -> tuple[Image, Labels | None]:
             f"{sample.labels} is {labels.shape[0]} x {labels.shape[1]} but its image is "
             f"{image.pixels.shape[1]} x {image.pixels.shape[2]}. They must be equal."
         )
+    if sample.regions is not None:
+        labels[(labels == 0) & ~read_regions(sample.regions, labels.shape)] = UNKNOWN
     return image, labels
 
 
@@ -175,8 +192,10 @@ def _row_of(name: str, rows: list[dict[str, str]], folder: Path) -> dict[str, st
     return rows[0] if rows else {}
 
 
-def _sample(stem: str, image: Path, labels: Path | None, row: dict[str, str], folder: Path) -> Sample:
-    name = folder.resolve().name
+def _sample(
+    image: Path, labels: Path | None, weak: dict[str, Path | None], row: dict[str, str], folder: Path
+) -> Sample:
+    stem, name = image.stem, folder.resolve().name
     return Sample(
         stem=stem,
         image=image,
@@ -185,4 +204,5 @@ def _sample(stem: str, image: Path, labels: Path | None, row: dict[str, str], fo
         modality=row.get("modality") or "unknown",
         experiment=row.get("experiment") or stem,
         licence=row.get("licence") or "not stated",
+        **weak,
     )
