@@ -43,16 +43,18 @@ def overfit(name: str, samples: list[Sample], steps: int, learning_rate: float) 
     network = make_network("resunet", len(representation.channels)).train()
     source = CropSource(samples, Grid(CROP_PX, network.stride, representation.margin_px, CANONICAL_PX), STILL)
     generators = [np.random.default_rng(i) for i in range(len(samples))]
-    batch = make_batch(source, representation, list(range(len(samples))), generators).to(torch.device("cpu"))
+    batch = make_batch([source] * len(samples), representation, list(range(len(samples))), generators).to(
+        torch.device("cpu")
+    )
     inner = slice(representation.margin_px, -representation.margin_px or None)
     labels = [source.crop(i, np.random.default_rng(i))[1][inner, inner] for i in range(len(samples))]
 
     start = time.perf_counter()
-    objective = Supervised(network, representation)
+    objective = Supervised(network, representation, network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.1)
     for _ in range(steps):
-        loss = torch.stack(list(objective.losses(batch).values())).sum()
+        loss = torch.stack(list(objective.losses(batch, 0.0).values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)

@@ -32,7 +32,7 @@ from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample, open_dataset
 from fewcell.networks import Network, make_network
 from fewcell.representations import Representation, make_representation
-from fewcell.training.batches import batches, make_batch
+from fewcell.training.batches import Share, batches, make_batch
 from fewcell.training.machine import machine
 from fewcell.training.supervised import Supervised
 
@@ -117,7 +117,7 @@ def cost_of_a_crop(source: CropSource, representation: Representation, count: in
     with watching(representation) as watch:
         start = time.perf_counter()
         for i in range(count):
-            make_batch(source, representation, [i % used], [np.random.default_rng((1, i))])
+            make_batch([source], representation, [i % used], [np.random.default_rng((1, i))])
         total = time.perf_counter() - start
     parts = {part: watch.seconds[part] for part in ("read", "warp", "intensity", "targets")}
     parts["rest"] = total - sum(parts.values())
@@ -133,7 +133,7 @@ def waiting(
         network.to(here.device, memory_format=torch.channels_last).train()
         objective = Supervised(network, representation)
         optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate)
-        stream = batches(source, representation, recipe)
+        stream = batches([Share(source, recipe.batch)], representation, recipe)
         waited, start = 0.0, time.perf_counter()
         for step in range(WARM_UP_STEPS + steps):
             if step == WARM_UP_STEPS:

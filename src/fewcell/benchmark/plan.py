@@ -49,7 +49,8 @@ class Plan(_Strict):
     """A comparison: the data, what all runs share, and blocks of runs.
 
     data: a dataset folder to learn from. test: a dataset folder to score on; without one, `test_share` of the
-    experiments of `data` is set aside, whole, the same for every run. recipe: settings of all runs; give `minutes`
+    experiments of `data` is set aside, whole, the same for every run. pool: dataset folders of images without labels,
+    or with points or boxes, for objectives that learn from these as well. recipe: settings of all runs; give `minutes`
     there, the training time that every run gets. processes: how many training processes share a run.
     """
 
@@ -57,6 +58,7 @@ class Plan(_Strict):
     test: Path | None = None
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     processes: Annotated[int, Field(ge=1)] = 1
+    pool: list[Path] = []
     recipe: dict[str, Any] = {}
     compare: Annotated[list[Block], Field(min_length=1)]
 
@@ -94,7 +96,8 @@ class Run:
         return f"{self.training}_{self.diameter}"
 
     def _set_aside(self) -> list[object]:
-        return [str(self.plan.test)] if self.plan.test else [self.plan.test_share]
+        aside: list[object] = [str(self.plan.test)] if self.plan.test else [self.plan.test_share]
+        return aside + [str(folder) for folder in self.plan.pool]
 
 
 def load_plan(path: Path | str) -> Plan:
@@ -114,7 +117,7 @@ def load_plan(path: Path | str) -> Plan:
         raise ConfigError(f"The plan {path} is wrong: {'; '.join(problems)}.") from None
     folder = path.resolve().parent
     test = None if plan.test is None else folder / plan.test
-    return plan.model_copy(update={"data": folder / plan.data, "test": test})
+    return plan.model_copy(update={"data": folder / plan.data, "test": test, "pool": [folder / p for p in plan.pool]})
 
 
 def runs_of(plan: Plan) -> list[Run]:
@@ -139,7 +142,8 @@ def samples_of(run: Run) -> tuple[list[Sample], list[Sample]]:
         learn = [*labelled, *(s for s in learn if not s.labels)]
     else:
         test = [sample for sample in open_dataset(plan.test) if sample.labels]
-    return _within_budget(learn, run.labels), test
+    pool = [replace(sample, labels=None) for folder in plan.pool for sample in open_dataset(folder)]
+    return _within_budget(learn, run.labels) + pool, test
 
 
 def _within_budget(samples: Sequence[Sample], labels: int | None) -> list[Sample]:

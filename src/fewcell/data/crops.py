@@ -135,22 +135,28 @@ class CropSource:
         as the tiles are that the network will see: a mirrored cell has a number of its own, and is UNKNOWN if the
         edge cuts it.
         """
+        image, _, labels = self.crop_twice(index, rng)
+        return image, labels
+
+    def crop_twice(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, Labels]:
+        """As `crop`; in between the image as it was before its intensities were varied."""
         if rng.random() < self.settings.empty:
             image = empty_image((self.grid.size_px, self.grid.size_px), rng)
-            return np.ascontiguousarray(image.transpose(2, 0, 1)), self._no_labels()
+            return _channels_first(image), _channels_first(image), self._no_labels()
         item = self._read(index)
         if self.settings.defocus > 0 and rng.random() < self.settings.defocus:  # no draw where there are none
-            image = self._out_of_focus(item, rng)
-            return np.ascontiguousarray(image.transpose(2, 0, 1)), self._no_labels()
-        step = item.diameter_px / self.grid.canonical_diameter_px
-        view = draw_view(item.labels[0].shape, self.grid.size_px, step, self.settings, rng)
-        image, level = self._image(item, view)
-        if self.samples[index].modality == "histology" and rng.random() < self.settings.immunostain:
-            nuclei = _warp_labels(item.labels[level], view.matrix, 2**level, self.grid.size_px)
-            image = immunostain(image, nuclei, rng)
-        image = np.clip(vary_intensity(image, self.settings, rng), -0.5, 4.0, dtype=np.float32)
-        labels = _warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
-        return np.ascontiguousarray(image.transpose(2, 0, 1)), labels
+            plain = self._out_of_focus(item, rng)
+            labels = self._no_labels()
+        else:
+            step = item.diameter_px / self.grid.canonical_diameter_px
+            view = draw_view(item.labels[0].shape, self.grid.size_px, step, self.settings, rng)
+            plain, level = self._image(item, view)
+            if self.samples[index].modality == "histology" and rng.random() < self.settings.immunostain:
+                nuclei = _warp_labels(item.labels[level], view.matrix, 2**level, self.grid.size_px)
+                plain = immunostain(plain, nuclei, rng)
+            labels = _warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
+        image = np.clip(vary_intensity(plain.copy(), self.settings, rng), -0.5, 4.0, dtype=np.float32)
+        return _channels_first(image), _channels_first(plain), labels
 
     def _image(self, item: _Cached, view: View) -> tuple[FloatArray, int]:
         """What a view shows, (size, size, 3), and which level of the cached image it was taken from."""
@@ -162,8 +168,7 @@ class CropSource:
         """A crop far out of focus, of cells so small that what is left of them may be as wide as a usual cell."""
         cell_px = self.grid.canonical_diameter_px * float(np.exp(rng.uniform(np.log(0.25), 0)))
         view = draw_view(item.labels[0].shape, self.grid.size_px, item.diameter_px / cell_px, self.settings, rng)
-        image = out_of_focus(self._image(item, view)[0], item.diameter_px / view.step_px, rng)
-        return np.clip(vary_intensity(image, self.settings, rng), -0.5, 4.0, dtype=np.float32)
+        return out_of_focus(self._image(item, view)[0], item.diameter_px / view.step_px, rng)
 
     def _no_labels(self) -> Labels:
         return np.zeros((self._labels_px, self._labels_px), dtype=np.int32)
@@ -199,13 +204,18 @@ class CropSource:
         pixels = pixels[:1] if len(image.pixels) == 1 else pixels
         if labels is None:
             labels = np.full(pixels.shape[1:], UNKNOWN, dtype=np.int32)
-        return _Cached(*_pyramid(pixels, labels), diameter_px(labels) or self.grid.canonical_diameter_px)
+        diameter = self.samples[index].diameter_px or diameter_px(labels) or self.grid.canonical_diameter_px
+        return _Cached(*_pyramid(pixels, labels), diameter)
 
     def _keep(self, index: int, item: _Cached) -> None:
         if index in self._cache:
             return
         self._cache[index] = item
         self._cached_bytes += item.nbytes
+
+
+def _channels_first(image: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
 def _pyramid(pixels: FloatArray, labels: Labels) -> tuple[list[NDArray[np.float16]], list[NDArray]]:

@@ -35,7 +35,7 @@ class Sample:
 
     labels: None for an unlabelled image. experiment: images of one plate, slide, movie or patient share it;
     they are never split. points, boxes: weak labels, one for each cell. regions: where every cell is annotated, if that
-    is not the whole image.
+    is not the whole image. diameter_px: how wide the cells are, where their labels do not tell.
     """
 
     stem: str
@@ -48,6 +48,7 @@ class Sample:
     points: Path | None = None
     boxes: Path | None = None
     regions: Path | None = None
+    diameter_px: float | None = None
 
 
 def open_dataset(folder: Path | str, manifest: Path | str | None = None) -> list[Sample]:

@@ -1,6 +1,7 @@
 """Batches by their number: the same number gives the same batch, however often a run is resumed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,63 +12,92 @@ from fewcell.config import Recipe
 from fewcell.data.crops import CropSource
 from fewcell.data.split import sampling_weights
 from fewcell.representations import Representation
-from fewcell.training.objective import Batch
+from fewcell.training.objective import Batch, Undo
 
-__all__ = ["batches", "make_batch"]
+__all__ = ["Share", "batches", "make_batch"]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a part of every batch is drawn from. crops: how many of a batch, over all processes."""
+
+    source: CropSource
+    crops: int
 
 
 def make_batch(
-    source: CropSource,
+    sources: Sequence[CropSource],
     representation: Representation,
-    indices: list[int],
-    generators: list[np.random.Generator],
+    indices: Sequence[int],
+    generators: Sequence[np.random.Generator],
+    *,
+    plain: bool = False,
 ) -> Batch:
-    """Draw one crop for each sample index, with its own random generator, and make its targets."""
-    images, targets, known = [], [], []
-    margin = source.grid.margin_px
-    inner = slice(margin, -margin or None)
-    for index, rng in zip(indices, generators, strict=True):
-        image, labels = source.crop(index, rng)
+    """Draw one crop for each sample index, from its own source with its own random generator, and make its targets.
+
+    plain: whether the batch also holds the images before their intensities were varied, turned.
+    """
+    images, targets, known, plains, turned = [], [], [], [], []
+    for source, index, rng in zip(sources, indices, generators, strict=True):
+        image, before, labels = source.crop_twice(index, rng)
+        inner = slice(source.grid.margin_px, -source.grid.margin_px or None)
         images.append(image)
         targets.append(representation.targets(labels)[:, inner, inner])
         known.append(labels[inner, inner] >= 0)
-    return Batch(*(torch.from_numpy(np.stack(a)) for a in (images, targets, known)))
+        if plain:
+            way = Undo(quarters=int(rng.integers(4)), flip=bool(rng.integers(2)))
+            plains.append(np.rot90(before[..., ::-1] if way.flip else before, way.quarters, axes=(-2, -1)))
+            turned.append(way)
+    images, targets, known = (torch.from_numpy(np.stack(a)) for a in (images, targets, known))
+    return Batch(images, targets, known, torch.from_numpy(np.stack(plains)) if plain else None, turned)
 
 
 class _Steps(Dataset):
     """Step number -> the crops of one process in that step."""
 
     def __init__(
-        self, source: CropSource, representation: Representation, recipe: Recipe, rank: int, world: int
+        self,
+        shares: Sequence[Share],
+        representation: Representation,
+        recipe: Recipe,
+        rank: int,
+        world: int,
+        plain: bool,
     ) -> None:
-        self.source, self.representation, self.recipe = source, representation, recipe
+        self.representation, self.recipe, self.plain = representation, recipe, plain
+        sources = [share.source for share in shares for _ in range(share.crops)]
         self.slots = range(rank, recipe.batch, world)
-        self.weights = sampling_weights(source.samples, recipe.balance)
+        self.sources = [sources[slot] for slot in self.slots]
+        weights = {id(s.source): sampling_weights(s.source.samples, recipe.balance) for s in shares}
+        self.weights = [weights[id(source)] for source in self.sources]
 
     def __getitem__(self, step: int) -> Batch:
         seeds = [(self.recipe.seed, step, slot) for slot in self.slots]
         generators = [np.random.default_rng(seed) for seed in seeds]
-        indices = [int(rng.choice(len(self.weights), p=self.weights)) for rng in generators]
-        return make_batch(self.source, self.representation, indices, generators)
+        drawn = zip(self.weights, generators, strict=True)
+        indices = [int(rng.choice(len(weights), p=weights)) for weights, rng in drawn]
+        return make_batch(self.sources, self.representation, indices, generators, plain=self.plain)
 
 
 def batches(
-    source: CropSource,
+    shares: Sequence[Share],
     representation: Representation,
     recipe: Recipe,
     *,
     start: int = 0,
     rank: int = 0,
     world: int = 1,
+    plain: bool = False,
 ) -> Iterator[Batch]:
     """Yield the batches of steps start, start + 1, ..., made ahead by the recipe's workers.
 
-    They end with the recipe's steps; if it gives minutes, they never do. rank, world: of the `world` processes that
-    share each batch, which one this is.
+    They end with the recipe's steps; if it gives minutes, they never do. shares: what a batch is drawn from, in all
+    `recipe.batch` crops. rank, world: of the `world` processes that share each batch, which one this is. plain: see
+    `make_batch`.
     """
     steps = range(start, recipe.steps or 10**9)
     loader = DataLoader(
-        _Steps(source, representation, recipe, rank, world),
+        _Steps(shares, representation, recipe, rank, world, plain),
         batch_size=None,
         sampler=steps,
         num_workers=recipe.workers,

@@ -3,7 +3,8 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,14 +21,15 @@ from fewcell.data.split import grouped_split
 from fewcell.errors import ConfigError, DataError, WriteError
 from fewcell.networks import Network, make_network
 from fewcell.representations import Representation, make_representation
-from fewcell.training.batches import batches
+from fewcell.training.batches import Share, batches
 from fewcell.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from fewcell.training.finish import finish
 from fewcell.training.held_out import HeldOut, fixed_crops, measure
 from fewcell.training.log import Progress, rewind_log, write_log
 from fewcell.training.machine import Machine, machine
-from fewcell.training.objective import Objective
+from fewcell.training.objective import Batch, Objective
 from fewcell.training.objectives import make_objective
+from fewcell.training.rounds import Pool
 
 __all__ = ["begun_recipe", "fit"]
 
@@ -116,20 +118,24 @@ def fit(
     if not labelled:
         raise DataError(f"None of the {len(samples)} images has labels; there is nothing to learn from.")
     learn, held_out = grouped_split(labelled, recipe.held_out, recipe.seed)
+    others = [s for s in samples if not s.labels]
     checkpoint = out / CHECKPOINT_FILE
     if checkpoint.exists() and not resume:
         raise WriteError(f"{out} holds a training run. Go on with it by --resume, or choose another folder.")
     with machine(recipe) as here:
-        run = _begin(recipe, here, _fingerprint(learn, held_out))
+        run = _begin(recipe, here, _fingerprint(learn, held_out, others))
+        if run.objective.pool_share and not others:
+            raise DataError(f"{recipe.objective.name} learns from images without labels as well; there is none.")
         if resume:
             run.load(checkpoint)
         source, fixed = _read_all(run, learn, held_out)
         out.mkdir(parents=True, exist_ok=True)
         if here.is_first:
             rewind_log(out / "log.csv", run.step)
-        _train(run, source, fixed, out, report)
+        lessons = _Lessons(run, source, learn, held_out, others, out)
+        _train(run, lessons, fixed, out, report)
         if here.is_first:
-            finish(cast(Network, run.average.module), run.representation, recipe, learn, held_out, out / "model")
+            lessons.write_model(out / "model")
         if here.world > 1:
             distributed.barrier()
     return out / "model"
@@ -140,9 +146,10 @@ def begun_recipe(out: Path) -> dict[str, Any]:
     return read_facts(out / CHECKPOINT_FILE)["recipe"]
 
 
-def _fingerprint(learn: Sequence[Sample], held_out: Sequence[Sample]) -> str:
-    """Which images are learned from and which are held out, in one short word."""
-    stems = "\n".join(["learn", *sorted(s.stem for s in learn), "held out", *sorted(s.stem for s in held_out)])
+def _fingerprint(learn: Sequence[Sample], held_out: Sequence[Sample], others: Sequence[Sample]) -> str:
+    """Which images are learned from, which are held out and which have no labels, in one short word."""
+    stems = ["learn", *sorted(s.stem for s in learn), "held out", *sorted(s.stem for s in held_out)]
+    stems = "\n".join(stems + (["others", *sorted(s.stem for s in others)] if others else []))
     return hashlib.sha256(stems.encode()).hexdigest()
 
 
@@ -158,7 +165,7 @@ def _begin(recipe: Recipe, here: Machine, data: str) -> _Run:
     average = AveragedModel(network, multi_avg_fn=_ema(recipe.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     shared = DistributedDataParallel(network) if here.world > 1 else network
-    objective = make_objective(recipe.objective, shared, representation)
+    objective = make_objective(recipe.objective, shared, representation, average.module)
     return _Run(recipe, data, here, representation, network, average, objective, optimizer)
 
 
@@ -203,15 +210,68 @@ def _read_all(run: _Run, learn: Sequence[Sample], held_out: Sequence[Sample]) ->
     return source, fixed_crops(held, run.representation)
 
 
-def _train(run: _Run, source: CropSource, fixed: HeldOut, out: Path, report: Callable[[Progress], None]) -> None:
+@dataclass
+class _Lessons:
+    """What a run learns from, as it goes on: labelled images, then those of the pool that a teacher has labelled."""
+
+    run: _Run
+    source: CropSource
+    learn: Sequence[Sample]
+    held_out: Sequence[Sample]
+    others: Sequence[Sample]
+    out: Path
+    n_rounds: int = 0
+
+    def write_model(self, folder: Path) -> None:
+        """Write the mean network so far as a model; training can go on."""
+        run = self.run
+        network = deepcopy(cast(Network, run.average.module))  # whose weights are rounded
+        finish(network, run.representation, run.recipe, self.learn, self.held_out, folder)
+
+    def have_changed(self, share: float) -> bool:
+        """Hold the rounds that are due at this share of the budget; whether there were any."""
+        pool = self._pool()
+        n_due = pool.n_due(share) if pool else 0
+        if pool is None or n_due == self.n_rounds:
+            return False
+        self.run.save(self.out / CHECKPOINT_FILE)
+        while self.n_rounds < n_due:
+            self.n_rounds += 1
+            pool.teach(self.n_rounds, self.write_model)
+        return True
+
+    def stream(self) -> Iterator[Batch]:
+        """Batches from the step on at which the run stands."""
+        run, recipe = self.run, self.run.recipe
+        pool, settings = self._pool(), recipe.augmentation.stronger()
+        if pool is None:  # nobody knows the scale of these images
+            settings = settings.model_copy(update={"off_scale": 1.0})
+        others = pool.taught(self.n_rounds) if pool else self.others
+        n_others = round(recipe.batch * run.objective.pool_share) if others else 0
+        shares = [Share(self.source, recipe.batch - n_others)]
+        if n_others:
+            shares.append(Share(CropSource(others, self.source.grid, settings, run.here.world), n_others))
+        place = {"start": run.step, "rank": run.here.rank, "world": run.here.world}
+        return batches(shares, run.representation, recipe, **place, plain=run.objective.needs_plain)
+
+    def _pool(self) -> Pool | None:
+        rounds = self.run.objective.rounds
+        return Pool(self.others, self.held_out, self.out / "rounds", rounds, self.run.here) if rounds else None
+
+
+def _train(run: _Run, lessons: _Lessons, fixed: HeldOut, out: Path, report: Callable[[Progress], None]) -> None:
     recipe, here = run.recipe, run.here
     network, average = run.network.train(), cast(Network, run.average.module)
-    stream = batches(source, run.representation, recipe, start=run.step, rank=here.rank, world=here.world)
+    lessons.have_changed(run.share_done())  # the rounds of a run that is resumed
+    stream = lessons.stream()
 
     seconds_before, step_before, start = run.seconds, run.step, time.perf_counter()
     waited, reported, saved = 0.0, start, start
     share = run.share_done()
     while share < 1:
+        if lessons.have_changed(share):
+            network.train()
+            stream = lessons.stream()
         asked = time.perf_counter()
         batch = next(stream).to(here.device)
         waited += time.perf_counter() - asked
@@ -219,13 +279,12 @@ def _train(run: _Run, source: CropSource, fixed: HeldOut, out: Path, report: Cal
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(share, recipe.warmup)
         with here.autocast():
-            loss = torch.stack(list(run.objective.losses(batch).values())).sum()
+            loss = torch.stack(list(run.objective.losses(batch, share).values())).sum()
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         run.optimizer.step()
         run.average.update_parameters(network)
-        run.objective.after_step()
 
         now = time.perf_counter()
         run.step += 1

@@ -33,7 +33,9 @@ def fixed_crops(source: CropSource, representation: Representation) -> HeldOut:
     """One crop in turn from each held-out image, spread over all."""
     indices = np.linspace(0, len(source.samples) - 1, HELD_OUT_CROPS).round().astype(int).tolist()
     seeds = [(1, i) for i in range(HELD_OUT_CROPS)]
-    batch = make_batch(source, representation, indices, [np.random.default_rng(seed) for seed in seeds])
+    batch = make_batch(
+        [source] * HELD_OUT_CROPS, representation, indices, [np.random.default_rng(seed) for seed in seeds]
+    )
     inner = slice(source.grid.margin_px, -source.grid.margin_px or None)
     labels = [
         source.crop(index, np.random.default_rng(seed))[1][inner, inner]

@@ -1,12 +1,22 @@
 """The contract of an objective: what a network is trained to do with a batch."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "Objective"]
+__all__ = ["Batch", "Objective", "Rounds", "Undo"]
+
+
+@dataclass(frozen=True)
+class Undo:
+    """How a picture was flipped (left to right), then turned by quarters of a circle."""
+
+    quarters: int
+    flip: bool
 
 
 @dataclass(frozen=True)
@@ -14,25 +24,51 @@ class Batch:
     """Crops for one step of one process.
 
     images: (batch, 3, height, width) float32. targets: (batch, channel, h, w) float32 and known: (batch, h, w)
-    bool, both on the network's grid.
+    bool, both on the network's grid. plain: the images before their intensities were varied, each turned as `turned`
+    says; only where an objective asks for them.
     """
 
     images: Tensor
     targets: Tensor
     known: Tensor
+    plain: Tensor | None = None
+    turned: Sequence[Undo] = ()
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device, its images laid out as convolutions are fastest on."""
-        images = self.images.to(device, memory_format=torch.channels_last, non_blocking=True)
-        return Batch(images, self.targets.to(device), self.known.to(device))
+        layout: dict[str, Any] = {"memory_format": torch.channels_last, "non_blocking": True}
+        plain = None if self.plain is None else self.plain.to(device, **layout)
+        return Batch(
+            self.images.to(device, **layout), self.targets.to(device), self.known.to(device), plain, self.turned
+        )
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How a teacher, which is the network so far, labels images of the pool during training.
+
+    shares: of the budget, when this happens. images: of the pool, how many each time. keep: cells that are right with
+    this probability are learned from. precision: of what is kept on held-out images, this share must be right;
+    otherwise the round is left out.
+    """
+
+    shares: tuple[float, ...]
+    images: int
+    keep: float
+    precision: float
 
 
 class Objective(ABC):
-    """What a network is trained for. One object lives as long as its training run."""
+    """What a network is trained for. One object lives as long as its training run.
+
+    pool_share: of each batch, how much is drawn from the pool: images without labels, or, where there are rounds, those
+    that a teacher has labelled. needs_plain: whether batches hold plain images.
+    """
+
+    pool_share: float = 0.0
+    needs_plain: bool = False
+    rounds: Rounds | None = None
 
     @abstractmethod
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The parts of the loss, by name, each a scalar; training minimises their sum."""
-
-    def after_step(self) -> None:  # noqa: B027
-        """Called after every step of the optimiser; does nothing unless overridden."""
+    def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
+        """The parts of the loss, by name, each a scalar; training minimises their sum. share: of the budget spent."""

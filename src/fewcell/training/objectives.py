@@ -7,6 +7,8 @@ from torch import nn
 from fewcell.config import Part
 from fewcell.errors import ConfigError, nearest
 from fewcell.representations import Representation
+from fewcell.training.consensus import Consensus
+from fewcell.training.mean_teacher import MeanTeacher
 from fewcell.training.objective import Objective
 from fewcell.training.supervised import Supervised
 
@@ -14,14 +16,19 @@ __all__ = ["OBJECTIVES", "make_objective"]
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "supervised": Supervised,
+    "mean_teacher": MeanTeacher,
+    "consensus": Consensus,
 }
 
 
-def make_objective(part: Part, network: nn.Module, representation: Representation) -> Objective:
-    """Build the objective that a recipe names. Raises ConfigError for an unknown name or setting."""
+def make_objective(part: Part, network: nn.Module, representation: Representation, teacher: nn.Module) -> Objective:
+    """Build the objective that a recipe names. teacher: the moving average of the network.
+
+    Raises ConfigError for an unknown name or setting.
+    """
     if part.name not in OBJECTIVES:
         raise ConfigError(f"There is no objective {part.name!r}; {nearest(part.name, OBJECTIVES)}")
     try:
-        return OBJECTIVES[part.name](network, representation, **part.settings)
+        return OBJECTIVES[part.name](network, representation, teacher, **part.settings)
     except TypeError as error:
         raise ConfigError(f"The objective {part.name!r} does not take {part.settings} ({error}).") from None

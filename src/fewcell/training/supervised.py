@@ -14,11 +14,11 @@ __all__ = ["Supervised"]
 class Supervised(Objective):
     """The representation's loss on labelled pixels."""
 
-    def __init__(self, network: nn.Module, representation: Representation) -> None:
+    def __init__(self, network: nn.Module, representation: Representation, teacher: nn.Module) -> None:
         self.network = network
         self.representation = representation
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
         """One part, 'supervised'."""
         output = self.network(batch.images)
         return {"supervised": self.representation.loss(output, batch.targets, batch.known)}

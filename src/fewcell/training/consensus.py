@@ -1,0 +1,54 @@
+"""consensus: learn from labels, and from what a teacher's views of other images agree on."""
+
+from typing import final
+
+from torch import Tensor, nn
+
+from fewcell.errors import ConfigError
+from fewcell.representations import Representation
+from fewcell.training.objective import Batch, Objective, Rounds
+
+__all__ = ["Consensus"]
+
+
+@final
+class Consensus(Objective):
+    """The representation's loss on labelled pixels, of people and of a teacher.
+
+    In rounds, the mean network so far looks at images of the pool in several views. Cells on which these agree, as far
+    as held-out labels show that such cells are right, are labels for the rest of training; what is not sure is UNKNOWN.
+    Points and boxes say more than agreement: where there are any, they decide.
+
+    pool_share: of each batch, drawn from images that the teacher has labelled. shares, images, keep, precision: see
+    `Rounds`.
+
+    Source: ours. Self-training by agreement of whole instances, beside that of pixels (mean teachers: Tarvainen and
+    Valpola, 2017; agreement of augmented views as a filter: Wang et al., data distillation, 2018).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        representation: Representation,
+        teacher: nn.Module,
+        *,
+        pool_share: float = 0.5,
+        shares: tuple[float, ...] = (0.35, 0.55, 0.75),
+        images: int = 150,
+        keep: float = 0.7,
+        precision: float = 0.8,
+    ) -> None:
+        if not 0 < pool_share < 1 or not all(0 < share < 1 for share in shares) or images < 1:
+            raise ConfigError(
+                f"consensus takes pool_share and shares between 0 and 1, and at least one image a round; got "
+                f"{pool_share}, {shares} and {images}."
+            )
+        self.network = network
+        self.representation = representation
+        self.pool_share = pool_share
+        self.rounds = Rounds(tuple(sorted(shares)), images, keep, precision)
+
+    def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
+        """One part, 'supervised': to the loss, a label is a label."""
+        output = self.network(batch.images)
+        return {"supervised": self.representation.loss(output, batch.targets, batch.known)}

@@ -1,0 +1,72 @@
+"""mean_teacher: learn from labels, and to predict what the mean of earlier networks predicts."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from fewcell.errors import ConfigError
+from fewcell.representations import Representation
+from fewcell.training.objective import Batch, Objective
+
+__all__ = ["MeanTeacher"]
+
+
+@final
+class MeanTeacher(Objective):
+    """The representation's loss on labelled pixels, and the distance to the teacher's prediction on all.
+
+    The teacher is the moving average of the network. It sees each crop as it is, flipped and turned, the network the
+    same crop with varied intensities; the teacher's prediction is turned back. The distance is the mean square over
+    pixels and channels, each over its range.
+
+    pool_share: of each batch, drawn from images without labels. weight: of the distance, from `ramp` of the budget on;
+    before that it rises.
+
+    Source: Tarvainen and Valpola, Mean teachers are better role models (NeurIPS 2017).
+    """
+
+    needs_plain = True
+
+    def __init__(
+        self,
+        network: nn.Module,
+        representation: Representation,
+        teacher: nn.Module,
+        *,
+        pool_share: float = 0.5,
+        weight: float = 4.0,
+        ramp: float = 0.3,
+    ) -> None:
+        if not 0 < pool_share < 1 or not 0 < ramp <= 1 or weight < 0:
+            raise ConfigError(
+                f"mean_teacher takes pool_share and ramp between 0 and 1, and a weight of 0 or more; got {pool_share}, "
+                f"{ramp} and {weight}."
+            )
+        self.network, self.representation, self.teacher = network, representation, teacher
+        self.pool_share, self.weight, self.ramp = pool_share, weight, ramp
+        self.span = [channel.high - channel.low for channel in representation.channels]
+
+    def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
+        """Two parts, 'supervised' and 'consistency'."""
+        output = self.network(batch.images)
+        predicted = self.representation.activate(output.float())
+        span = predicted.new_tensor(self.span)[:, None, None]
+        distance = ((predicted - self._taught(batch)) / span).square().mean()
+        return {
+            "supervised": self.representation.loss(output, batch.targets, batch.known),
+            "consistency": self.weight * min(1.0, share / self.ramp) * distance,
+        }
+
+    @torch.no_grad()
+    def _taught(self, batch: Batch) -> Tensor:
+        """What the teacher predicts, turned back."""
+        assert batch.plain is not None
+        self.teacher.eval()
+        predicted = self.representation.activate(self.teacher(batch.plain).float())
+        back = [
+            # Flipping back comes last: first the turn is undone, then the flip, each without the other.
+            self.representation.turn(self.representation.turn(one, quarters=-way.quarters % 4), flip=way.flip)
+            for one, way in zip(predicted.cpu().numpy(), batch.turned, strict=True)
+        ]
+        return torch.stack([torch.from_numpy(one) for one in back]).to(predicted.device)

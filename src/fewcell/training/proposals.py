@@ -1,0 +1,131 @@
+"""From what a teacher finds to labels that a student may learn from: by trust, by points, by boxes; the rest UNKNOWN.
+
+All labels are (height, width) int32 on one grid; cells found are numbered 1 to n.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewcell.metrics import overlaps
+from fewcell.types import UNKNOWN, FloatArray, Labels
+
+__all__ = ["agreement", "by_boxes", "by_points", "by_trust"]
+
+SEED = 0.1  # radius of the seed that a point leaves, in cell diameters
+RING = 0.75  # radius of what is not known around it
+BOX_IOU = 0.6  # of a cell's bounding box with the box that it fills
+BOX_SEED = 0.4  # axes of the seed that an empty box leaves, as a share of its sides
+
+
+def agreement(found: Labels, views: Sequence[Labels]) -> FloatArray:
+    """The IoU of each cell with the one that fits it best in each view: (cell, view), 0 where none does.
+
+    views: what was found in the same field, seen otherwise.
+    """
+    best = np.zeros((int(found.max(initial=0)), len(views)), dtype=np.float32)
+    for column, view in enumerate(views):
+        table = overlaps(found, view)
+        np.maximum.at(best[:, column], table.pair_true, table.pair_iou.astype(np.float32))
+    return best
+
+
+def by_trust(found: Labels, kept: NDArray[np.bool_], views: Sequence[Labels]) -> Labels:
+    """The kept cells; background is what no view takes for a cell; all else is UNKNOWN.
+
+    kept: (n,), whether a cell is to be learned from.
+    """
+    labels = _numbered(found, np.where(kept, np.arange(1, len(kept) + 1), UNKNOWN))
+    for view in views:
+        labels[(labels == 0) & (view > 0)] = UNKNOWN
+    return labels
+
+
+def by_points(found: Labels, points: NDArray[np.float64], inside: NDArray[np.bool_], diameter_px: float) -> Labels:
+    """The cells that hold exactly one point, where every cell of the inside has a point.
+
+    A cell without a point is wrong: background. One that holds several is UNKNOWN; its points, and those that no cell
+    holds, become small cells of their own (numbered after the others), with UNKNOWN around them. Outside, only cells
+    with a point are known.
+
+    points: (n, 2), y and x. inside: (height, width). diameter_px: of a usual cell.
+    """
+    count = int(found.max(initial=0))
+    y, x = np.clip(np.rint(points), 0, np.array(found.shape) - 1).astype(int).T
+    holder = found[y, x]
+    n_points = np.bincount(holder, minlength=count + 1)[1:]
+    of_cell = np.where(n_points == 1, np.arange(1, count + 1), np.where(n_points > 1, UNKNOWN, 0))
+    labels = _unknown_outside(_numbered(found, of_cell), inside)
+    lonely = points[(holder == 0) | (np.append(0, n_points)[holder] > 1)]
+    return _with_seeds(labels, lonely, diameter_px, count + 1)
+
+
+def by_boxes(found: Labels, boxes: NDArray[np.float64], inside: NDArray[np.bool_]) -> Labels:
+    """The cells that fill a box, where every cell of the inside has a box.
+
+    A cell fills a box if its bounding box overlaps it by an IoU of 0.6 or more, each with one other at most, the best
+    first. Outside of boxes all is background. A box that no cell fills is UNKNOWN, but for a small ellipse in its
+    middle, which is a cell (numbered after the others).
+
+    boxes: (n, 4), top, left, bottom, right. inside: (height, width).
+    """
+    from scipy.ndimage import find_objects
+
+    slices = find_objects(found)
+    corners = np.array([(s[0].start, s[1].start, s[0].stop, s[1].stop) if s else (0,) * 4 for s in slices], dtype=float)
+    iou = _box_iou(corners.reshape(-1, 4), boxes)
+    fills, filled = np.zeros(len(slices), dtype=bool), np.zeros(len(boxes), dtype=bool)
+    for cell, box in zip(*np.unravel_index(np.argsort(-iou, axis=None, kind="stable"), iou.shape), strict=True):
+        if iou[cell, box] < BOX_IOU:
+            break
+        if not fills[cell] and not filled[box]:
+            fills[cell] = filled[box] = True
+    kept = _numbered(found, np.where(fills, np.arange(1, len(slices) + 1), 0))
+    labels = _unknown_outside(np.zeros_like(found), inside)
+    for top, left, bottom, right in np.rint(boxes[~filled]).astype(int):
+        labels[top:bottom, left:right] = UNKNOWN
+    labels = np.where(kept > 0, kept, labels)
+    return _with_ellipses(labels, boxes[~filled], len(slices) + 1)
+
+
+def _numbered(found: Labels, numbers: NDArray[np.integer]) -> Labels:
+    """Labels whose cell i has become numbers[i - 1]."""
+    return np.append(0, numbers).astype(np.int32)[found]
+
+
+def _unknown_outside(labels: Labels, inside: NDArray[np.bool_]) -> Labels:
+    return np.where((labels == 0) & ~inside, np.int32(UNKNOWN), labels)
+
+
+def _with_seeds(labels: Labels, points: NDArray[np.float64], diameter_px: float, first: int) -> Labels:
+    """Discs around points, from number `first` on, in what is not known around them."""
+    from skimage.draw import disk
+
+    for centre in points:
+        ring = disk(tuple(centre), max(RING * diameter_px, 2.0), shape=labels.shape)
+        labels[ring] = np.where(labels[ring] == 0, UNKNOWN, labels[ring])
+    for number, centre in enumerate(points, first):
+        seed = disk(tuple(centre), max(SEED * diameter_px, 1.0), shape=labels.shape)
+        labels[seed] = np.where(labels[seed] <= 0, number, labels[seed])
+    return labels
+
+
+def _with_ellipses(labels: Labels, boxes: NDArray[np.float64], first: int) -> Labels:
+    """Ellipses in the middle of boxes, from number `first` on."""
+    from skimage.draw import ellipse
+
+    for number, (top, left, bottom, right) in enumerate(boxes, first):
+        axes = (max(BOX_SEED * side / 2, 1.0) for side in (bottom - top, right - left))
+        seed = ellipse((top + bottom - 1) / 2, (left + right - 1) / 2, *axes, shape=labels.shape)
+        labels[seed] = np.where(labels[seed] <= 0, number, labels[seed])
+    return labels
+
+
+def _box_iou(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, m) IoUs of n boxes with m boxes."""
+    top_left = np.maximum(one[:, None, :2], other[None, :, :2])
+    bottom_right = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    shared = np.prod(np.maximum(bottom_right - top_left, 0), axis=2)
+    area_one, area_other = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (one, other))
+    return shared / (area_one[:, None] + area_other[None] - shared)

@@ -1,0 +1,104 @@
+"""Rounds: during training, the network so far labels images of the pool. What it said is kept in a folder."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import distributed
+
+from fewcell.data.dataset import Sample
+from fewcell.data.split import label_order
+from fewcell.errors import FewcellError
+from fewcell.images import whole_file, write_labels
+from fewcell.segmenter import Segmenter
+from fewcell.training.machine import Machine
+from fewcell.training.objective import Rounds
+from fewcell.training.teacher import Teacher
+
+__all__ = ["Pool"]
+
+MODEL = "teacher"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images that are not fully labelled, and the folder in which a teacher's labels of them are kept.
+
+    samples: the pool. held_out: labelled images that the network has not learned from. folder: holds a folder a round,
+    with the teacher (a model folder), labels/<number>_<stem>_label.tiff and facts of both.
+    """
+
+    samples: Sequence[Sample]
+    held_out: Sequence[Sample]
+    folder: Path
+    rounds: Rounds
+    here: Machine
+
+    def n_due(self, share: float) -> int:
+        """How many rounds are due when this share of the budget is spent."""
+        return sum(share >= at for at in self.rounds.shares)
+
+    def teach(self, number: int, write_teacher: Callable[[Path], None]) -> None:
+        """Hold a round, the first is 1: write the teacher, if it is not there yet, and label the next images by it.
+
+        What is there already is not made again, so a round that was interrupted ends with the same labels. All
+        processes call this; the first writes the teacher, each labels its part of the images.
+        """
+        folder = self.folder / str(number)
+        if self.here.is_first and not (folder / MODEL).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_teacher(folder / MODEL)
+        self._wait()
+        mine = self._images(number)[self.here.rank :: self.here.world]
+        missing = [i for i in mine if not self._facts(number, i).exists()]
+        if missing:
+            teacher = Teacher(Segmenter.load(folder / MODEL), self.held_out, self.rounds.keep)
+            for i in missing:
+                self._label(number, i, teacher)
+        self._wait()
+
+    def taught(self, n_rounds: int) -> list[Sample]:
+        """The images labelled in so many rounds, with the labels that hold a cell or tell of background."""
+        found = []
+        for number in range(1, n_rounds + 1):
+            for i in self._images(number):
+                facts = json.loads(self._facts(number, i).read_text(encoding="utf-8"))
+                if facts["used"]:
+                    labels, diameter = self._labels(number, i), facts["diameter_px"]
+                    found.append(replace(self.samples[i], labels=labels, regions=None, diameter_px=diameter))
+        return found
+
+    def _images(self, number: int) -> list[int]:
+        """The images of a round: the next ones in an order that is spread over modalities, sources, experiments."""
+        order = label_order(self.samples)
+        count = min(self.rounds.images, len(order))
+        first = (number - 1) * count
+        return [order[i % len(order)] for i in range(first, first + count)]
+
+    def _label(self, number: int, i: int, teacher: Teacher) -> None:
+        """Write the labels of an image and, last, what there is to know of them."""
+        sample = self.samples[i]
+        is_weak = bool(sample.points or sample.boxes)
+        facts: dict[str, object] = {"image": str(sample.image), "precision": round(teacher.precision, 4)}
+        try:
+            lesson = teacher.label(sample)
+        except FewcellError as error:
+            facts |= {"used": False, "problem": str(error)}
+        else:
+            facts |= {"found": lesson.n_found, "kept": lesson.n_kept, "trust": round(lesson.trust, 4)}
+            facts |= {"diameter_px": round(lesson.diameter_px, 2)}
+            facts["used"] = lesson.n_kept > 0 and (is_weak or teacher.precision >= self.rounds.precision)
+            write_labels(self._labels(number, i), lesson.labels, overwrite=True)
+        with whole_file(self._facts(number, i), overwrite=True) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+    def _labels(self, number: int, i: int) -> Path:
+        return self.folder / str(number) / "labels" / f"{i:06d}_{self.samples[i].stem}_label.tiff"
+
+    def _facts(self, number: int, i: int) -> Path:
+        return self._labels(number, i).with_suffix(".json")
+
+    def _wait(self) -> None:
+        if self.here.world > 1:
+            distributed.barrier()

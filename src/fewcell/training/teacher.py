@@ -1,0 +1,143 @@
+"""A teacher: a model that looks at an image in several ways, and knows which of the cells it finds are likely right."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewcell.data.dataset import Sample, load_sample
+from fewcell.data.weak import read_boxes, read_points, read_regions
+from fewcell.images import Image, normalise
+from fewcell.metrics import overlaps
+from fewcell.scoring import Scorer
+from fewcell.segmenter import Segmenter
+from fewcell.training.proposals import agreement, by_boxes, by_points, by_trust
+from fewcell.types import FloatArray, Labels
+
+__all__ = ["VIEWS", "Lesson", "Teacher", "View"]
+
+RIGHT_IOU = 0.5
+SURE = 1e-3  # scores that are surer than this tell no more
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class View:
+    """A way to look at an image: flipped (left to right), then turned by quarters, enlarged by `scale`, inverted.
+
+    What is found in it can be brought back to the image, and compared with what is found without.
+    """
+
+    quarters: int = 0
+    flip: bool = False
+    scale: float = 1.0
+    invert: bool = False
+
+    def of(self, pixels: FloatArray) -> FloatArray:
+        """A normalised image (channel, height, width) so seen, but for the scale, which is that of the cells."""
+        flipped = pixels[..., ::-1] if self.flip else pixels
+        turned = np.rot90(flipped, self.quarters, axes=(-2, -1))
+        return np.ascontiguousarray(1 - turned if self.invert else turned)
+
+    def undo(self, labels: Labels) -> Labels:
+        """Labels (height, width) of the view, on the grid of the image."""
+        turned = np.rot90(labels, -self.quarters)
+        return np.ascontiguousarray(turned[:, ::-1] if self.flip else turned)
+
+
+VIEWS: Sequence[View] = (View(flip=True, scale=0.75), View(quarters=1, scale=1.33))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a teacher says of an image: labels to learn from, UNKNOWN where it is not sure.
+
+    n_found, n_kept: cells that it found, and of these those that the labels hold. trust: how likely those found are
+    right, their mean.
+    """
+
+    labels: Labels
+    n_found: int
+    n_kept: int
+    trust: float
+    diameter_px: float
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Cells found in an image, and in each view of it; features (cell, 1 + view): score and agreement."""
+
+    found: Labels
+    views: list[Labels]
+    features: NDArray[np.float64]
+    diameter_px: float
+
+
+class Teacher:
+    """A segmenter that labels images, by what its views agree on and by weak labels.
+
+    How agreement and score go with being right (an IoU of 0.5 with a true cell) is learned from labelled images, which
+    the segmenter has not learned from. precision: of the cells that it would keep there, the share that is right, each
+    image judged by the others; 0 if it would keep none.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, labelled: Iterable[Sample], keep: float, views: Sequence[View] = VIEWS
+    ) -> None:
+        """keep: cells that are right with this probability, or more, are kept."""
+        self.segmenter, self.keep, self.views = segmenter, keep, views
+        features, right = [], []
+        for sample in labelled:
+            image, truth = load_sample(sample)
+            assert truth is not None
+            seen = self._look(image)
+            table = overlaps(truth, seen.found)
+            is_right = np.zeros(table.n_predicted, dtype=bool)
+            is_right[table.pair_predicted[table.pair_iou >= RIGHT_IOU]] = True
+            known = is_right | ~table.mostly_unknown
+            features.append(seen.features[known])
+            right.append(is_right[known])
+        self.trust, self.precision = self._learn(features, right)
+
+    def _learn(self, features: list[NDArray[np.float64]], right: list[NDArray[np.bool_]]) -> tuple[Scorer, float]:
+        fold = np.concatenate([np.full(len(r), i % FOLDS) for i, r in enumerate(right)] or [np.zeros(0)])
+        all_features = np.concatenate([np.zeros((0, 1 + len(self.views))), *features])
+        all_right = np.concatenate([np.zeros(0, dtype=bool), *right])
+        n_kept = n_right = 0
+        for one in np.unique(fold):
+            of_fold = fold == one
+            others = ~of_fold if all_right[~of_fold].any() else np.ones_like(of_fold)
+            kept = Scorer.fit(all_features[others], all_right[others])(all_features[of_fold]) >= self.keep
+            n_kept, n_right = n_kept + kept.sum(), n_right + all_right[of_fold][kept].sum()
+        return Scorer.fit(all_features, all_right), float(n_right / max(n_kept, 1))
+
+    def label(self, sample: Sample) -> Lesson:
+        """Label an image by its points or boxes, if there are any, and otherwise by trust.
+
+        Raises ReadError and DataError for files that cannot be used.
+        """
+        image, _ = load_sample(sample)
+        seen = self._look(image)
+        trust = self.trust(seen.features)
+        shape = seen.found.shape
+        inside = read_regions(sample.regions, shape) if sample.regions else np.ones(shape, dtype=bool)
+        if sample.points:
+            labels = by_points(seen.found, read_points(sample.points, shape), inside, seen.diameter_px)
+        elif sample.boxes:
+            labels = by_boxes(seen.found, read_boxes(sample.boxes, shape), inside)
+        else:
+            labels = by_trust(seen.found, trust >= self.keep, seen.views)
+        n_kept = len(np.unique(labels[labels > 0]))
+        return Lesson(labels, len(trust), n_kept, float(trust.mean()) if len(trust) else 0.0, seen.diameter_px)
+
+    def _look(self, image: Image) -> _Seen:
+        pixels = normalise(image.pixels)
+        first = self.segmenter.segment(pixels, min_score=0)
+        views = []
+        for view in self.views:
+            found = self.segmenter.segment(view.of(pixels), diameter_px=first.diameter_px / view.scale)
+            views.append(view.undo(found.labels))
+        score = np.clip(first.scores.astype(np.float64), SURE, 1 - SURE)
+        features = np.column_stack([np.log(score / (1 - score)), agreement(first.labels, views)])
+        return _Seen(first.labels, views, features, first.diameter_px)

@@ -1,0 +1,256 @@
+"""Objectives: what they make of a batch, and whole runs that learn from more than labels."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fewcell.config import Augmentation, Part
+from fewcell.data.crops import CropSource, Grid
+from fewcell.data.dataset import load_sample, open_dataset
+from fewcell.errors import ConfigError, DataError
+from fewcell.metrics import f1, match
+from fewcell.networks import make_network
+from fewcell.representations import make_representation
+from fewcell.segmenter import Segmenter, read_model
+from fewcell.training import fit as fit_module
+from fewcell.training import rounds as rounds_module
+from fewcell.training.batches import Share, batches, make_batch
+from fewcell.training.fit import fit
+from fewcell.training.objectives import OBJECTIVES, make_objective
+from fewcell.training.teacher import VIEWS, Teacher, View
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def samples(disc_dataset):
+    """Four images with labels, four without."""
+    return [s if i < 4 else replace(s, labels=None) for i, s in enumerate(open_dataset(disc_dataset))]
+
+
+def source_of(samples, representation, **settings) -> CropSource:
+    still = dict.fromkeys((name for name in Augmentation.model_fields if name != "scale_jitter"), 0.0)
+    return CropSource(samples, Grid(64, 2, representation.margin_px, 24.0), Augmentation(**(still | settings)))
+
+
+def generators(count: int) -> list[np.random.Generator]:
+    return [np.random.default_rng(i) for i in range(count)]
+
+
+@pytest.mark.parametrize("name", ["boundary", "flows", "stars"])
+def test_plain_images_are_the_crops_before_their_intensities_were_varied_turned(samples, name) -> None:
+    representation = make_representation(name)
+    source = source_of(samples, representation, noise=1.0)
+    batch = make_batch([source] * 6, representation, [0, 1, 2, 3, 0, 1], generators(6), plain=True)
+    assert batch.plain is not None
+    still = make_batch([source_of(samples, representation)] * 6, representation, [0, 1, 2, 3, 0, 1], generators(6))
+    for plain, image, noisy, way in zip(batch.plain, still.images, batch.images, batch.turned, strict=True):
+        back = torch.rot90(plain, -way.quarters, dims=(-2, -1))
+        back = back.flip(-1) if way.flip else back
+        assert torch.allclose(back.clip(-0.5, 4), image)
+        assert not torch.allclose(back, noisy)
+    assert len({(way.quarters, way.flip) for way in batch.turned}) > 2
+
+
+class _Knows(torch.nn.Module):
+    """A network that gives the targets' own raw output, whichever way it sees the crop."""
+
+    def __init__(self, answers: dict[bytes, torch.Tensor]) -> None:
+        super().__init__()
+        self.answers = answers
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self.answers[image.contiguous().numpy().tobytes()] for image in images])
+
+
+@pytest.mark.parametrize("name", ["boundary", "flows"])
+def test_a_teacher_that_says_the_same_of_a_turned_crop_is_agreed_with(samples, name) -> None:
+    representation = make_representation(name)
+    batch = make_batch(
+        [source_of(samples, representation)] * 5, representation, [0, 1, 2, 3, 0], generators(5), plain=True
+    )
+    assert batch.plain is not None
+    raw = torch.randn(batch.targets.shape, generator=torch.Generator().manual_seed(0))
+    answers = {}
+    for plain, output, way in zip(batch.plain, raw, batch.turned, strict=True):
+        turned = representation.turn(output.numpy(), quarters=way.quarters, flip=way.flip)
+        answers[plain.contiguous().numpy().tobytes()] = torch.from_numpy(turned)
+
+    class _Student(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return raw
+
+    objective = make_objective(Part(name="mean_teacher"), _Student(), representation, _Knows(answers))
+    losses = objective.losses(batch, 1.0)
+    assert losses["consistency"] < 1e-10
+    answers.update({key: -value for key, value in answers.items()})
+    wrong = objective.losses(batch, 1.0)["consistency"]
+    assert wrong > 0.01
+    assert objective.losses(batch, 0.15)["consistency"] == pytest.approx(float(wrong) / 2), "the weight rises slowly"
+
+
+def test_nothing_is_learned_of_crops_without_labels_but_by_the_teacher(samples) -> None:
+    representation = make_representation("boundary")
+    batch = make_batch([source_of(samples, representation)] * 2, representation, [5, 6], generators(2), plain=True)
+    assert not batch.known.any()
+    network = make_network("resunet", 3, {"widths": [8, 12], "blocks": 1})
+    torch.manual_seed(1)
+    teacher = make_network("resunet", 3, {"widths": [8, 12], "blocks": 1})
+    losses = make_objective(Part(name="mean_teacher"), network, representation, teacher).losses(batch, 1.0)
+    assert float(losses["supervised"].detach()) == 0
+    assert float(losses["consistency"].detach()) > 0
+    sum(losses.values()).backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_each_part_of_a_batch_comes_from_its_own_source(samples, tiny_recipe) -> None:
+    representation = make_representation("boundary")
+    labelled, others = source_of(samples[:4], representation), source_of(samples[4:], representation)
+    shares = [Share(labelled, 3), Share(others, 1)]
+    for rank in (0, 1):
+        batch = next(batches(shares, representation, tiny_recipe(steps=1), rank=rank, world=2))
+        known = [bool(k.any()) for k in batch.known]
+        assert known == [[True, True], [True, False]][rank]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("mean_teacher", {"weight": -1}, "weight of 0 or more"),
+        ("mean_teacher", {"pool_share": 1.0}, "between 0 and 1"),
+        ("mean_teacher", {"rounds": 3}, "does not take"),
+        ("consensus", {"shares": [0.5, 1.0]}, "between 0 and 1"),
+        ("consensus", {"images": 0}, "at least one image"),
+        ("consensu", {}, "consensus"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(name, settings, said) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make_objective(
+            Part(name=name, settings=settings),
+            torch.nn.Identity(),
+            make_representation("boundary"),
+            torch.nn.Identity(),
+        )
+
+
+@pytest.mark.parametrize("view", [*VIEWS, View(quarters=3, flip=True, invert=True)])
+def test_a_view_can_be_undone(view) -> None:
+    labels = np.arange(6 * 9, dtype=np.int32).reshape(6, 9)
+    pixels = labels[None].astype(np.float32) / 60
+    seen = view.of(pixels)
+    seen = 1 - seen if view.invert else seen
+    assert np.array_equal(view.undo(np.rint(60 * seen[0]).astype(np.int32)), labels)
+
+
+def test_a_teacher_knows_which_of_its_cells_are_right(trained, samples) -> None:
+    teacher = Teacher(Segmenter.load(trained.folder), samples[:4], keep=0.7)
+    assert teacher.precision > 0.9
+    for sample, truth in zip(samples[4:], open_dataset(samples[0].image.parent.parent)[4:], strict=True):
+        lesson = teacher.label(sample)
+        true_labels = load_sample(truth)[1]
+        assert true_labels is not None
+        known = np.where(lesson.labels >= 0, true_labels, 0)
+        assert f1(match(known, np.maximum(lesson.labels, 0), (0.5,))[0]) > 0.85
+        assert lesson.n_kept <= lesson.n_found
+        assert 15 < lesson.diameter_px < 30
+    no_teacher = Teacher(Segmenter.load(trained.folder), [], keep=0.7)
+    assert no_teacher.precision == 0
+    assert not (no_teacher.label(samples[5]).labels > 0).any()
+
+
+def test_points_decide_where_there_are_any(trained, samples, tmp_path: Path) -> None:
+    truth = load_sample(open_dataset(samples[0].image.parent.parent)[5])[1]
+    assert truth is not None
+    (tmp_path / "p.csv").write_text("y,x\n" + "".join(f"{y.mean()},{x.mean()}\n" for y, x in [np.nonzero(truth == 1)]))
+    teacher = Teacher(Segmenter.load(trained.folder), samples[:4], keep=0.7)
+    lesson = teacher.label(replace(samples[5], points=tmp_path / "p.csv"))
+    assert lesson.n_kept == 1
+    assert np.sum((lesson.labels > 0) & (truth == 1)) > 0.7 * np.sum(truth == 1)
+    assert not (lesson.labels[truth > 1] > 0).any()
+
+
+@pytest.fixture
+def consensus(tiny_recipe):
+    settings = {"shares": [0.7, 0.85], "images": 3, "precision": 0.5}
+    return tiny_recipe(steps=80, objective=Part(name="consensus", settings=settings))
+
+
+def lessons_of(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted((out / "rounds").rglob("*")) if p.is_file()}
+
+
+def test_a_run_learns_from_what_its_teacher_says_and_ends_the_same_if_killed_in_a_round(
+    samples, consensus, tmp_path: Path, monkeypatch
+) -> None:
+    whole = fit(consensus, samples, tmp_path / "whole")
+    facts = [json.loads(p.read_text()) for p in sorted((tmp_path / "whole" / "rounds").glob("*/labels/*.json"))]
+    assert len(facts) == 6, "three images in each of two rounds"
+    assert sum(f["used"] for f in facts) >= 3
+    assert all(Segmenter.load(tmp_path / "whole" / "rounds" / name / "teacher") for name in "12")
+
+    label, calls = rounds_module.Teacher.label, []
+
+    def dies(teacher, sample):
+        calls.append(sample)
+        if len(calls) == 2:
+            raise Killed
+        return label(teacher, sample)
+
+    monkeypatch.setattr(rounds_module.Teacher, "label", dies)
+    with pytest.raises(Killed):
+        fit(consensus, samples, tmp_path / "killed")
+    monkeypatch.undo()
+    before = lessons_of(tmp_path / "killed")
+    assert sum(name.endswith(".json") for name in before) == 2, "the teacher's own and one image"
+    resumed = fit(consensus, samples, tmp_path / "killed", resume=True)
+    after = lessons_of(tmp_path / "killed")
+    assert before.items() <= after.items(), "what was there was not made again"
+    lessons = lessons_of(tmp_path / "whole")
+    assert {k: v for k, v in after.items() if "labels" in k} == {k: v for k, v in lessons.items() if "labels" in k}
+    assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+
+
+def test_a_teacher_that_is_often_wrong_is_not_listened_to(samples, consensus, tmp_path: Path, monkeypatch) -> None:
+    sources = []
+    make = fit_module.CropSource
+    monkeypatch.setattr(fit_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
+    settings = consensus.objective.settings | {"precision": 1.0, "keep": 0.0, "shares": [0.05]}
+    recipe = consensus.model_copy(update={"objective": Part(name="consensus", settings=settings), "steps": 24})
+    fit(recipe, samples, tmp_path)
+    facts = [json.loads(p.read_text()) for p in (tmp_path / "rounds").glob("*/labels/*.json")]
+    assert len(facts) == 3
+    assert not any(f["used"] for f in facts)
+    assert all(s.labels and "rounds" not in str(s.labels) for part in sources for s in part)
+
+
+def test_a_file_that_cannot_be_read_costs_its_own_lesson_alone(samples, consensus, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    others = [replace(samples[4], image=broken, stem="broken"), samples[5]]
+    fit(consensus.model_copy(update={"steps": 60}), samples[:4] + others, tmp_path / "run")
+    facts = {
+        json.loads(p.read_text())["image"]: json.loads(p.read_text())
+        for p in (tmp_path / "run" / "rounds").glob("1/labels/*.json")
+    }
+    assert "broken.png" in facts[str(broken)]["problem"]
+    assert not facts[str(broken)]["used"]
+    assert "problem" not in facts[str(samples[5].image)]
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "supervised"])
+def test_without_any_other_image_there_is_nothing_more_to_learn(samples, tiny_recipe, tmp_path: Path, name) -> None:
+    with pytest.raises(DataError, match="without labels"):
+        fit(tiny_recipe(steps=2, objective=name and Part(name=name)), samples[:4], tmp_path)
+
+
+def test_a_mean_teacher_learns(samples, tiny_recipe, tmp_path: Path) -> None:
+    folder = fit(tiny_recipe(steps=120, objective=Part(name="mean_teacher")), samples, tmp_path)
+    assert read_model(folder).held_out["f1_50"] > 0.7

@@ -1,0 +1,127 @@
+"""From what a teacher found to labels: by trust, points and boxes, on drawn cells, and on any at all."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fewcell.metrics import overlaps
+from fewcell.training.proposals import agreement, by_boxes, by_points, by_trust
+from fewcell.types import UNKNOWN, Labels
+
+EVERYWHERE = np.ones((40, 60), dtype=bool)
+
+
+def cells() -> Labels:
+    """Three cells, 10 px wide: from the left 1, 2, 3."""
+    found = np.zeros((40, 60), dtype=np.int32)
+    for number, x in enumerate((4, 20, 40), 1):
+        found[10:20, x : x + 10] = number
+    return found
+
+
+any_labels = hnp.arrays(np.int32, (9, 11), elements=st.integers(0, 4))
+
+
+@settings(deadline=None, max_examples=60)
+@given(found=any_labels, views=st.lists(any_labels, max_size=3))
+def test_agreement_is_the_best_iou_in_each_view(found: Labels, views: list[Labels]) -> None:
+    found = np.unique(np.append(found, 0), return_inverse=True)[1][:-1].reshape(found.shape).astype(np.int32)
+    best = agreement(found, views)
+    assert best.shape == (found.max(), len(views))
+    for i in range(1, found.max() + 1):
+        for j, view in enumerate(views):
+            ious = [np.sum((found == i) & (view == k)) / np.sum((found == i) | (view == k)) for k in range(1, 5)]
+            assert np.isclose(best[i - 1, j], max(ious))
+
+
+def test_what_is_not_trusted_is_not_known_and_background_is_what_no_view_takes_for_a_cell() -> None:
+    found, view = cells(), np.zeros((40, 60), dtype=np.int32)
+    view[30:35, 30:35] = 7
+    labels = by_trust(found, np.array([True, False, True]), [view])
+    assert np.array_equal(labels == 1, found == 1)
+    assert np.array_equal(labels == 3, found == 3)
+    assert np.array_equal(labels == UNKNOWN, (found == 2) | (view > 0))
+
+
+def test_a_cell_with_one_point_is_right_and_one_without_is_background() -> None:
+    found = cells()
+    points = np.array([[15.0, 8.0], [12.0, 42.0], [18.0, 46.0]])
+    labels = by_points(found, points, EVERYWHERE, 10.0)
+    assert np.array_equal(labels == 1, found == 1)
+    assert not labels[found == 2].any(), "no point, no cell"
+    assert set(np.unique(labels[found == 3])) == {UNKNOWN, 4, 5}, "two points: two seeds in what is not known"
+    assert labels[12, 42] == 4
+    assert labels[18, 46] == 5
+
+
+def test_a_point_that_no_cell_holds_becomes_a_seed_with_a_ring_around_it() -> None:
+    found = cells()
+    labels = by_points(found, np.array([[30.0, 30.0], [39.4, 59.4]]), EVERYWHERE, 10.0)
+    assert labels[30, 30] == 4
+    assert (labels == 4).sum() < 10
+    assert labels[30, 34] == UNKNOWN
+    assert labels[30, 45] == 0
+    assert labels[39, 59] == 5
+
+
+def test_a_seed_does_not_cover_a_cell() -> None:
+    found = cells()
+    labels = by_points(found, np.array([[15.0, 8.0], [15.0, 15.0]]), EVERYWHERE, 10.0)
+    assert np.array_equal(labels == 1, found == 1)
+    assert labels[15, 15] == 4
+
+
+def test_beyond_what_is_annotated_only_cells_with_a_point_are_known() -> None:
+    found, inside = cells(), EVERYWHERE.copy()
+    inside[:, 30:] = False
+    labels = by_points(found, np.array([[15.0, 44.0]]), inside, 10.0)
+    assert np.array_equal(labels == 3, found == 3)
+    assert not labels[:, :30].any(), "cells 1 and 2 have no point where every cell has one"
+    assert np.all(labels[:, 30:][found[:, 30:] == 0] == UNKNOWN)
+
+
+def test_a_cell_that_fills_a_box_is_right() -> None:
+    found = cells()
+    boxes = np.array([[9.0, 4, 20, 14], [10, 18, 20, 44], [28, 44, 38, 56]])
+    labels = by_boxes(found, boxes, EVERYWHERE)
+    assert np.array_equal(labels == 1, found == 1)
+    assert not np.isin(labels, (2, 3)).any(), "these fill no box"
+    assert labels[15, 31] == 4, "a box that nothing fills is not known, but for its middle"
+    assert labels[33, 50] == 5
+    assert labels[10, 20] == labels[29, 45] == UNKNOWN
+    assert not labels[25:28].any()
+
+
+def test_a_box_is_filled_by_one_cell_and_a_cell_fills_one_box() -> None:
+    found = np.zeros((40, 60), dtype=np.int32)
+    found[10:20, 10:20], found[20:22, 10:20] = 1, 2
+    labels = by_boxes(found, np.array([[10.0, 10, 20, 20], [10, 10, 22, 20]]), EVERYWHERE)
+    assert np.array_equal(labels == 1, found == 1)
+    assert not np.isin(labels, 2).any()
+    assert labels[21, 15] == UNKNOWN, "the other box is not filled"
+
+
+def test_without_any_box_all_is_background_where_every_cell_has_one() -> None:
+    inside = EVERYWHERE.copy()
+    inside[:, 30:] = False
+    labels = by_boxes(cells(), np.zeros((0, 4)), inside)
+    assert not labels[:, :30].any()
+    assert np.all(labels[:, 30:] == UNKNOWN)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    found=any_labels,
+    points=hnp.arrays(np.float64, st.tuples(st.integers(0, 5), st.just(2)), elements=st.floats(0, 8.4)),
+)
+def test_every_point_lies_in_a_cell_of_its_own(found: Labels, points: np.ndarray) -> None:
+    found = np.unique(np.append(found, 0), return_inverse=True)[1][:-1].reshape(found.shape).astype(np.int32)
+    labels = by_points(found, points, np.ones(found.shape, dtype=bool), 4.0)
+    y, x = np.clip(np.rint(points), 0, np.array(found.shape) - 1).astype(int).T
+    assert np.all(labels[y, x] > 0)
+    kept = [number for number in range(1, found.max() + 1) if (labels == number).any()]
+    table = overlaps(found, np.where(np.isin(labels, kept), labels, 0))
+    assert np.allclose(table.pair_iou, 1), "a cell is kept whole"
+    for number in kept:
+        assert np.sum(found[y, x] == number) == 1
