@@ -128,7 +128,7 @@ def info(model: Model = "default") -> None:
 
 @app.command()
 def train(
-    data: Annotated[list[Path], typer.Argument(help="Dataset folders: images/ and labels/, and a manifest.csv.")],
+    data: Annotated[list[Path], typer.Argument(help="Dataset folders: images/, labels/ of any kind, manifest.csv.")],
     out: Out,
     recipe: Annotated[Path | None, typer.Option(help="A TOML recipe; flags win over it.")] = None,
     minutes: Annotated[float | None, typer.Option(help="How long to train.")] = None,
