@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self, final
+from typing import TYPE_CHECKING, ClassVar, Self, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.errors import ConfigError
+from fewcell.representations.base import Representation, mean_f1
 from fewcell.representations.flow_field import CELL, FLOW, FlowField
 from fewcell.representations.vectors import divergence
 from fewcell.scoring import Scorer
@@ -84,6 +85,18 @@ class Canopy(FlowField):
         """The likeliest disjoint candidates; see the class."""
         candidates = self.candidates(prediction)
         return self._select(candidates, self._probability(candidates))
+
+    def tune(
+        self, predictions: Sequence[FloatArray], labels: Sequence[Labels], fitted: Sequence[Representation] = ()
+    ) -> Self:
+        """As for any variant; candidates and their probabilities, which do not depend on the level, are found once."""
+        readers = cast(Sequence[Canopy], fitted or [self] * len(predictions))
+        grown = [reader.candidates(prediction) for reader, prediction in zip(readers, predictions, strict=True)]
+        likely = [reader._probability(candidates) for reader, candidates in zip(readers, grown, strict=True)]
+        levels = (self.level, *self.tuned["level"])
+        choices = [replace(self, level=level) for level in levels]
+        reached = [mean_f1(map(choice._select, grown, likely), labels) for choice in choices]
+        return choices[int(np.argmax(reached))]
 
     def refit(self, predictions: Sequence[FloatArray], labels: Sequence[Labels]) -> Self:
         """Fit the scorer to candidates of all predictions.
