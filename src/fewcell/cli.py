@@ -131,6 +131,9 @@ def train(
     data: Annotated[list[Path], typer.Argument(help="Dataset folders: images/, labels/ of any kind, manifest.csv.")],
     out: Out,
     recipe: Annotated[Path | None, typer.Option(help="A TOML recipe; flags win over it.")] = None,
+    from_model: Annotated[
+        str | None, typer.Option(help="Teach this model (such as default) your images: minutes, and few labels.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="How long to train.")] = None,
     steps: Annotated[int | None, typer.Option(help="How many steps to train, instead of minutes.")] = None,
     network: Annotated[str | None, typer.Option(help="The network, by its name.")] = None,
@@ -146,6 +149,8 @@ def train(
     require("train", *TRAINING_LIBRARIES)
     from fewcell.config import load_recipe
     from fewcell.data.dataset import open_dataset
+    from fewcell.segmenter import read_model
+    from fewcell.training.blend import recipe_from
     from fewcell.training.fit import begun_recipe, fit
     from fewcell.training.progress import shown_progress
 
@@ -158,10 +163,15 @@ def train(
         "seed": seed,
         "threads": threads,
     }
-    plan = load_recipe(recipe, base=begun_recipe(out) if resume else None, **flags)
+    base = begun_recipe(out) if resume else recipe_from(from_model) if from_model else None
+    plan = load_recipe(recipe, base=base, **flags)
     samples = [sample for folder in data for sample in open_dataset(folder)]
     with shown_progress() as report:
         folder = fit(plan, samples, out, resume=resume, report=report)
+    if plan.start:
+        scores = read_model(folder).held_out
+        kept = "" if scores["share"] else "; nothing was better than the start, which is kept"
+        typer.echo(f"F1 on held-out parts: {scores['f1_50_before']:.3f} before, {scores['f1_50']:.3f} after{kept}")
     typer.echo(f"The model is in {folder}. Use it: fewcell segment IMAGES -o OUT --model {folder}")
 
 

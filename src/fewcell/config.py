@@ -66,6 +66,7 @@ class Recipe(_Strict):
 
     steps or minutes: how long to train; exactly one of them. With steps a run is repeatable to the bit on one
         machine; with minutes the learning rate follows the time spent training, summed over resumed runs.
+    start: the model with whose weights training begins, a folder or a name; see `training.blend` for how it ends.
     batch: crops a step, over all processes. crop_px: side of a crop, a multiple of the network's down-sampling.
     balance: 1 draws sources in proportion to their number of images, 0 draws each source equally often.
     held_out: share of the images kept for thresholds, scorer and the log, whole experiments at a time.
@@ -77,6 +78,7 @@ class Recipe(_Strict):
     representation: Part = Part(name="boundary")
     objective: Part = Part(name="supervised")
     augmentation: Augmentation = Augmentation()
+    start: str | None = None
     steps: Annotated[int, Field(ge=1)] | None = None
     minutes: Annotated[float, Field(gt=0)] | None = None
     batch: Annotated[int, Field(ge=1)] = 8

@@ -42,9 +42,9 @@ if rank:
 def watch(name):
     function = getattr(fit_module, name)
 
-    def watched(*args):
+    def watched(*args, **kwargs):
         wrote.append(name)
-        return function(*args)
+        return function(*args, **kwargs)
 
     setattr(fit_module, name, watched)
 

@@ -44,7 +44,7 @@ def samples(disc_dataset):
 @pytest.fixture
 def without_finish(monkeypatch):
     """Spare the end of training where only the training itself is looked at."""
-    monkeypatch.setattr(fit_module, "finish", lambda *args: None)
+    monkeypatch.setattr(fit_module, "finish", lambda *args, **kwargs: None)
 
 
 def kill_when(is_time):

@@ -11,7 +11,7 @@ import torch
 from fewcell.config import Augmentation, Part
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import load_sample, open_dataset
-from fewcell.errors import ConfigError, DataError
+from fewcell.errors import ConfigError, DataError, WriteError
 from fewcell.metrics import f1, match
 from fewcell.networks import make_network
 from fewcell.representations import make_representation
@@ -20,6 +20,8 @@ from fewcell.training import fit as fit_module
 from fewcell.training import rounds as rounds_module
 from fewcell.training.batches import Share, batches, make_batch
 from fewcell.training.fit import fit
+from fewcell.training.machine import Machine
+from fewcell.training.objective import Rounds
 from fewcell.training.objectives import OBJECTIVES, make_objective
 from fewcell.training.teacher import VIEWS, Teacher, View
 
@@ -126,7 +128,9 @@ def test_each_part_of_a_batch_comes_from_its_own_source(samples, tiny_recipe) ->
         ("mean_teacher", {"weight": -1}, "weight of 0 or more"),
         ("mean_teacher", {"pool_share": 1.0}, "between 0 and 1"),
         ("mean_teacher", {"rounds": 3}, "does not take"),
-        ("consensus", {"shares": [0.5, 1.0]}, "between 0 and 1"),
+        ("consensus", {"at": [0.5, 1.2]}, "between 0 and 1"),
+        ("consensus", {"at": []}, "between 0 and 1"),
+        ("consensus", {"keep": 70}, "between 0 and 1"),
         ("consensus", {"images": 0}, "at least one image"),
         ("consensu", {}, "consensus"),
     ],
@@ -141,12 +145,11 @@ def test_settings_that_make_no_sense_are_refused(name, settings, said) -> None:
         )
 
 
-@pytest.mark.parametrize("view", [*VIEWS, View(quarters=3, flip=True, invert=True)])
+@pytest.mark.parametrize("view", [*VIEWS, View(quarters=3, flip=True)])
 def test_a_view_can_be_undone(view) -> None:
     labels = np.arange(6 * 9, dtype=np.int32).reshape(6, 9)
     pixels = labels[None].astype(np.float32) / 60
     seen = view.of(pixels)
-    seen = 1 - seen if view.invert else seen
     assert np.array_equal(view.undo(np.rint(60 * seen[0]).astype(np.int32)), labels)
 
 
@@ -179,7 +182,7 @@ def test_points_decide_where_there_are_any(trained, samples, tmp_path: Path) -> 
 
 @pytest.fixture
 def consensus(tiny_recipe):
-    settings = {"shares": [0.7, 0.85], "images": 3, "precision": 0.5}
+    settings = {"at": [0.7, 0.85], "images": 3, "precision": 0.5}
     return tiny_recipe(steps=80, objective=Part(name="consensus", settings=settings))
 
 
@@ -222,11 +225,12 @@ def test_a_teacher_that_is_often_wrong_is_not_listened_to(samples, consensus, tm
     sources = []
     make = fit_module.CropSource
     monkeypatch.setattr(fit_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
-    settings = consensus.objective.settings | {"precision": 1.0, "keep": 0.0, "shares": [0.05]}
-    recipe = consensus.model_copy(update={"objective": Part(name="consensus", settings=settings), "steps": 24})
+    settings = consensus.objective.settings | {"precision": 1.0, "keep": 0.0, "at": [0.6]}
+    recipe = consensus.model_copy(update={"objective": Part(name="consensus", settings=settings), "steps": 60})
     fit(recipe, samples, tmp_path)
     facts = [json.loads(p.read_text()) for p in (tmp_path / "rounds").glob("*/labels/*.json")]
     assert len(facts) == 3
+    assert any(f["kept"] for f in facts)
     assert not any(f["used"] for f in facts)
     assert all(s.labels and "rounds" not in str(s.labels) for part in sources for s in part)
 
@@ -249,6 +253,72 @@ def test_a_file_that_cannot_be_read_costs_its_own_lesson_alone(samples, consensu
 def test_without_any_other_image_there_is_nothing_more_to_learn(samples, tiny_recipe, tmp_path: Path, name) -> None:
     with pytest.raises(DataError, match="without labels"):
         fit(tiny_recipe(steps=2, objective=name and Part(name=name)), samples[:4], tmp_path)
+
+
+def test_a_file_without_labels_that_cannot_be_read_does_not_stop_a_mean_teacher(
+    samples, tiny_recipe, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(fit_module, "finish", lambda *args, **kwargs: None)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    others = [replace(samples[4], image=tmp_path / "broken.png")]
+    with pytest.warns(UserWarning, match="Not learned from: .*broken"):
+        fit(tiny_recipe(steps=2, objective=Part(name="mean_teacher")), samples[:4] + others, tmp_path / "run")
+
+
+def test_what_shares_an_experiment_with_held_out_images_is_not_in_the_pool(
+    samples, tiny_recipe, tmp_path: Path, monkeypatch
+) -> None:
+    sources, make = [], fit_module.CropSource
+    monkeypatch.setattr(fit_module, "finish", lambda *args, **kwargs: None)
+    monkeypatch.setattr(fit_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
+    grouped = [replace(s, experiment=f"plate {i % 4}") for i, s in enumerate(samples)]
+    fit(tiny_recipe(steps=1, objective=Part(name="mean_teacher")), grouped, tmp_path / "run")
+    learn, held_out, others = ({s.experiment for s in part} for part in sources)
+    assert len(held_out) == 1
+    assert learn == others == {f"plate {i}" for i in range(4)} - held_out
+
+
+def test_an_image_that_is_labelled_again_has_its_newest_labels(samples, consensus, tmp_path: Path, monkeypatch) -> None:
+    sources, make = [], fit_module.CropSource
+    monkeypatch.setattr(fit_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
+    fit(consensus, samples[:6], tmp_path)
+    last = [s for s in sources[-1] if s.labels and "rounds" in str(s.labels)]
+    assert 1 <= len(last) <= 2, "two images make up the whole pool, in every round"
+    assert all(s.labels.parent.parent.name == "2" and s.diameter_px for s in last)
+
+
+def test_a_round_that_is_due_with_the_next_is_left_out(samples, consensus, tmp_path: Path) -> None:
+    settings = consensus.objective.settings | {"at": [0.7, 0.705]}
+    fit(consensus.model_copy(update={"objective": Part(name="consensus", settings=settings)}), samples, tmp_path)
+    assert [p.name for p in (tmp_path / "rounds").iterdir()] == ["2"]
+
+
+def test_images_of_a_pool_that_was_changed_are_noticed(samples, consensus, tmp_path: Path) -> None:
+    fit(consensus, samples, tmp_path)
+    (tmp_path / "checkpoint.safetensors").unlink()
+    with pytest.raises(WriteError, match="holds a training run"):
+        fit(consensus, samples, tmp_path)
+    pool = rounds_module.Pool(
+        samples[4:],
+        samples[:1],
+        tmp_path / "rounds",
+        Rounds((0.5,), 3, 0.7, 0.5),
+        Machine(torch.device("cpu"), torch.float32),
+        1,
+    )
+    assert pool.taught(2)
+    with pytest.raises(DataError, match="is of other images"):
+        replace(pool, samples=samples[5:] + samples[4:5]).taught(2)
+
+
+def test_boxes_tell_the_scale_and_an_image_without_any_is_background(trained, samples, tmp_path: Path) -> None:
+    teacher = Teacher(Segmenter.load(trained.folder), samples[:4], keep=0.7)
+    (tmp_path / "b.csv").write_text("y0,x0,y1,x1\n10,10,50,20\n0,0,40,10\n")
+    assert teacher.label(replace(samples[5], boxes=tmp_path / "b.csv")).diameter_px == 20
+    (tmp_path / "none.csv").write_text("y0,x0,y1,x1\n")
+    lesson = teacher.label(replace(samples[5], boxes=tmp_path / "none.csv"))
+    assert not lesson.labels.any()
+    assert lesson.n_kept == 0
 
 
 def test_a_mean_teacher_learns(samples, tiny_recipe, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewcell.data.dataset import LABEL_SUFFIXES, find_manifest, match_manifest, read_manifest
+from fewcell.data.dataset import LABEL_SUFFIXES, find_manifest, match_manifest, read_manifest, read_truth
 from fewcell.errors import DataError, FewcellError
 from fewcell.images import SUFFIXES, read_labels
 from fewcell.metrics import ImageScores, score_image
@@ -96,7 +96,8 @@ def evaluate_folders(
     rows, failures = [], []
     for stem, true_file in true_files.items():
         try:
-            true = read_labels(true_file)
+            regions = dataset / "regions" / f"{stem}.geojson"
+            true = read_truth(true_file, regions if regions.is_file() else None)
             problem = ""
             try:
                 scores = score_image(true, read_labels(_only(predictions[stem], stem)))

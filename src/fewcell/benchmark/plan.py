@@ -142,8 +142,11 @@ def samples_of(run: Run) -> tuple[list[Sample], list[Sample]]:
         learn = [*labelled, *(s for s in learn if not s.labels)]
     else:
         test = [sample for sample in open_dataset(plan.test) if sample.labels]
-    pool = [replace(sample, labels=None) for folder in plan.pool for sample in open_dataset(folder)]
-    return _within_budget(learn, run.labels) + pool, test
+    learn += [replace(sample, labels=None) for folder in plan.pool for sample in open_dataset(folder)]
+    if plan.test is None:
+        apart = {sample.experiment for sample in test}
+        learn = [sample for sample in learn if sample.experiment not in apart]
+    return _within_budget(learn, run.labels), test
 
 
 def _within_budget(samples: Sequence[Sample], labels: int | None) -> list[Sample]:

@@ -23,10 +23,10 @@ from fewcell.benchmark.plan import Run, load_plan, runs_of, samples_of
 from fewcell.benchmark.summary import HEADLINE_MODALITIES, Group, summarise
 from fewcell.benchmark.tables import row_columns, save_table
 from fewcell.benchmark.trust import JudgedImage, calibration_error, judge_image, score_table, threshold_table
-from fewcell.data.dataset import Sample, diameter_px, load_sample
+from fewcell.data.dataset import Sample, diameter_px, load_sample, read_truth
 from fewcell.engine import Engine, available_threads
 from fewcell.errors import ConfigError, FewcellError
-from fewcell.images import read_labels, whole_file, write_labels
+from fewcell.images import whole_file, write_labels
 from fewcell.metrics import find_mistakes, score_image, scored_overlaps
 from fewcell.representations import Representation
 from fewcell.segmenter import Segmenter
@@ -67,7 +67,7 @@ def train(run: Run, folder: Path) -> None:
         "machine": f"{available_threads()} cores, {_processor()}",
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "labelled_images": sum(sample.labels is not None for sample in learn),
-        "experiments": sorted({sample.experiment for sample in learn if sample.labels}),
+        "experiments": sorted({sample.experiment for sample in learn}),
     }
     with whole_file(folder / FACTS_FILE, overwrite=True) as temporary:
         temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
@@ -112,7 +112,7 @@ def _score_one(
         found = segmenter.segment(image, diameter_px=given, min_score=0)
         instances, diameter = found.instances, found.diameter_px
     except FewcellError as error:
-        problem, truth = str(error), read_labels(sample.labels)
+        problem, truth = str(error), read_truth(sample.labels, sample.regions)
         instances = Instances(np.zeros_like(truth), np.zeros(0, dtype=np.float32))
     seconds = time.perf_counter() - start
     kept = np.append(False, instances.scores >= segmenter.facts.min_score)

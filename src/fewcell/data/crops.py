@@ -1,5 +1,6 @@
 """Crops to learn from: drawn from images at canonical scale, turned and scaled together with their labels."""
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -139,11 +140,21 @@ class CropSource:
         return image, labels
 
     def crop_twice(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, Labels]:
-        """As `crop`; in between the image as it was before its intensities were varied."""
+        """As `crop`; in between the image as it was before its intensities were varied.
+
+        Of an image without labels that cannot be read a black crop is drawn, of which nothing is known, with a warning.
+        """
         if rng.random() < self.settings.empty:
             image = empty_image((self.grid.size_px, self.grid.size_px), rng)
             return _channels_first(image), _channels_first(image), self._no_labels()
-        item = self._read(index)
+        try:
+            item = self._read(index)
+        except FewcellError as error:
+            if self.samples[index].labels is not None:
+                raise
+            warnings.warn(f"Not learned from: {error}", stacklevel=2)
+            black = np.zeros((3, self.grid.size_px, self.grid.size_px), dtype=np.float32)
+            return black, black, np.full_like(self._no_labels(), UNKNOWN)
         if self.settings.defocus > 0 and rng.random() < self.settings.defocus:  # no draw where there are none
             plain = self._out_of_focus(item, rng)
             labels = self._no_labels()

@@ -3,7 +3,7 @@
 import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import fastremap
@@ -23,6 +23,7 @@ __all__ = [
     "match_manifest",
     "open_dataset",
     "read_manifest",
+    "read_truth",
 ]
 
 LABEL_SUFFIXES = (".tiff", ".tif", ".png")  # small letters; files may have large ones
@@ -36,6 +37,7 @@ class Sample:
     labels: None for an unlabelled image. experiment: images of one plate, slide, movie or patient share it;
     they are never split. points, boxes: weak labels, one for each cell. regions: where every cell is annotated, if that
     is not the whole image. diameter_px: how wide the cells are, where their labels do not tell.
+    window: top, left, bottom and right of the part of the image that is meant; None for all of it.
     """
 
     stem: str
@@ -49,6 +51,7 @@ class Sample:
     boxes: Path | None = None
     regions: Path | None = None
     diameter_px: float | None = None
+    window: tuple[int, int, int, int] | None = None
 
 
 def open_dataset(folder: Path | str, manifest: Path | str | None = None) -> list[Sample]:
@@ -144,17 +147,25 @@ def load_sample(sample: Sample) -> tuple[Image, Labels | None]:
     Raises ReadError for a file that cannot be read, DataError if image and labels differ in size.
     """
     image = read_image(sample.image)
+    top, left, bottom, right = sample.window or (0, 0, *image.pixels.shape[1:])
+    part = np.s_[..., top:bottom, left:right]
     if sample.labels is None:
-        return image, None
-    labels = read_labels(sample.labels)
+        return replace(image, pixels=image.pixels[part]), None
+    labels = read_truth(sample.labels, sample.regions)
     if labels.shape != image.pixels.shape[1:]:
         raise DataError(
             f"{sample.labels} is {labels.shape[0]} x {labels.shape[1]} but its image is "
             f"{image.pixels.shape[1]} x {image.pixels.shape[2]}. They must be equal."
         )
-    if sample.regions is not None:
-        labels[(labels == 0) & ~read_regions(sample.regions, labels.shape)] = UNKNOWN
-    return image, labels
+    return replace(image, pixels=image.pixels[part]), labels[part]
+
+
+def read_truth(labels: Path, regions: Path | None) -> Labels:
+    """Read labels; beyond the regions, if there are any, what is no cell is UNKNOWN. Raises as `load_sample` does."""
+    truth = read_labels(labels)
+    if regions is not None:
+        truth[(truth == 0) & ~read_regions(regions, truth.shape)] = UNKNOWN
+    return truth
 
 
 def diameter_px(labels: Labels) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from fewcell.data.dataset import Sample
 from fewcell.errors import DataError
+from fewcell.images.read import read_labels
 
-__all__ = ["grouped_split", "label_order", "sampling_weights"]
+__all__ = ["grouped_split", "label_order", "sampling_weights", "split_each"]
 
 
 def grouped_split(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
@@ -50,6 +52,28 @@ def grouped_split(samples: Sequence[Sample], share: float, seed: int = 0) -> tup
         is_only = {name: any(len(by_modality[m]) == 1 for m in by_experiment[name]) for name in total}
         held.add(min(sorted(total), key=lambda name: (is_only[name], total[name])))
     return [s for s in samples if s.experiment not in held], [s for s in samples if s.experiment in held]
+
+
+def split_each(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
+    """Cut every labelled image in two by a straight line, one part to learn from, one held out.
+
+    For images too few to hold some of them out. The longer side is cut; which end is held out is drawn from the seed.
+    share: of the image that is held out. Raises ReadError if labels cannot be read.
+    """
+    learn, held_out = [], []
+    rng = np.random.default_rng(seed)
+    for sample in samples:
+        assert sample.labels is not None
+        height, width = read_labels(sample.labels).shape
+        is_high, is_first = height > width, bool(rng.integers(2))
+        side = height if is_high else width
+        at = round(side * (share if is_first else 1 - share))
+        first = (0, 0, at, width) if is_high else (0, 0, height, at)
+        second = (at, 0, height, width) if is_high else (0, at, height, width)
+        parts = (second, first) if is_first else (first, second)
+        learn.append(replace(sample, window=parts[0]))
+        held_out.append(replace(sample, window=parts[1]))
+    return learn, held_out
 
 
 def sampling_weights(samples: Sequence[Sample], balance: float) -> NDArray[np.float64]:

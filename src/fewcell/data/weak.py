@@ -63,7 +63,7 @@ def read_regions(path: Path | str, shape: tuple[int, int]) -> NDArray[np.bool_]:
             inside |= mask
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise DataError(f"{path} is no GeoJSON of polygons: {error!r}.") from None
     if not rings:
         raise DataError(f"{path} holds no polygon. Draw the regions in which every cell is annotated.")

@@ -2,6 +2,8 @@
 
 from fewcell.segmenter.files import Failed, FileSettings, Segmented, parse_diameter, segment_files
 from fewcell.segmenter.model_folder import (
+    NETWORK_FILE,
+    WEIGHTS_FILE,
     ModelFacts,
     NetworkFacts,
     ScorerFacts,
@@ -13,6 +15,8 @@ from fewcell.segmenter.model_folder import (
 from fewcell.segmenter.segmenter import Segmentation, Segmenter, predict_at_scale
 
 __all__ = [
+    "NETWORK_FILE",
+    "WEIGHTS_FILE",
     "Failed",
     "FileSettings",
     "ModelFacts",

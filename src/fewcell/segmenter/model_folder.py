@@ -15,7 +15,9 @@ from fewcell.config import Part
 from fewcell.errors import ModelError, WriteError, nearest
 
 __all__ = [
+    "NETWORK_FILE",
     "SCHEMA_VERSION",
+    "WEIGHTS_FILE",
     "ModelFacts",
     "NetworkFacts",
     "ScorerFacts",

@@ -19,7 +19,7 @@ class Consensus(Objective):
     as held-out labels show that such cells are right, are labels for the rest of training; what is not sure is UNKNOWN.
     Points and boxes say more than agreement: where there are any, they decide.
 
-    pool_share: of each batch, drawn from images that the teacher has labelled. shares, images, keep, precision: see
+    pool_share: of each batch, drawn from images that the teacher has labelled. at, images, keep, precision: see
     `Rounds`.
 
     Source: ours. Self-training by agreement of whole instances, beside that of pixels (mean teachers: Tarvainen and
@@ -33,20 +33,21 @@ class Consensus(Objective):
         teacher: nn.Module,
         *,
         pool_share: float = 0.5,
-        shares: tuple[float, ...] = (0.35, 0.55, 0.75),
+        at: tuple[float, ...] = (0.35, 0.55, 0.75),
         images: int = 150,
         keep: float = 0.7,
         precision: float = 0.8,
     ) -> None:
-        if not 0 < pool_share < 1 or not all(0 < share < 1 for share in shares) or images < 1:
+        shares = {"pool_share": pool_share, "keep": keep, "precision": precision} | {f"at {a}": a for a in at}
+        if not at or not all(0 <= share <= 1 for share in shares.values()) or not 0 < pool_share < 1 or images < 1:
             raise ConfigError(
-                f"consensus takes pool_share and shares between 0 and 1, and at least one image a round; got "
-                f"{pool_share}, {shares} and {images}."
+                f"consensus takes pool_share, at, keep and precision between 0 and 1, and at least one image a round; "
+                f"got {pool_share}, {at}, {keep}, {precision} and {images}."
             )
         self.network = network
         self.representation = representation
         self.pool_share = pool_share
-        self.rounds = Rounds(tuple(sorted(shares)), images, keep, precision)
+        self.rounds = Rounds(tuple(sorted(at)), images, keep, precision)
 
     def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
         """One part, 'supervised': to the loss, a label is a label."""

@@ -32,7 +32,7 @@ from fewcell.segmenter import (
 from fewcell.training.export import export_network, round_weights
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["finish"]
+__all__ = ["count_sources", "finish"]
 
 SCALES = (1.0, 0.75, 1.33)  # the scorer also sees cells of a size that was estimated wrongly
 EMPTY_IMAGES = 40
@@ -71,13 +71,16 @@ def finish(
     learned_from: Sequence[Sample],
     held_out: Sequence[Sample],
     folder: Path,
+    *,
+    also_seen: Sequence[Sample] = (),
 ) -> None:
     """Fit thresholds and scorer on held-out images and write the model folder, whole or not at all.
 
     The exported network itself is run, so what is fitted is what is shipped. The score below which cells are dropped
     is chosen on scores that a scorer fitted to other folds gave; a fold holds whole experiments. The scorer learns from
     cells that no model in their decoding was fitted to; settings are the same for all. Only a decoding that fits a
-    model is also fitted to images that were learned from: there are many more of them.
+    model is also fitted to images that were learned from: there are many more of them. also_seen: images without labels
+    that the network has learned from.
     """
     round_weights(network)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -112,7 +115,7 @@ def finish(
             min_score=min_score,
             canonical_diameter_px=recipe.canonical_diameter_px,
             diameter_bias=1.0,
-            trained_on=_sources(learned_from),
+            trained_on=count_sources((*learned_from, *also_seen)),
             held_out=scores,
             recipe=recipe.model_dump(mode="json"),
             sha256={},
@@ -264,7 +267,8 @@ def _f1_by_threshold(truth: Labels, judged: _Judged, scores: FloatArray) -> list
     return results
 
 
-def _sources(samples: Sequence[Sample]) -> dict[str, SourceFacts]:
+def count_sources(samples: Sequence[Sample]) -> dict[str, SourceFacts]:
+    """How many of these images are of each source, and its licence."""
     counts = Counter(s.source for s in samples)
     licences = {s.source: s.licence for s in samples}
     return {source: SourceFacts(images=counts[source], licence=licences[source]) for source in sorted(counts)}

@@ -16,12 +16,15 @@ from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_f
 
 from fewcell.config import Recipe, load_recipe
 from fewcell.data.crops import CropSource, Grid
-from fewcell.data.dataset import Sample
-from fewcell.data.split import grouped_split
+from fewcell.data.dataset import Sample, load_sample
+from fewcell.data.split import grouped_split, split_each
 from fewcell.errors import ConfigError, DataError, WriteError
-from fewcell.networks import Network, make_network
+from fewcell.metrics import remove_border
+from fewcell.networks import Network, load_network, make_network
 from fewcell.representations import Representation, make_representation
+from fewcell.segmenter import WEIGHTS_FILE, find_model, read_model
 from fewcell.training.batches import Share, batches
+from fewcell.training.blend import blend
 from fewcell.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from fewcell.training.finish import finish
 from fewcell.training.held_out import HeldOut, fixed_crops, measure
@@ -34,8 +37,10 @@ from fewcell.training.rounds import Pool
 __all__ = ["begun_recipe", "fit"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+ROUNDS_FOLDER = "rounds"
 MAY_DIFFER = {"threads", "workers", "checkpoint_minutes", "precision"}  # settings that a resumed run may change
 REPORT_SECONDS = 2.0
+FEW_IMAGES = 4  # of fewer, none can be spared whole to be held out
 
 
 @dataclass
@@ -43,13 +48,13 @@ class _Run:
     """The state that a checkpoint keeps, and what it belongs to. data: the fingerprint of the images."""
 
     recipe: Recipe
-    data: str
     here: Machine
     representation: Representation
     network: Network
     average: AveragedModel
     objective: Objective
     optimizer: torch.optim.Optimizer
+    data: str = ""
     step: int = 0
     seconds: float = 0.0
 
@@ -117,15 +122,21 @@ def fit(
     labelled = [s for s in samples if s.labels]
     if not labelled:
         raise DataError(f"None of the {len(samples)} images has labels; there is nothing to learn from.")
-    learn, held_out = grouped_split(labelled, recipe.held_out, recipe.seed)
-    others = [s for s in samples if not s.labels]
+    learn, held_out = _split(recipe, labelled)
+    apart = {s.experiment for s in held_out} if all(s.window is None for s in held_out) else set()
+    others = [s for s in samples if not s.labels and s.experiment not in apart]
     checkpoint = out / CHECKPOINT_FILE
-    if checkpoint.exists() and not resume:
+    if (checkpoint.exists() or (out / ROUNDS_FOLDER).exists()) and not resume:
         raise WriteError(f"{out} holds a training run. Go on with it by --resume, or choose another folder.")
     with machine(recipe) as here:
-        run = _begin(recipe, here, _fingerprint(learn, held_out, others))
+        run = _begin(recipe, here)
+        others = others if run.objective.pool_share else []
         if run.objective.pool_share and not others:
-            raise DataError(f"{recipe.objective.name} learns from images without labels as well; there is none.")
+            raise DataError(
+                f"{recipe.objective.name} learns from images without labels as well; there is none, but for images of "
+                "experiments that are held out."
+            )
+        run.data = _fingerprint(learn, held_out, others)
         if resume:
             run.load(checkpoint)
         source, fixed = _read_all(run, learn, held_out)
@@ -141,6 +152,20 @@ def fit(
     return out / "model"
 
 
+def _split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """Whole experiments are held out; but where training begins with a model, a few images will do: a part of each."""
+    if recipe.start is not None and len(labelled) < FEW_IMAGES:
+        learn, held_out = split_each(labelled, recipe.held_out, recipe.seed)
+        truths = [load_sample(part)[1] for part in held_out]
+        if not any(truth is not None and remove_border(truth).max(initial=0) > 0 for truth in truths):
+            raise DataError(
+                f"No whole cell lies in the part of {len(held_out)} images that is held out. Label {FEW_IMAGES} images "
+                "or more, or larger ones."
+            )
+        return learn, held_out
+    return grouped_split(labelled, recipe.held_out, recipe.seed)
+
+
 def begun_recipe(out: Path) -> dict[str, Any]:
     """The recipe of the run in a folder, as its checkpoint has it. Raises ModelError if there is none."""
     return read_facts(out / CHECKPOINT_FILE)["recipe"]
@@ -149,16 +174,16 @@ def begun_recipe(out: Path) -> dict[str, Any]:
 def _fingerprint(learn: Sequence[Sample], held_out: Sequence[Sample], others: Sequence[Sample]) -> str:
     """Which images are learned from, which are held out and which have no labels, in one short word."""
     stems = ["learn", *sorted(s.stem for s in learn), "held out", *sorted(s.stem for s in held_out)]
-    stems = "\n".join(stems + (["others", *sorted(s.stem for s in others)] if others else []))
+    stems = "\n".join(stems + (["others", *(f"{s.source}/{s.stem}" for s in others)] if others else []))
     return hashlib.sha256(stems.encode()).hexdigest()
 
 
-def _begin(recipe: Recipe, here: Machine, data: str) -> _Run:
+def _begin(recipe: Recipe, here: Machine) -> _Run:
     if recipe.batch % here.world:
         raise ConfigError(f"{here.world} processes cannot share a batch of {recipe.batch} evenly.")
     torch.manual_seed(recipe.seed)
     representation = make_representation(recipe.representation.name, recipe.representation.settings)
-    network = make_network(recipe.network.name, len(representation.channels), recipe.network.settings)
+    network = _first_network(recipe, representation)
     _check_crops(recipe, network)
     # The types that torch ships leave memory_format out.
     network.to(here.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -166,7 +191,25 @@ def _begin(recipe: Recipe, here: Machine, data: str) -> _Run:
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     shared = DistributedDataParallel(network) if here.world > 1 else network
     objective = make_objective(recipe.objective, shared, representation, average.module)
-    return _Run(recipe, data, here, representation, network, average, objective, optimizer)
+    return _Run(recipe, here, representation, network, average, objective, optimizer)
+
+
+def _first_network(recipe: Recipe, representation: Representation) -> Network:
+    part, n_channels = recipe.network, len(representation.channels)
+    if recipe.start is None:
+        return make_network(part.name, n_channels, part.settings)
+    folder = find_model(recipe.start)
+    facts = read_model(folder)
+    kinds = {
+        "network": (part.name, facts.network.name),
+        "settings of the network": (part.settings, facts.network.settings),
+        "representation": (recipe.representation.name, facts.representation.name),
+        "canonical diameter": (recipe.canonical_diameter_px, facts.canonical_diameter_px),
+    }
+    for kind, (wanted, there) in kinds.items():
+        if wanted != there:
+            raise ConfigError(f"Training cannot begin with {recipe.start}: its {kind} is {there}, not {wanted}.")
+    return load_network(part.name, n_channels, part.settings, folder / WEIGHTS_FILE)
 
 
 def _check_crops(recipe: Recipe, network: Network) -> None:
@@ -226,51 +269,59 @@ class _Lessons:
         """Write the mean network so far as a model; training can go on."""
         run = self.run
         network = deepcopy(cast(Network, run.average.module))  # whose weights are rounded
-        finish(network, run.representation, run.recipe, self.learn, self.held_out, folder)
+        end = finish if run.recipe.start is None else blend
+        also = self._others()
+        end(network, run.representation, run.recipe, self.learn, self.held_out, folder, also_seen=also)
 
-    def have_changed(self, share: float) -> bool:
-        """Hold the rounds that are due at this share of the budget; whether there were any."""
+    def hold_due_round(self, share: float) -> bool:
+        """Hold the round that is due at this share of the budget, if one is; whether there was any.
+
+        A round takes a part of the budget itself. Where that makes several due at once, the last of them is held.
+        """
         pool = self._pool()
         n_due = pool.n_due(share) if pool else 0
         if pool is None or n_due == self.n_rounds:
             return False
         self.run.save(self.out / CHECKPOINT_FILE)
-        while self.n_rounds < n_due:
-            self.n_rounds += 1
-            pool.teach(self.n_rounds, self.write_model)
+        pool.teach(n_due, self.write_model)
+        self.n_rounds = n_due
         return True
 
     def stream(self) -> Iterator[Batch]:
         """Batches from the step on at which the run stands."""
         run, recipe = self.run, self.run.recipe
-        pool, settings = self._pool(), recipe.augmentation.stronger()
-        if pool is None:  # nobody knows the scale of these images
+        others, settings = self._others(), recipe.augmentation.stronger()
+        if run.objective.rounds is None:  # nobody knows the scale of these images
             settings = settings.model_copy(update={"off_scale": 1.0})
-        others = pool.taught(self.n_rounds) if pool else self.others
         n_others = round(recipe.batch * run.objective.pool_share) if others else 0
+        n_others = min(max(n_others, int(bool(others))), recipe.batch - 1)
         shares = [Share(self.source, recipe.batch - n_others)]
         if n_others:
-            shares.append(Share(CropSource(others, self.source.grid, settings, run.here.world), n_others))
+            readers = run.here.world * max(1, recipe.workers)  # each worker keeps what it has read
+            shares.append(Share(CropSource(others, self.source.grid, settings, readers), n_others))
         place = {"start": run.step, "rank": run.here.rank, "world": run.here.world}
         return batches(shares, run.representation, recipe, **place, plain=run.objective.needs_plain)
 
+    def _others(self) -> Sequence[Sample]:
+        """Images beyond the labelled ones that are learned from now."""
+        pool = self._pool()
+        return pool.taught(self.n_rounds) if pool else self.others
+
     def _pool(self) -> Pool | None:
-        rounds = self.run.objective.rounds
-        return Pool(self.others, self.held_out, self.out / "rounds", rounds, self.run.here) if rounds else None
+        run, folder = self.run, self.out / ROUNDS_FOLDER
+        rounds, threads = run.objective.rounds, run.recipe.threads
+        return Pool(self.others, self.held_out, folder, rounds, run.here, threads) if rounds else None
 
 
 def _train(run: _Run, lessons: _Lessons, fixed: HeldOut, out: Path, report: Callable[[Progress], None]) -> None:
     recipe, here = run.recipe, run.here
     network, average = run.network.train(), cast(Network, run.average.module)
-    lessons.have_changed(run.share_done())  # the rounds of a run that is resumed
-    stream = lessons.stream()
-
     seconds_before, step_before, start = run.seconds, run.step, time.perf_counter()
+    stream = lessons.stream()
     waited, reported, saved = 0.0, start, start
     share = run.share_done()
     while share < 1:
-        if lessons.have_changed(share):
-            network.train()
+        if lessons.hold_due_round(share):
             stream = lessons.stream()
         asked = time.perf_counter()
         batch = next(stream).to(here.device)

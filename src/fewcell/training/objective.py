@@ -47,12 +47,12 @@ class Batch:
 class Rounds:
     """How a teacher, which is the network so far, labels images of the pool during training.
 
-    shares: of the budget, when this happens. images: of the pool, how many each time. keep: cells that are right with
-    this probability are learned from. precision: of what is kept on held-out images, this share must be right;
-    otherwise the round is left out.
+    at: shares of the budget, when this happens. images: of the pool, how many each time. keep: cells that are right
+    with this probability are learned from. precision: of what is kept on held-out images, this share must be right;
+    otherwise only weak labels are learned from.
     """
 
-    shares: tuple[float, ...]
+    at: tuple[float, ...]
     images: int
     keep: float
     precision: float

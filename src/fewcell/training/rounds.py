@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import distributed
 
 from fewcell.data.dataset import Sample
 from fewcell.data.split import label_order
-from fewcell.errors import FewcellError
+from fewcell.errors import DataError, FewcellError
 from fewcell.images import whole_file, write_labels
 from fewcell.segmenter import Segmenter
 from fewcell.training.machine import Machine
@@ -26,7 +27,7 @@ class Pool:
     """Images that are not fully labelled, and the folder in which a teacher's labels of them are kept.
 
     samples: the pool. held_out: labelled images that the network has not learned from. folder: holds a folder a round,
-    with the teacher (a model folder), labels/<number>_<stem>_label.tiff and facts of both.
+    with the teacher (a model folder), labels/<number>_<stem>_label.tiff and facts of both. threads: of a teacher.
     """
 
     samples: Sequence[Sample]
@@ -34,16 +35,18 @@ class Pool:
     folder: Path
     rounds: Rounds
     here: Machine
+    threads: int | None
 
     def n_due(self, share: float) -> int:
         """How many rounds are due when this share of the budget is spent."""
-        return sum(share >= at for at in self.rounds.shares)
+        return sum(share >= at for at in self.rounds.at)
 
     def teach(self, number: int, write_teacher: Callable[[Path], None]) -> None:
         """Hold a round, the first is 1: write the teacher, if it is not there yet, and label the next images by it.
 
         What is there already is not made again, so a round that was interrupted ends with the same labels. All
-        processes call this; the first writes the teacher, each labels its part of the images.
+        processes call this; the first writes the teacher, each labels its part of the images. Raises DataError if no
+        image at all can be used.
         """
         folder = self.folder / str(number)
         if self.here.is_first and not (folder / MODEL).exists():
@@ -53,21 +56,27 @@ class Pool:
         mine = self._images(number)[self.here.rank :: self.here.world]
         missing = [i for i in mine if not self._facts(number, i).exists()]
         if missing:
-            teacher = Teacher(Segmenter.load(folder / MODEL), self.held_out, self.rounds.keep)
+            segmenter = Segmenter.load(folder / MODEL, threads=self.threads)
+            teacher = Teacher(segmenter, self.held_out, self.rounds.keep)
             for i in missing:
                 self._label(number, i, teacher)
         self._wait()
+        problems = [self._read_facts(number, i).get("problem") for i in self._images(number)]
+        if all(problems):
+            raise DataError(f"None of the {len(problems)} images without labels can be used: {problems[0]}")
 
     def taught(self, n_rounds: int) -> list[Sample]:
-        """The images labelled in so many rounds, with the labels that hold a cell or tell of background."""
-        found = []
+        """The images labelled in so many rounds that can be learned from, each with its newest labels."""
+        found: dict[int, Sample | None] = {}
         for number in range(1, n_rounds + 1):
             for i in self._images(number):
-                facts = json.loads(self._facts(number, i).read_text(encoding="utf-8"))
-                if facts["used"]:
-                    labels, diameter = self._labels(number, i), facts["diameter_px"]
-                    found.append(replace(self.samples[i], labels=labels, regions=None, diameter_px=diameter))
-        return found
+                if not self._facts(number, i).exists():  # the round was left out
+                    continue
+                facts = self._read_facts(number, i)
+                labels, diameter = self._labels(number, i), facts.get("diameter_px")
+                taught = replace(self.samples[i], labels=labels, regions=None, diameter_px=diameter)
+                found[i] = taught if facts["used"] else None
+        return [sample for sample in found.values() if sample is not None]
 
     def _images(self, number: int) -> list[int]:
         """The images of a round: the next ones in an order that is spread over modalities, sources, experiments."""
@@ -88,7 +97,8 @@ class Pool:
         else:
             facts |= {"found": lesson.n_found, "kept": lesson.n_kept, "trust": round(lesson.trust, 4)}
             facts |= {"diameter_px": round(lesson.diameter_px, 2)}
-            facts["used"] = lesson.n_kept > 0 and (is_weak or teacher.precision >= self.rounds.precision)
+            by_trust = lesson.n_kept > 0 and teacher.precision >= self.rounds.precision
+            facts["used"] = (lesson.scale_known or lesson.labels.max(initial=0) <= 0) if is_weak else by_trust
             write_labels(self._labels(number, i), lesson.labels, overwrite=True)
         with whole_file(self._facts(number, i), overwrite=True) as temporary:
             temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
@@ -98,6 +108,12 @@ class Pool:
 
     def _facts(self, number: int, i: int) -> Path:
         return self._labels(number, i).with_suffix(".json")
+
+    def _read_facts(self, number: int, i: int) -> dict[str, Any]:
+        facts = json.loads(self._facts(number, i).read_text(encoding="utf-8"))
+        if facts["image"] != str(self.samples[i].image):
+            raise DataError(f"{self.folder} is of other images: {facts['image']} was {self.samples[i].image}.")
+        return facts
 
     def _wait(self) -> None:
         if self.here.world > 1:

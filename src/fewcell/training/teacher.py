@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fewcell.data.dataset import Sample, load_sample
 from fewcell.data.weak import read_boxes, read_points, read_regions
-from fewcell.images import Image, normalise
+from fewcell.images import Image
 from fewcell.metrics import overlaps
 from fewcell.scoring import Scorer
 from fewcell.segmenter import Segmenter
@@ -24,7 +24,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class View:
-    """A way to look at an image: flipped (left to right), then turned by quarters, enlarged by `scale`, inverted.
+    """A way to look at an image: flipped (left to right), then turned by quarters, enlarged by `scale`.
 
     What is found in it can be brought back to the image, and compared with what is found without.
     """
@@ -32,13 +32,11 @@ class View:
     quarters: int = 0
     flip: bool = False
     scale: float = 1.0
-    invert: bool = False
 
     def of(self, pixels: FloatArray) -> FloatArray:
-        """A normalised image (channel, height, width) so seen, but for the scale, which is that of the cells."""
+        """An image (channel, height, width) so seen, but for the scale, which is that of the cells."""
         flipped = pixels[..., ::-1] if self.flip else pixels
-        turned = np.rot90(flipped, self.quarters, axes=(-2, -1))
-        return np.ascontiguousarray(1 - turned if self.invert else turned)
+        return np.ascontiguousarray(np.rot90(flipped, self.quarters, axes=(-2, -1)))
 
     def undo(self, labels: Labels) -> Labels:
         """Labels (height, width) of the view, on the grid of the image."""
@@ -54,7 +52,7 @@ class Lesson:
     """What a teacher says of an image: labels to learn from, UNKNOWN where it is not sure.
 
     n_found, n_kept: cells that it found, and of these those that the labels hold. trust: how likely those found are
-    right, their mean.
+    right, their mean. diameter_px: how wide the cells are; scale_known: whether anything tells.
     """
 
     labels: Labels
@@ -62,6 +60,7 @@ class Lesson:
     n_kept: int
     trust: float
     diameter_px: float
+    scale_known: bool
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,16 @@ class _Seen:
     views: list[Labels]
     features: NDArray[np.float64]
     diameter_px: float
+    scale_known: bool
 
 
 class Teacher:
     """A segmenter that labels images, by what its views agree on and by weak labels.
 
-    How agreement and score go with being right (an IoU of 0.5 with a true cell) is learned from labelled images, which
-    the segmenter has not learned from. precision: of the cells that it would keep there, the share that is right, each
-    image judged by the others; 0 if it would keep none.
+    How agreement and score go with being right (an IoU of 0.5 with a true cell) is learned from labelled images that
+    the network has not learned from. (The segmenter's scorer was fitted to them, so its score is somewhat too sure.)
+    precision: of the cells that it would keep there, the share that is right, each experiment judged by what was
+    learned from others (where there is only one, each fifth of its cells by the rest); 0 if it would keep none.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Teacher:
     ) -> None:
         """keep: cells that are right with this probability, or more, are kept."""
         self.segmenter, self.keep, self.views = segmenter, keep, views
-        features, right = [], []
+        features, right, experiments = [], [], []
         for sample in labelled:
             image, truth = load_sample(sample)
             assert truth is not None
@@ -98,17 +99,25 @@ class Teacher:
             known = is_right | ~table.mostly_unknown
             features.append(seen.features[known])
             right.append(is_right[known])
-        self.trust, self.precision = self._learn(features, right)
+            experiments.append(sample.experiment)
+        self.trust, self.precision = self._learn(features, right, experiments)
 
-    def _learn(self, features: list[NDArray[np.float64]], right: list[NDArray[np.bool_]]) -> tuple[Scorer, float]:
-        fold = np.concatenate([np.full(len(r), i % FOLDS) for i, r in enumerate(right)] or [np.zeros(0)])
+    def _learn(
+        self, features: list[NDArray[np.float64]], right: list[NDArray[np.bool_]], experiments: list[str]
+    ) -> tuple[Scorer, float]:
+        number = {name: i % FOLDS for i, name in enumerate(sorted(set(experiments)))}
+        folds = [np.full(len(r), number[name]) for r, name in zip(right, experiments, strict=True)]
+        fold = np.concatenate([*folds, np.zeros(0, dtype=int)])
+        if len(number) == 1:
+            fold = np.arange(len(fold)) % FOLDS
         all_features = np.concatenate([np.zeros((0, 1 + len(self.views))), *features])
         all_right = np.concatenate([np.zeros(0, dtype=bool), *right])
         n_kept = n_right = 0
         for one in np.unique(fold):
             of_fold = fold == one
-            others = ~of_fold if all_right[~of_fold].any() else np.ones_like(of_fold)
-            kept = Scorer.fit(all_features[others], all_right[others])(all_features[of_fold]) >= self.keep
+            if not all_right[~of_fold].any():  # nothing tells of this fold
+                continue
+            kept = Scorer.fit(all_features[~of_fold], all_right[~of_fold])(all_features[of_fold]) >= self.keep
             n_kept, n_right = n_kept + kept.sum(), n_right + all_right[of_fold][kept].sum()
         return Scorer.fit(all_features, all_right), float(n_right / max(n_kept, 1))
 
@@ -122,22 +131,25 @@ class Teacher:
         trust = self.trust(seen.features)
         shape = seen.found.shape
         inside = read_regions(sample.regions, shape) if sample.regions else np.ones(shape, dtype=bool)
+        diameter, scale_known = seen.diameter_px, seen.scale_known
         if sample.points:
-            labels = by_points(seen.found, read_points(sample.points, shape), inside, seen.diameter_px)
+            labels = by_points(seen.found, read_points(sample.points, shape), inside, diameter)
         elif sample.boxes:
-            labels = by_boxes(seen.found, read_boxes(sample.boxes, shape), inside)
+            boxes = read_boxes(sample.boxes, shape)
+            labels = by_boxes(seen.found, boxes, inside)
+            if len(boxes):
+                diameter, scale_known = float(np.median(np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)))), True
         else:
             labels = by_trust(seen.found, trust >= self.keep, seen.views)
-        n_kept = len(np.unique(labels[labels > 0]))
-        return Lesson(labels, len(trust), n_kept, float(trust.mean()) if len(trust) else 0.0, seen.diameter_px)
+        n_kept = len(np.unique(labels[(labels > 0) & (labels <= len(trust))]))
+        return Lesson(labels, len(trust), n_kept, float(np.sum(trust) / max(len(trust), 1)), diameter, scale_known)
 
     def _look(self, image: Image) -> _Seen:
-        pixels = normalise(image.pixels)
-        first = self.segmenter.segment(pixels, min_score=0)
+        first = self.segmenter.segment(image, min_score=0)
         views = []
         for view in self.views:
-            found = self.segmenter.segment(view.of(pixels), diameter_px=first.diameter_px / view.scale)
+            found = self.segmenter.segment(view.of(image.pixels), diameter_px=first.diameter_px / view.scale)
             views.append(view.undo(found.labels))
         score = np.clip(first.scores.astype(np.float64), SURE, 1 - SURE)
         features = np.column_stack([np.log(score / (1 - score)), agreement(first.labels, views)])
-        return _Seen(first.labels, views, features, first.diameter_px)
+        return _Seen(first.labels, views, features, first.diameter_px, first.diameter_source != "not known")

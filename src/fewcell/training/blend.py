@@ -1,0 +1,108 @@
+"""The end of a training that began with a model: how far to go from the model that there was to the one it led to."""
+
+import tempfile
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewcell import __version__
+from fewcell.config import Recipe
+from fewcell.data.dataset import Sample, diameter_px, load_sample
+from fewcell.engine import OpenVinoEngine
+from fewcell.metrics import f1, match
+from fewcell.networks import Network, load_network
+from fewcell.representations import Representation
+from fewcell.segmenter import NETWORK_FILE, WEIGHTS_FILE, Segmenter, find_model, read_model, write_model
+from fewcell.training.export import export_network, round_weights
+from fewcell.training.finish import count_sources
+
+__all__ = ["blend", "recipe_from"]
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+WORTH = 0.005  # of F1: what going further has to bring
+
+
+def recipe_from(model: str) -> dict[str, Any]:
+    """The recipe of a model, changed so that training begins with the model: short and gentle.
+
+    Raises ModelError if there is no such model.
+    """
+    recipe = read_model(find_model(model)).recipe
+    gentle = {"start": model, "steps": None, "minutes": 8.0, "learning_rate": 4e-4, "warmup": 0.1, "held_out": 0.25}
+    return recipe | {"objective": {"name": "supervised"}} | gentle
+
+
+def blend(
+    network: Network,
+    representation: Representation,
+    recipe: Recipe,
+    learned_from: Sequence[Sample],
+    held_out: Sequence[Sample],
+    folder: Path,
+    *,
+    also_seen: Sequence[Sample] = (),
+) -> None:
+    """Write a model whose weights lie between those of the start and those of the network, as good as they get.
+
+    Between the two lie networks that know both what the start knew and what was learned; the way is gone no further
+    than held-out images ask for. If nothing on it is better than the start, the start is kept. Settings of decoding,
+    scorer and thresholds are the start's: a few images tell less of them than all that it learned from. What came of it
+    stands in the model's `held_out`: F1 before (`f1_50_before`) and after (`f1_50`), and how far it went (`share`).
+
+    also_seen: images without labels that the network has learned from.
+
+    Source: robust fine-tuning by averaging weights (Wortsman et al., CVPR 2022).
+    """
+    assert recipe.start is not None
+    start = Segmenter.load(recipe.start, threads=recipe.threads)
+    part = start.facts.network
+    began = load_network(part.name, len(representation.channels), part.settings, start.folder / WEIGHTS_FILE)
+    before = _mean_f1(start, held_out)
+    best, best_share, best_f1 = start, 0.0, before
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        for share in SHARES:
+            mixed_folder = Path(temporary) / f"{share:g}"
+            mixed_folder.mkdir()
+            mixed = _between(began, network, share)
+            round_weights(mixed)
+            onnx, weights = mixed_folder / NETWORK_FILE, mixed_folder / WEIGHTS_FILE
+            export_network(mixed, start.representation, onnx, weights)
+            engine = OpenVinoEngine(onnx, threads=recipe.threads)
+            segmenter = Segmenter(engine, start.representation, start.scorer, start.facts, mixed_folder)
+            reached = _mean_f1(segmenter, held_out)
+            if reached > best_f1 + WORTH:
+                best, best_share, best_f1 = segmenter, share, reached
+        update = {
+            "fewcell_version": __version__,
+            "trained_on": start.facts.trained_on | (count_sources((*learned_from, *also_seen)) if best_share else {}),
+            "held_out": {"f1_50": round(best_f1, 4), "f1_50_before": round(before, 4), "share": best_share},
+            "recipe": recipe.model_dump(mode="json"),
+        }
+        facts = start.facts.model_copy(update=update)
+        write_model(folder, facts, best.folder / NETWORK_FILE, best.folder / WEIGHTS_FILE)
+
+
+def _between(start: Network, end: Network, share: float) -> Network:
+    mixed = deepcopy(end).cpu().float()
+    there = dict(start.state_dict())
+    with torch.no_grad():
+        for name, value in mixed.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(there[name].to(value), 1 - share)
+    return mixed
+
+
+def _mean_f1(segmenter: Segmenter, samples: Sequence[Sample]) -> float:
+    """Mean F1 at IoU 0.5, each image at the scale of its labelled cells; images without a whole cell do not count."""
+    f1s = []
+    for sample in samples:
+        image, truth = load_sample(sample)
+        assert truth is not None
+        found = segmenter.segment(image, diameter_px=diameter_px(truth))
+        counts = match(truth, found.labels, (0.5,))[0]
+        f1s += [f1(counts)] if counts.n_true else []
+    return float(np.mean(f1s)) if f1s else 0.0

@@ -1,0 +1,160 @@
+"""Training that begins with a model: it gets better on new images, or the model is kept."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+from fewcell.cli import app
+from fewcell.config import Part, Recipe
+from fewcell.data.dataset import load_sample, open_dataset
+from fewcell.data.split import split_each
+from fewcell.errors import ConfigError, DataError, ModelError
+from fewcell.segmenter import Segmenter, read_model
+from fewcell.training.blend import recipe_from
+from fewcell.training.fit import fit
+
+
+@pytest.fixture
+def inverted(tmp_path: Path, draw_discs) -> Path:
+    """Four images that the tiny model has never seen the like of: dark discs on a bright ground."""
+    folder = tmp_path / "inverted"
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+    for seed in range(20, 24):
+        image, labels = draw_discs(seed, shape=(96, 176))
+        Image.fromarray(255 - image).save(folder / "images" / f"dark_{seed}.png")
+        tifffile.imwrite(folder / "labels" / f"dark_{seed}_label.tiff", labels)
+    return folder
+
+
+def recipe_of(model: Path, **changes) -> Recipe:
+    return Recipe(**(recipe_from(str(model)) | {"minutes": None, "steps": 60, "learning_rate": 0.01} | changes))
+
+
+def test_few_images_are_cut_in_two_and_no_pixel_is_in_both_parts(inverted: Path) -> None:
+    samples = open_dataset(inverted)
+    learn, held_out = split_each(samples, 0.25, seed=1)
+    for whole, one, other in zip(samples, learn, held_out, strict=True):
+        truth = load_sample(whole)[1]
+        parts = [load_sample(part) for part in (one, other)]
+        assert all(image.pixels.shape[1:] == labels.shape for image, labels in parts if labels is not None)
+        sizes = [labels.size for _, labels in parts if labels is not None]
+        assert truth is not None
+        assert sum(sizes) == truth.size
+        assert sizes[1] == truth.size // 4
+        assert one.window is not None
+        assert other.window is not None
+        covered = np.zeros(truth.shape, dtype=int)
+        for top, left, bottom, right in (one.window, other.window):
+            covered[top:bottom, left:right] += 1
+        assert (covered == 1).all()
+    assert len({part.window for part in held_out}) == 2, "either end may be held out"
+    assert split_each(samples, 0.25, seed=1) == (learn, held_out)
+
+
+def test_a_model_learns_what_it_has_not_seen(trained, inverted: Path, tmp_path: Path) -> None:
+    folder = fit(recipe_of(trained.folder, steps=150, learning_rate=0.02), open_dataset(inverted), tmp_path / "run")
+    scores = read_model(folder).held_out
+    assert scores["f1_50_before"] < 0.3
+    assert scores["f1_50"] > 0.7
+    assert scores["share"] > 0
+    assert "inverted" in read_model(folder).trained_on
+    assert set(read_model(trained.folder).trained_on) < set(read_model(folder).trained_on)
+    segmenter = Segmenter.load(folder)
+    assert segmenter.facts.min_score == read_model(trained.folder).min_score
+    image, truth = load_sample(open_dataset(inverted)[0])
+    assert truth is not None
+    assert abs(len(segmenter.segment(image, diameter_px=22.0).instances) - truth.max()) <= 0.3 * truth.max()
+
+
+def test_a_model_that_knows_all_there_is_to_know_is_kept(trained, disc_dataset: Path, tmp_path: Path) -> None:
+    folder = fit(
+        recipe_of(trained.folder, steps=3, learning_rate=0.3), open_dataset(disc_dataset)[:4], tmp_path / "run"
+    )
+    facts, start = read_model(folder), read_model(trained.folder)
+    assert facts.held_out["share"] == 0
+    assert facts.held_out["f1_50"] == facts.held_out["f1_50_before"] > 0.7
+    assert facts.sha256 == start.sha256
+    assert facts.trained_on == start.trained_on
+
+
+def test_between_start_and_end_lie_their_weighted_means(trained, inverted: Path, tmp_path: Path, monkeypatch) -> None:
+    from fewcell.training import blend as module
+
+    seen = []
+    monkeypatch.setattr(module, "_mean_f1", lambda segmenter, _: seen.append(segmenter.folder) or len(seen) * 0.1)
+    samples = open_dataset(inverted)
+    fit(recipe_of(trained.folder, steps=2), samples, tmp_path / "run")
+    assert len(seen) == 5
+    end = load_file(tmp_path / "run" / "model" / "weights.safetensors")
+    assert read_model(tmp_path / "run" / "model").held_out["share"] == 1.0
+    seen.clear()
+    monkeypatch.setattr(module, "_mean_f1", lambda segmenter, _: seen.append(1) or float(len(seen) == 3))
+    fit(recipe_of(trained.folder, steps=2), samples, tmp_path / "half")
+    half = load_file(tmp_path / "half" / "model" / "weights.safetensors")
+    start = load_file(trained.folder / "weights.safetensors")
+    assert read_model(tmp_path / "half" / "model").held_out["share"] == 0.5
+    for name, value in half.items():
+        if value.dtype.kind == "f":
+            mean = (start[name].astype(np.float64) + end[name].astype(np.float64)) / 2
+            assert np.allclose(value, mean, atol=2e-3 * max(1, np.abs(mean).max())), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"representation": Part(name="flows")}, "representation is boundary, not flows"),
+        ({"canonical_diameter_px": 30.0}, "canonical diameter is 24.0, not 30.0"),
+        ({"network": Part(name="unet")}, "network is resunet, not unet"),
+    ],
+)
+def test_a_model_of_another_kind_is_no_start(trained, inverted: Path, tmp_path: Path, changes, said) -> None:
+    with pytest.raises(ConfigError, match=said):
+        fit(recipe_of(trained.folder, **changes), open_dataset(inverted), tmp_path / "run")
+
+
+def test_a_start_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ModelError, match="no model folder 'nowhere'"):
+        recipe_from("nowhere")
+
+
+def test_a_held_out_part_without_a_whole_cell_is_an_error_before_training(
+    trained, disc_dataset: Path, tmp_path: Path
+) -> None:
+    """A quarter of 96 px is not much wider than a disc."""
+    with pytest.raises(DataError, match="No whole cell"):
+        fit(recipe_of(trained.folder, seed=2), open_dataset(disc_dataset)[:1], tmp_path / "run")
+
+
+@pytest.mark.parametrize(("count", "is_cut"), [(3, True), (4, False)])
+def test_very_few_images_are_held_out_in_part(
+    trained, inverted: Path, tmp_path: Path, monkeypatch, count, is_cut
+) -> None:
+    parts = []
+    monkeypatch.setattr("fewcell.training.fit.blend", lambda *args, **kwargs: parts.append(args[3:5]))
+    fit(recipe_of(trained.folder, steps=1), open_dataset(inverted)[:count], tmp_path / "run")
+    learn, held_out = parts[0]
+    assert (len(learn), len(held_out)) == ((3, 3) if is_cut else (3, 1))
+    assert all((s.window is not None) == is_cut for s in (*learn, *held_out))
+
+
+def test_the_command_says_before_and_after(trained, inverted: Path, tmp_path: Path) -> None:
+    arguments = [
+        "train",
+        str(inverted),
+        "-o",
+        str(tmp_path / "run"),
+        "--from-model",
+        str(trained.folder),
+        "--steps",
+        "2",
+    ]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "F1 on held-out parts: 0." in result.output
+    assert "before" in result.output
