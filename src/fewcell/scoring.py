@@ -18,6 +18,7 @@ RIDGE = 1.0  # strength of the penalty on weights, in units of one instance
 UNITS_RIDGE = 10.0  # the same with hidden units, which would learn by heart
 ROWS_AT_ONCE = 20_000
 MOST_STEPS = 200  # of the minimisation of a fit; a convex one ends earlier
+STEPS_WITH_UNITS = 60  # more take time, and bring nothing on images that are not fitted to
 
 
 def n_features(channels: int) -> int:
@@ -151,13 +152,12 @@ class Scorer:
         z = start._standardised(features)
         sign = np.where(right, 1.0, -1.0)
         counts = np.ones(len(right)) if weights is None else weights / weights.mean()
-        linear, units = _minimise(z, sign, counts, np.zeros(2 * n + 1), np.zeros((0, n + 1)), RIDGE)
+        linear, units = _minimise(z, sign, counts, np.zeros(2 * n + 1), np.zeros((0, n + 1)), RIDGE, MOST_STEPS)
         if n_units:  # begin where the model without units ends
             rng = np.random.default_rng(0)
             begin = np.insert(linear, 2 * n, rng.normal(0, 0.1, n_units))
-            linear, units = _minimise(
-                z, sign, counts, begin, rng.normal(0, 1 / np.sqrt(n), (n_units, n + 1)), UNITS_RIDGE
-            )
+            units = rng.normal(0, 1 / np.sqrt(n), (n_units, n + 1))
+            linear, units = _minimise(z, sign, counts, begin, units, UNITS_RIDGE, STEPS_WITH_UNITS)
         return cls(
             start.mean,
             start.scale,
@@ -181,6 +181,7 @@ def _minimise(
     linear: NDArray[np.float64],
     units: NDArray[np.float64],
     ridge: float,
+    steps: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The weights (the bias last) and hidden units of least cross entropy, with a penalty on all but biases."""
     from scipy.optimize import minimize
@@ -201,5 +202,5 @@ def _minimise(
         return float(counts @ np.logaddexp(0, -margin) + shrunk @ theta / 2), gradient + shrunk
 
     start = np.concatenate([linear, units.ravel()])
-    best = minimize(cost, start, jac=True, method="L-BFGS-B", options={"maxiter": MOST_STEPS}).x
+    best = minimize(cost, start, jac=True, method="L-BFGS-B", options={"maxiter": steps}).x
     return best[:n_linear], best[n_linear:].reshape(shape)

@@ -146,7 +146,7 @@ def test_a_resumed_run_logs_no_step_twice(samples, tiny_recipe, tmp_path, withou
 
 def test_a_finished_run_only_finishes_again(samples, tiny_recipe, tmp_path, monkeypatch):
     finished = []
-    monkeypatch.setattr(fit_module, "finish", lambda *args: finished.append(args))
+    monkeypatch.setattr(fit_module, "finish", lambda *args, **kwargs: finished.append(args))
     recipe, progress = tiny_recipe(steps=3), []
     fit(recipe, samples, tmp_path)
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
@@ -336,8 +336,8 @@ def test_a_run_that_diverges_ends_and_keeps_its_last_checkpoint(
         if 2 in at:
             optimizer.param_groups[0]["params"][0].data.fill_(float("nan"))
 
-    def lose(objective, batch):
-        return {k: v * (float("inf") if 2 in at else 1) for k, v in losses(objective, batch).items()}
+    def lose(objective, batch, share):
+        return {k: v * (float("inf") if 2 in at else 1) for k, v in losses(objective, batch, share).items()}
 
     if lost == "loss":
         monkeypatch.setattr(Supervised, "losses", lose)

@@ -164,7 +164,7 @@ def read_truth(labels: Path, regions: Path | None) -> Labels:
     """Read labels; beyond the regions, if there are any, what is no cell is UNKNOWN. Raises as `load_sample` does."""
     truth = read_labels(labels)
     if regions is not None:
-        truth[(truth == 0) & ~read_regions(regions, truth.shape)] = UNKNOWN
+        truth[(truth == 0) & ~read_regions(regions, (truth.shape[0], truth.shape[1]))] = UNKNOWN
     return truth
 
 
@@ -216,5 +216,7 @@ def _sample(
         modality=row.get("modality") or "unknown",
         experiment=row.get("experiment") or stem,
         licence=row.get("licence") or "not stated",
-        **weak,
+        points=weak["points"],
+        boxes=weak["boxes"],
+        regions=weak["regions"],
     )

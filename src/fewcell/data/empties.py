@@ -75,7 +75,7 @@ def _dots(shape: tuple[int, int], rng: Generator) -> FloatArray:
     drawn = (rng.random(shape) < density).astype(np.float32)
     if rng.random() < 0.6:
         drawn = cv2.GaussianBlur(drawn, (0, 0), rng.uniform(0.25, 0.6) / np.sqrt(density))
-    return drawn / max(float(drawn.max()), 1e-6)
+    return np.asarray(drawn / max(float(drawn.max()), 1e-6), dtype=np.float32)
 
 
 def _lettered(shape: tuple[int, int], rng: Generator) -> np.ndarray:

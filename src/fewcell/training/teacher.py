@@ -129,7 +129,7 @@ class Teacher:
         image, _ = load_sample(sample)
         seen = self._look(image)
         trust = self.trust(seen.features)
-        shape = seen.found.shape
+        shape = (seen.found.shape[0], seen.found.shape[1])
         inside = read_regions(sample.regions, shape) if sample.regions else np.ones(shape, dtype=bool)
         diameter, scale_known = seen.diameter_px, seen.scale_known
         if sample.points:
@@ -151,5 +151,5 @@ class Teacher:
             found = self.segmenter.segment(view.of(image.pixels), diameter_px=first.diameter_px / view.scale)
             views.append(view.undo(found.labels))
         score = np.clip(first.scores.astype(np.float64), SURE, 1 - SURE)
-        features = np.column_stack([np.log(score / (1 - score)), agreement(first.labels, views)])
+        features = np.column_stack([np.log(score / (1 - score)), agreement(first.labels, views)]).astype(np.float64)
         return _Seen(first.labels, views, features, first.diameter_px, first.diameter_source != "not known")
