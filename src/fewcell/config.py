@@ -51,7 +51,7 @@ class Augmentation(_Strict):
     noise: Probability = 0.3
     jpeg: Probability = 0.1
     immunostain: Probability = 0.3
-    empty: Probability = 0.06
+    empty: Probability = 0.04
     defocus: Probability = 0.03
 
     def stronger(self) -> "Augmentation":

@@ -24,12 +24,12 @@ SOFTNESS = (0.7, 1.6)  # standard deviation of the blur that leaves nothing of a
 
 
 def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
-    """An image without any cell: blank, noise of any grain, dots, uneven light, stripes, or text; of any size.
+    """An image without any cell: blank, noise of any grain, uneven light, stripes, or text; enlarged or made smaller.
 
     Returns (height, width, 3) float32, normalised as any image is, so that faint noise fills the range.
     """
     zoom = float(np.exp(rng.uniform(*np.log(ZOOM))))
-    kind = rng.choice(["blank", "noise", "dots", "cloud", "stripes", "text"], p=[0.08, 0.25, 0.12, 0.1, 0.13, 0.32])
+    kind = rng.choice(["blank", "noise", "cloud", "stripes", "text"], p=[0.1, 0.25, 0.15, 0.15, 0.35])
     drawn = _drawn(kind, (ceil(shape[0] / zoom), ceil(shape[1] / zoom)), rng)
     pixels = np.ascontiguousarray(drawn.transpose(2, 0, 1))
     if kind != "blank":
@@ -51,9 +51,7 @@ def _drawn(kind: str, shape: tuple[int, int], rng: Generator) -> FloatArray:
     if kind == "blank":
         return image
     image += 0.01 * grain(shape, 1 if rng.random() < 0.6 else 3, rng)
-    if kind == "dots":
-        image += _dots(shape, rng)[..., None]
-    elif kind == "cloud":
+    if kind == "cloud":
         side = int(rng.integers(2, 9))
         coarse = rng.normal(0, 1, (side, side)).astype(np.float32)
         smooth = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
@@ -67,15 +65,6 @@ def _drawn(kind: str, shape: tuple[int, int], rng: Generator) -> FloatArray:
         drawn = _printed(shape, rng) if rng.random() < 0.5 else _lettered(shape, rng)
         image += float(rng.choice([-1, 1])) / 255 * drawn.astype(np.float32)[..., None]
     return image
-
-
-def _dots(shape: tuple[int, int], rng: Generator) -> FloatArray:
-    """Single pixels that are bright, by chance; sharp, or so blurred that they flow together, as no cells would."""
-    density = float(np.exp(rng.uniform(np.log(0.002), np.log(0.1))))
-    drawn = (rng.random(shape) < density).astype(np.float32)
-    if rng.random() < 0.6:
-        drawn = cv2.GaussianBlur(drawn, (0, 0), rng.uniform(0.25, 0.6) / np.sqrt(density))
-    return np.asarray(drawn / max(float(drawn.max()), 1e-6), dtype=np.float32)
 
 
 def _lettered(shape: tuple[int, int], rng: Generator) -> np.ndarray:
