@@ -79,7 +79,7 @@ class Canopy(FlowField):
     @property
     def reach_px(self) -> int:
         """A chosen node depends on nodes that hold it, up to `widest_px` wide, and on hills beside these as wide."""
-        return 2 * self.widest_px + 1
+        return 2 * self.widest_px + 2  # a pixel beside them, and one more for the parting of the flow there
 
     def decode(self, prediction: FloatArray) -> Instances:
         """The likeliest disjoint candidates; see the class."""
