@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from fewcell.config import Recipe
 from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
-from fewcell.data.split import grouped_split, label_order
+from fewcell.data.split import hold_out, label_order
 from fewcell.engine import OpenVinoEngine
 from fewcell.images import normalise, resize_labels
 from fewcell.metrics import count_matches, f1, match, remove_border, scored_overlaps
@@ -355,7 +355,7 @@ def main() -> None:
 
     recipe = Recipe(**read_model(arguments.model).recipe)
     labelled = [sample for sample in open_dataset(arguments.train) if sample.labels]
-    learned_from, held_out = grouped_split(labelled, recipe.held_out, recipe.seed)
+    learned_from, held_out = hold_out(labelled, recipe.held_out, recipe.seed)
     trained = {sample.experiment for sample in learned_from}
     fit_to = predict(held_out, arguments.model, trained)
     learned = predict([learned_from[i] for i in label_order(learned_from)[:LEARNED_IMAGES]], arguments.model, trained)

@@ -37,7 +37,7 @@ class Augmentation(_Strict):
     empty, defocus: of crops without any cell, drawn, or so far out of focus that nothing is left of the cells.
     """
 
-    scale_jitter: Annotated[float, Field(ge=1, le=4)] = 1.8
+    scale_jitter: Annotated[float, Field(ge=1, le=8)] = 1.8
     off_scale: Probability = 0.0
     rotate: Probability = 0.5
     invert: Probability = 0.15

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from fewcell.config import Part
 from fewcell.data.dataset import diameter_px, load_sample, open_dataset
-from fewcell.data.split import grouped_split
+from fewcell.data.split import hold_out
 from fewcell.errors import ConfigError, DataError, ModelError, WriteError
 from fewcell.metrics import f1, match
 from fewcell.networks import load_network
@@ -312,7 +312,7 @@ def test_no_fold_is_judged_by_a_model_that_tuning_fitted_to_it():
 def test_every_file_that_cannot_be_used_is_listed_before_the_first_step(samples, tiny_recipe, tmp_path):
     """One to learn from and one that is held out."""
     recipe = tiny_recipe(steps=2)
-    bad = [part[0] for part in grouped_split(samples, recipe.held_out, recipe.seed)]
+    bad = [part[0] for part in hold_out(samples, recipe.held_out, recipe.seed)]
     small = tmp_path / "small_label.tiff"
     tifffile.imwrite(small, np.zeros((5, 5), np.int32))
     changed = [replace(s, labels=small) if s in bad else s for s in samples]

@@ -23,6 +23,7 @@ from fewcell.types import UNKNOWN, FloatArray, Labels
 __all__ = ["CACHE_BYTES", "CropSource", "Grid", "View", "draw_view"]
 
 OFF_SCALE_JITTER = 4.0  # how many times larger or smaller than usual cells are at most in crops that are off scale
+FEWEST_CELL_PX = 0.004  # share of a crop; of fewer, nobody can tell how wide the cells are
 CACHE_BYTES = 3_000_000_000  # at most; and a quarter of the memory that is free, shared by all processes
 
 
@@ -168,6 +169,32 @@ class CropSource:
             labels = _warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
         image = np.clip(vary_intensity(plain.copy(), self.settings, rng), -0.5, 4.0, dtype=np.float32)
         return _channels_first(image), _channels_first(plain), labels
+
+    def picture(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, float]:
+        """Draw a crop to tell the scale by: image (3, size, size) float32, and how wide the cells in it are, in px of it.
+
+        0 where there are no cells; NaN where it is not known whether there are any.
+        """
+        size, settings = self.grid.size_px, self.settings
+        chance = rng.random()
+        if chance < settings.empty:
+            plain, diameter = empty_image((size, size), rng), 0.0
+        else:
+            item = self._read(index)
+            step = item.diameter_px / self.grid.canonical_diameter_px
+            view = draw_view(item.labels[0].shape, size, step, settings, rng)
+            plain, level = self._image(item, view)
+            diameter = item.diameter_px / view.step_px
+            if chance < settings.empty + settings.defocus:
+                plain, diameter = out_of_focus(plain, diameter, rng), 0.0
+            else:
+                labels = _warp_labels(item.labels[level], view.matrix, 2**level, size)
+                if self.samples[index].modality == "histology" and rng.random() < settings.immunostain:
+                    plain = immunostain(plain, labels, rng)
+                if np.mean(labels > 0) < FEWEST_CELL_PX:
+                    diameter = float("nan") if np.any(labels) else 0.0
+        image = np.clip(vary_intensity(plain.copy(), settings, rng), -0.5, 4.0, dtype=np.float32)
+        return _channels_first(image), diameter
 
     def _image(self, item: _Cached, view: View) -> tuple[FloatArray, int]:
         """What a view shows, (size, size, 3), and which level of the cached image it was taken from."""

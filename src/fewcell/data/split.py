@@ -13,7 +13,10 @@ from fewcell.data.dataset import Sample
 from fewcell.errors import DataError
 from fewcell.images.read import read_labels
 
-__all__ = ["grouped_split", "label_order", "sampling_weights", "split_each"]
+__all__ = ["grouped_split", "hold_out", "label_order", "sampling_weights", "split_each"]
+
+SPARED = 0.25  # of the share that is held out, so much comes from experiments that are learned from as well
+FEWEST_SPARED_FROM = 8  # images of an experiment, of which one or more can be spared
 
 
 def grouped_split(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
@@ -52,6 +55,24 @@ def grouped_split(samples: Sequence[Sample], share: float, seed: int = 0) -> tup
         is_only = {name: any(len(by_modality[m]) == 1 for m in by_experiment[name]) for name in total}
         held.add(min(sorted(total), key=lambda name: (is_only[name], total[name])))
     return [s for s in samples if s.experiment not in held], [s for s in samples if s.experiment in held]
+
+
+def hold_out(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
+    """Split samples into (to learn from, held out): mostly whole experiments, and a few images of those learned from.
+
+    What a network says of a microscope that it knows is right more often than what it says of others, and users have
+    both: thresholds and scores that are fitted to one kind alone are wrong for the other. Raises as `grouped_split`.
+    """
+    learn, held = grouped_split(samples, (1 - SPARED) * share, seed)
+    rng = np.random.default_rng((seed, 1))
+    by_experiment: dict[str, list[Sample]] = defaultdict(list)
+    for sample in sorted(learn, key=lambda sample: (sample.source, sample.stem)):
+        by_experiment[sample.experiment].append(sample)
+    large = [its for _, its in sorted(by_experiment.items()) if len(its) >= FEWEST_SPARED_FROM]
+    spared = {
+        its[i].image for its in large for i in rng.permutation(len(its))[: max(1, round(SPARED * share * len(its)))]
+    }
+    return [s for s in learn if s.image not in spared], [s for s in samples if s in held or s.image in spared]
 
 
 def split_each(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:

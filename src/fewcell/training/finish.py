@@ -34,7 +34,7 @@ from fewcell.types import FloatArray, Labels
 
 __all__ = ["count_sources", "finish"]
 
-SCALES = (1.0, 0.75, 1.33)  # the scorer also sees cells of a size that was estimated wrongly
+SCALES = (1.0, 0.8, 1.25)  # the scorer also sees cells of a size that was estimated wrongly
 EMPTY_IMAGES = 40
 UNFOCUSED_IMAGES = 20
 LEARNED_IMAGES = 200  # that were learned from, and that a decoding which fits a model is fitted to as well

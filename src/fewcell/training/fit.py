@@ -17,7 +17,7 @@ from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_f
 from fewcell.config import Recipe, load_recipe
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample, load_sample
-from fewcell.data.split import grouped_split, split_each
+from fewcell.data.split import hold_out, split_each
 from fewcell.errors import ConfigError, DataError, WriteError
 from fewcell.metrics import remove_border
 from fewcell.networks import Network, load_network, make_network
@@ -123,7 +123,7 @@ def fit(
     if not labelled:
         raise DataError(f"None of the {len(samples)} images has labels; there is nothing to learn from.")
     learn, held_out = _split(recipe, labelled)
-    apart = {s.experiment for s in held_out} if all(s.window is None for s in held_out) else set()
+    apart = {s.experiment for s in held_out} - {s.experiment for s in learn}
     others = [s for s in samples if not s.labels and s.experiment not in apart]
     checkpoint = out / CHECKPOINT_FILE
     if (checkpoint.exists() or (out / ROUNDS_FOLDER).exists()) and not resume:
@@ -153,7 +153,7 @@ def fit(
 
 
 def _split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """Whole experiments are held out; but where training begins with a model, a few images will do: a part of each."""
+    """Mostly whole experiments are held out; but where training begins with a model, a few images will do: a part of each."""
     if recipe.start is not None and len(labelled) < FEW_IMAGES:
         learn, held_out = split_each(labelled, recipe.held_out, recipe.seed)
         truths = [load_sample(part)[1] for part in held_out]
@@ -163,7 +163,7 @@ def _split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], li
                 "or more, or larger ones."
             )
         return learn, held_out
-    return grouped_split(labelled, recipe.held_out, recipe.seed)
+    return hold_out(labelled, recipe.held_out, recipe.seed)
 
 
 def begun_recipe(out: Path) -> dict[str, Any]:
