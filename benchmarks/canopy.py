@@ -17,6 +17,7 @@ Ways without a scorer have 20 settings:
     h-maxima    the watershed of summits that stand out by h
     stable      the nodes of the tree that stay the same over the greatest range of heights (MSER), nothing learned
     flows       the decoding of `flows`
+    trails      the decoding of `trails`
 Ways with a scorer, fitted to their own candidates:
     ladder      pieces above a ladder of heights, at full extent, as a tree
     canopy      hills and unions of hills, as a tree; then variations of it
@@ -41,7 +42,7 @@ from fewcell.data.split import hold_out, label_order
 from fewcell.engine import OpenVinoEngine
 from fewcell.images import normalise, resize_labels
 from fewcell.metrics import count_matches, f1, match, remove_border, scored_overlaps
-from fewcell.representations import Canopy, Flows
+from fewcell.representations import Canopy, Flows, Trails
 from fewcell.representations.base import collect_instances
 from fewcell.representations.canopy import FITTED_PER_IMAGE, HIDDEN_UNITS
 from fewcell.representations.canopy_tree import Candidates, select, true_ious
@@ -83,7 +84,7 @@ class Case:
 def predict(samples: Sequence[Sample], model: Path, trained: set[str]) -> list[Case]:
     """The predictions of a model's network for labelled images, at their true diameter."""
     facts = read_model(model)
-    if facts.representation.name not in ("canopy", "flows"):
+    if facts.representation.name not in ("canopy", "flows", "trails"):
         sys.exit(f"{model} is a model of {facts.representation.name!r}; train one with --representation canopy.")
     engine = OpenVinoEngine(model / "network.onnx")
     cases = []
@@ -145,12 +146,17 @@ def by_flows(prediction: FloatArray, cell_threshold: float, flow_error: float) -
     return Flows(cell_threshold=cell_threshold, flow_error=flow_error).decode(prediction).labels
 
 
+def by_trails(prediction: FloatArray, cell_threshold: float, flow_error: float) -> Labels:
+    return Trails(cell_threshold=cell_threshold, flow_error=flow_error).decode(prediction).labels
+
+
 SETTINGS_ONLY: dict[str, tuple[Callable[..., Labels], dict[str, tuple[float, ...]]]] = {
     "threshold": (by_threshold, {"threshold": (0.1, 0.15, 0.2, 0.3, 0.4), "foreground": FOREGROUNDS}),
     "cell cut": (by_cell, {"threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "min_area_px": (6, 12, 24, 48)}),
     "h-maxima": (by_h_maxima, {"h": (0.03, 0.06, 0.1, 0.15, 0.2), "foreground": FOREGROUNDS}),
     "stable": (by_stability, {"prominence": (0.01, 0.03, 0.06, 0.1, 0.15), "foreground": FOREGROUNDS}),
     "flows": (by_flows, dict(Flows.tuned)),
+    "trails": (by_trails, dict(Trails.tuned)),
 }
 
 

@@ -60,7 +60,6 @@ def _both(
     given, given_s = _timed(lambda: segmenter.segment(pixels, diameter_px=true_px and true_px * factor))
     return {
         f"{prefix}px": found.diameter_px / factor,
-        f"{prefix}second_px": found.second_diameter_px and found.second_diameter_px / factor,
         f"{prefix}source": found.diameter_source,
         f"{prefix}f1_50": _f1(truth, found.labels),
         f"{prefix}f1_50_given": _f1(truth, given.labels),

@@ -91,7 +91,7 @@ def held_out(facts: dict) -> str:
     scores = ", ".join(f"{name.removeprefix('f1_50_')} {value:.3f}" for name, value in facts["held_out"].items())
     return (
         "### Held-out part of train\n\n"
-        "Mean F1 at IoU 0.5 at the true scale and at 0.75 and 1.33 times it, with scores from a scorer fitted to\n"
+        "Mean F1 at IoU 0.5 at the true scale and at 0.8 and 1.25 times it, with scores from a scorer fitted to\n"
         "other experiments; thresholds were chosen on these images. Last, the share of drawn images without cells in\n"
         f"which nothing was found. {scores.replace('f1_50', 'all').replace('_', ' ')}."
     )

@@ -77,7 +77,6 @@ def test_the_diameter_is_estimated_and_said_when_it_is_not_given(run, nuclei, tm
     said = float(re.search(r"diameter ([0-9.]+) px", out)[1])
     assert made_by["diameter_px"] == pytest.approx(said, abs=0.06)
     assert made_by["diameter_source"] == "estimated"
-    assert made_by["second_diameter_px"] is None
 
 
 def test_a_diameter_in_um_uses_the_pixel_size(run, nuclei, tmp_path):

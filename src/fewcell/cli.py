@@ -277,8 +277,7 @@ def _segment_all(segmenter, images, out: Path, settings) -> None:
                 failures.append(result)
                 continue
             found = result.segmentation
-            also = f" and {found.second_diameter_px:.1f} px" if found.second_diameter_px else ""
-            scale = f"diameter {found.diameter_px:.1f} px{also}, {found.diameter_source}"
+            scale = f"diameter {found.diameter_px:.1f} px, {found.diameter_source}"
             typer.echo(f"{result.path.name}: {result.n_cells} cells ({scale}) in {result.seconds:.1f} s")
     if failures:
         typer.echo(f"{len(failures)} of {len(images)} files failed:", err=True)

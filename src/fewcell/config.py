@@ -37,7 +37,7 @@ class Augmentation(_Strict):
     empty, defocus: of crops without any cell, drawn, or so far out of focus that nothing is left of the cells.
     """
 
-    scale_jitter: Annotated[float, Field(ge=1, le=8)] = 1.8
+    scale_jitter: Annotated[float, Field(ge=1, le=4)] = 1.8
     off_scale: Probability = 0.0
     rotate: Probability = 0.5
     invert: Probability = 0.15
@@ -67,6 +67,8 @@ class Recipe(_Strict):
     steps or minutes: how long to train; exactly one of them. With steps a run is repeatable to the bit on one
         machine; with minutes the learning rate follows the time spent training, summed over resumed runs.
     start: the model with whose weights training begins, a folder or a name; see `training.blend` for how it ends.
+    scale_steps: in how many steps, besides, a network that tells the scale of images is trained; 0: that of `start` is
+        kept, or that of the model inside the package.
     batch: crops a step, over all processes. crop_px: side of a crop, a multiple of the network's down-sampling.
     balance: 1 draws sources in proportion to their number of images, 0 draws each source equally often.
     held_out: share of the images kept for thresholds, scorer and the log, whole experiments at a time.
@@ -81,6 +83,7 @@ class Recipe(_Strict):
     start: str | None = None
     steps: Annotated[int, Field(ge=1)] | None = None
     minutes: Annotated[float, Field(gt=0)] | None = None
+    scale_steps: Annotated[int, Field(ge=0)] = 0
     batch: Annotated[int, Field(ge=1)] = 8
     crop_px: Annotated[int, Field(ge=32)] = 256
     canonical_diameter_px: Annotated[float, Field(gt=4, le=200)] = CANONICAL_DIAMETER_PX

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewcell.data.dataset import Sample
-from fewcell.data.split import grouped_split, label_order, sampling_weights
+from fewcell.data.split import grouped_split, hold_out, label_order, sampling_weights
 from fewcell.errors import DataError
 
 
@@ -145,3 +145,22 @@ def test_the_order_of_labelling_spreads_over_modalities_sources_and_experiments(
     shuffled = samples[::-1]
     assert first == [shuffled[i] for i in label_order(shuffled)]
     assert order != label_order(samples, seed=1)
+
+
+@settings(deadline=None)
+@given(groups=drawn_groups, share=st.floats(0.01, 0.5), seed=st.integers(0, 99))
+def test_images_held_out_are_whole_experiments_and_a_few_of_large_ones(groups, share, seed) -> None:
+    samples = samples_of(*groups)
+    sizes = Counter(s.experiment for s in samples)
+    if len(sizes) < 2:
+        return
+    learn, held_out = hold_out(samples, share, seed)
+    assert [s for s in samples if s in learn or s in held_out] == samples
+    assert len(learn) + len(held_out) == len(samples)
+    split = {s.experiment for s in learn} & {s.experiment for s in held_out}
+    for name in split:
+        spared = sum(s.experiment == name for s in held_out)
+        assert 1 <= spared <= max(1, 0.25 * share * sizes[name] + 0.5)
+    large = {name for name, size in sizes.items() if size >= 8}
+    assert split == {s.experiment for s in learn} & large
+    assert (learn, held_out) == hold_out(samples, share, seed)

@@ -27,12 +27,13 @@ FACTS = ModelFacts(
 
 @pytest.fixture
 def files(tmp_path):
-    """A network and weights; a folder is checked, not run, so any bytes will do."""
+    """Two networks and weights; a folder is checked, not run, so any bytes will do."""
     source = tmp_path / "files"
     source.mkdir()
     (source / "n").write_bytes(b"network" * 1000)
+    (source / "s").write_bytes(b"scale" * 1000)
     (source / "w").write_bytes(b"weights" * 1000)
-    return source / "n", source / "w"
+    return source / "n", source / "s", source / "w"
 
 
 @pytest.fixture
@@ -63,9 +64,10 @@ def assert_wrong(folder, words):
 def test_a_round_trip_gives_all_facts_back(folder, files):
     facts = read_model(folder)
     assert facts.model_copy(update={"sha256": {}}) == FACTS
-    assert facts.sha256 == {"network.onnx": sha256(files[0]), "weights.safetensors": sha256(files[1])}
+    names = ("network.onnx", "scale.onnx", "weights.safetensors")
+    assert facts.sha256 == {name: sha256(file) for name, file in zip(names, files, strict=True)}
     assert (folder / "network.onnx").read_bytes() == files[0].read_bytes()
-    assert (folder / "weights.safetensors").read_bytes() == files[1].read_bytes()
+    assert [(folder / name).read_bytes() for name in names[1:]] == [file.read_bytes() for file in files[1:]]
 
 
 def test_sha256_is_the_one_that_everybody_means(tmp_path):
@@ -164,17 +166,22 @@ def test_a_folder_that_is_older_than_windows(folder, change):
 
 
 def test_a_newer_schema(folder, change):
-    change(lambda raw: raw.update(schema_version=2, colour="new"))
-    assert_wrong(folder, r"newer fewcell \(schema 2, this one reads 1\).*pip install --upgrade")
+    change(lambda raw: raw.update(schema_version=3, colour="new"))
+    assert_wrong(folder, r"newer fewcell \(schema 3, this one reads 2\).*pip install --upgrade")
 
 
-@pytest.mark.parametrize("version", [0, "1.5", None, [1]])
+def test_an_older_schema(folder, change):
+    change(lambda raw: raw.update(schema_version=1, diameter_bias=1.0))
+    assert_wrong(folder, r"older fewcell \(schema 1, this one reads 2\).*Train the model again")
+
+
+@pytest.mark.parametrize("version", ["1.5", None, [1]])
 def test_a_schema_that_never_was(folder, change, version):
     change(lambda raw: raw.update(schema_version=version))
     assert_wrong(folder, "not a model description: schema_version")
 
 
-@pytest.mark.parametrize("name", ["network.onnx", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["network.onnx", "scale.onnx", "weights.safetensors"])
 def test_a_file_that_is_truncated_or_changed(folder, name):
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-1])
@@ -183,7 +190,7 @@ def test_a_file_that_is_truncated_or_changed(folder, name):
     assert_wrong(folder, f"{name} is damaged: its checksum is wrong")
 
 
-@pytest.mark.parametrize("name", ["network.onnx", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["network.onnx", "scale.onnx", "weights.safetensors"])
 def test_a_missing_file(folder, name):
     (folder / name).unlink()
     assert_wrong(folder, f"lacks {name}")
@@ -209,7 +216,12 @@ def test_a_model_is_replaced_whole(folder, files):
     (folder / "stale.txt").write_text("from the old model")
     write_model(folder, FACTS.model_copy(update={"min_score": 0.7}), *files)
     assert read_model(folder).min_score == 0.7
-    assert sorted(p.name for p in folder.iterdir()) == ["model.json", "network.onnx", "weights.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "model.json",
+        "network.onnx",
+        "scale.onnx",
+        "weights.safetensors",
+    ]
     assert [p.name for p in folder.parent.iterdir()] == ["tiny"]
 
 

@@ -1,180 +1,142 @@
-"""The scale of an image, and cells of two sizes in one image."""
+"""How wide cells are: from what a network says of windows at several scales to one estimate."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from scipy import ndimage
 
-from fewcell.images import normalise, resize_image, resize_labels
-from fewcell.metrics import f1, match
-from fewcell.segmenter import Segmenter
+from fewcell.images import normalise
+from fewcell.segmenter import N_CLASSES, WINDOW_PX, Segmenter, class_of
 from fewcell.segmenter import segmenter as module
-from fewcell.segmenter.scale import SCALES, Look, likely_diameters, merge_scales, select_instances, thumbnails
-from fewcell.types import Instances, Labels
+from fewcell.segmenter.scale import SCALES, Estimate, busiest_window, combine, weighted_median, windows_of
 
-CANONICAL_PX = 24.0
-
-
-def looks(*sizes: tuple[float, int, float], field_px: float = 250_000.0) -> list[Look]:
-    """What a perfect model finds: cells of each size (diameter in px of the image, number, score) within an octave."""
-    made = []
-    for scale in SCALES:
-        seen = [s for s in sizes if abs(np.log2(s[0] * scale / CANONICAL_PX)) < 1]
-        diameters = np.concatenate([np.full(n, d * scale) for d, n, _ in seen] or [np.zeros(0)])
-        scores = np.concatenate([np.full(n, p) for _, n, p in seen] or [np.zeros(0)])
-        made.append(Look(scale, field_px, diameters, scores.astype(np.float32)))
-    return made
+DISC_PX = 22.0
 
 
-@pytest.mark.parametrize("diameter", [9.0, 14.0, 24.0, 61.0, 150.0])
-def test_cells_of_one_size_tell_it(diameter):
-    assert likely_diameters(looks((diameter, 30, 0.8)), CANONICAL_PX) == [pytest.approx(diameter)]
+def says(*diameters_px: float, presence: float = 3.0) -> np.ndarray:
+    """What a network says that is nearly sure of a diameter in each window: (window, N_CLASSES + 1)."""
+    place = class_of(np.array(diameters_px))
+    logits = -2.0 * (np.arange(N_CLASSES) - place[:, None]) ** 2
+    return np.column_stack([logits, np.full(len(place), presence)]).astype(np.float32)
 
 
-def test_where_no_cell_is_found_there_is_no_size():
-    assert likely_diameters(looks(), CANONICAL_PX) == []
-    assert likely_diameters([], CANONICAL_PX) == []
+def test_classes_rise_with_the_diameter_and_end_in_all_that_lies_beyond():
+    place = class_of(np.array([0.0, 1.0, 6.0, 12.0, 24.0, 48.0, 96.0, 300.0, 1e9]))
+    assert np.all(np.diff(place) >= 0)
+    assert place[:2].tolist() == [0, 0]
+    assert place[-2:].tolist() == [N_CLASSES - 1] * 2
+    np.testing.assert_allclose(np.diff(place[2:7]), 6)  # an octave is six classes
 
 
-def test_cells_of_two_sizes_tell_both_the_weightier_first():
-    assert likely_diameters(looks((15, 200, 0.8), (80, 5, 0.8)), CANONICAL_PX) == [
-        pytest.approx(15),
-        pytest.approx(80),
-    ]
-    assert likely_diameters(looks((40, 40, 0.8), (12, 150, 0.8)), CANONICAL_PX) == [
-        pytest.approx(40),
-        pytest.approx(12),
-    ]
+@settings(deadline=None, max_examples=60)
+@given(diameter=st.floats(4, 500))
+def test_a_network_that_is_right_at_every_scale_tells_the_diameter(diameter):
+    found = combine(SCALES, says(*(diameter * scale for scale in SCALES)))
+    assert found.diameter_px == pytest.approx(diameter, rel=0.07)
+    assert found.presence == pytest.approx(1 / (1 + np.exp(-3)))
 
 
-@pytest.mark.parametrize(
-    ("second", "why"),
-    [
-        ((30.0, 30, 0.8), "found at the same scale"),
-        ((80.0, 1, 0.3), "hardly any of them"),
-        ((7.0, 140, 0.8), "perhaps the texture of the others"),
-        ((3.7, 3000, 0.8), "so small that looking for them would take ages"),
-    ],
-)
-def test_another_size_is_not_always_worth_looking_for(second, why):
-    assert len(likely_diameters(looks((20.0, 100, 0.8), second), CANONICAL_PX)) == 1, why
+@pytest.mark.parametrize("diameter", [9.0, 24.0, 130.0])
+@pytest.mark.parametrize("wrong", range(len(SCALES)))
+def test_one_scale_that_is_wrong_is_outvoted(diameter, wrong):
+    said = says(*(diameter * scale * (4 if i == wrong else 1) for i, scale in enumerate(SCALES)))
+    assert combine(SCALES, said).diameter_px == pytest.approx(diameter, rel=0.1)
 
 
-def test_specks_and_clumps_do_not_win_over_cells():
-    specks = likely_diameters(looks((90.0, 12, 0.8), (12.0, 40, 0.5)), CANONICAL_PX)
-    assert specks[0] == pytest.approx(90)
-    clumps = likely_diameters(looks((15.0, 150, 0.6), (90.0, 4, 0.8)), CANONICAL_PX)
-    assert clumps[0] == pytest.approx(15)
+def test_windows_of_one_scale_are_one_witness():
+    """Three windows at one scale do not outvote two scales."""
+    said = says(20 * 2, 20 * 1, 80 * 0.5, 80 * 0.5, 80 * 0.5)
+    assert combine((2, 1, 0.5, 0.5, 0.5), said).diameter_px == pytest.approx(20, rel=0.1)
 
 
-def test_thumbnails_show_at_most_the_same_number_of_pixels():
-    pixels = np.random.default_rng(0).random((3, 700, 3000), dtype=np.float32)
-    seen = dict(thumbnails(pixels))
-    assert [*seen] == [s for s in SCALES if s >= 1 or 700 * s >= 32]
-    assert all(max(thumbnail.shape[1:]) <= 513 for thumbnail in seen.values())
-    assert seen[0.18].shape == (3, 126, 512)
+def test_the_surest_windows_of_the_scales_that_show_cells_well_tell_whether_there_are_any():
+    """What is said at other scales, where cells are too small or too large, does not count."""
+    diameters = [24.0 * scale for scale in (2, 2, 1, 0.5, 0.25, 0.125)]
+    said = np.concatenate([says(d, presence=p) for d, p in zip(diameters, (-9, -3, 4, 2, 9, 9), strict=True)])
+    found = combine((2, 2, 1, 0.5, 0.25, 0.125), said)
+    assert found.presence == pytest.approx(1 / (1 + np.exp(-(-3 + 4 + 2) / 3)))
 
 
-def _instances(values: np.ndarray, seed: int) -> Instances:
-    labels = ndimage.label(values)[0].astype(np.int32)
-    scores = np.random.default_rng(seed).choice([0.1, 0.2, 0.3, 0.5, 0.9], labels.max()).astype(np.float32)
-    return Instances(labels, scores)
+@pytest.mark.parametrize("shape", [(8, 8), (9, 300), (100, 130), (256, 256), (700, 3000), (5000, 4000)])
+def test_windows_have_one_size_and_are_few(shape):
+    pixels = np.random.default_rng(0).random((3, *shape), dtype=np.float32)
+    seen = [*windows_of(pixels)]
+    assert {window.pixels.shape for window in seen} == {(3, WINDOW_PX, WINDOW_PX)}
+    assert all(window.pixels.dtype == np.float32 for window in seen)
+    scales = [window.scale for window in seen]
+    assert {2.0, 1.0} <= set(scales) <= set(SCALES)
+    assert all(scales.count(scale) <= 3 for scale in scales)
+    assert all(max(shape) * scale >= 128 for scale in scales if scale < 1)
 
 
-def _slow_regions(first: Labels, second: Labels, strong: set[tuple[int, int]]) -> list[set[tuple[int, int]]]:
-    """Sets of (which, label) of strong cells that hang together by overlaps of a tenth of the smaller or more."""
-    regions = [{cell} for cell in sorted(strong)]
-    for a, b in {(int(a), int(b)) for a, b in zip(first.ravel(), second.ravel(), strict=True) if a and b}:
-        one, other = first == a, second == b
-        is_much = np.sum(one & other) >= 0.1 * min(one.sum(), other.sum())
-        if is_much and (0, a) in strong and (1, b) in strong:
-            one, other = (next(r for r in regions if cell in r) for cell in ((0, a), (1, b)))
-            if one is not other:
-                one |= other
-                regions.remove(other)
-    return regions
+def test_a_small_image_lies_in_the_middle_of_a_window_and_is_mirrored_beyond_its_edge():
+    pixels = np.random.default_rng(0).random((3, 40, 60), dtype=np.float32)
+    window = next(window for window in windows_of(pixels) if window.scale == 1).pixels
+    assert np.array_equal(window[:, 108:148, 98:158], pixels)
+    assert np.array_equal(window[:, 68:108, 98:158], pixels[:, ::-1])
 
 
-@settings(deadline=None, max_examples=80)
-@given(
-    one=hnp.arrays(np.bool_, (9, 12), elements=st.booleans()),
-    other=hnp.arrays(np.bool_, (9, 12), elements=st.booleans()),
-    seed=st.integers(0, 99),
-)
-def test_in_every_region_the_surer_scale_wins(one, other, seed):
-    level = 0.25
-    both = [_instances(one, seed), _instances(other, seed + 1)]
-    merged = merge_scales(*both, level)
-    assert np.array_equal(np.unique(merged.labels[merged.labels > 0]), np.arange(1, len(merged) + 1))
-    kept, of_first = {}, np.zeros(one.shape, dtype=bool)
-    for number, score in enumerate(merged.scores, start=1):  # the first's come first
-        mask = merged.labels == number
-        labels = [int(found.labels[mask][0]) for found in both]
-        if labels[0] and both[0].scores[labels[0] - 1] == score and np.array_equal(both[0].labels == labels[0], mask):
-            kept[0, labels[0]] = score
-            of_first |= mask
-        else:
-            assert both[1].scores[labels[1] - 1] == score
-            assert np.array_equal((both[1].labels == labels[1]) & ~of_first, mask)
-            kept[1, labels[1]] = score
-    strong = {(w, i + 1) for w, found in enumerate(both) for i, s in enumerate(found.scores) if s >= level}
-    total = sum(score - level for cell, score in kept.items() if cell in strong)
-    best = 0.0
-    for region in _slow_regions(both[0].labels, both[1].labels, strong):
-        best += max(sum(both[w].scores[label - 1] - level for w, label in region if w == side) for side in (0, 1))
-    assert total == pytest.approx(best, abs=1e-5)
+def test_the_busiest_window_holds_the_only_cells():
+    pixels = np.random.default_rng(0).normal(0.1, 0.01, (3, 900, 1100)).astype(np.float32)
+    pixels[:, 640:700, 820:900] += np.random.default_rng(1).random((60, 80), dtype=np.float32)
+    top, left = busiest_window(pixels, 256)
+    assert pixels[0, top : top + 256, left : left + 256].std() > 0.95 * pixels[0, 600:856, 780:1036].std()
 
 
-def test_cells_below_the_level_stay_only_where_nothing_comes_in_their_way():
-    first = Instances(np.array([[1, 1, 0, 2, 2, 0]], dtype=np.int32), np.array([0.1, 0.1], dtype=np.float32))
-    second = Instances(np.array([[0, 1, 1, 0, 0, 2]], dtype=np.int32), np.array([0.9, 0.2], dtype=np.float32))
-    merged = merge_scales(first, second, 0.3)
-    assert merged.labels.tolist() == [[0, 2, 2, 1, 1, 0]]
-    assert merged.scores.tolist() == pytest.approx([0.1, 0.9])
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 9)), min_size=1, max_size=30))
+def test_the_weighted_median_is_that_of_values_repeated(pairs):
+    values, weights = np.array(pairs).T
+    repeated = np.sort(np.repeat(values, weights))
+    lower, upper = repeated[(len(repeated) - 1) // 2], repeated[len(repeated) // 2]
+    assert lower <= weighted_median(values.astype(float), weights.astype(float)) <= upper
 
 
-def test_cells_that_hardly_overlap_both_stay():
-    first = Instances(np.array([[0] * 10 + [1] * 12], dtype=np.int32), np.array([0.8], dtype=np.float32))
-    second = Instances(np.array([[1] * 11 + [0] * 11], dtype=np.int32), np.array([0.9], dtype=np.float32))
-    assert merge_scales(first, second, 0.3).labels.tolist() == [[2] * 10 + [1] * 12]
-    nearer = Instances(np.roll(second.labels, 1), second.scores)
-    assert merge_scales(first, nearer, 0.3).labels.tolist() == [[0] + [1] * 11 + [0] * 10]
+@pytest.fixture
+def segmenter(trained):
+    return Segmenter.load(trained.folder, threads=1)
 
 
-def test_selecting_numbers_cells_anew():
-    found = Instances(np.array([[1, 2, 2, 3, 3, 3]], dtype=np.int32), np.array([0.9, 0.2, 0.5], dtype=np.float32))
-    kept = select_instances(found, 0.4, min_area=2)
-    assert kept.labels.tolist() == [[0, 0, 0, 1, 1, 1]]
-    assert kept.scores.tolist() == [0.5]
+@pytest.fixture
+def say(segmenter, monkeypatch):
+    """Let the scale network say something; what is found is measured as usual."""
+
+    def say(diameter_px: float, presence: float = 0.95) -> None:
+        segmenter.__dict__["_scale_engine"] = lambda window: np.zeros(N_CLASSES + 1, dtype=np.float32)
+        monkeypatch.setattr(module, "combine", lambda scales, logits: Estimate(diameter_px, presence))
+
+    return say
 
 
-def test_small_and_large_cells_of_one_image_are_found(trained, draw_discs, monkeypatch):
-    small, small_labels = draw_discs(7, (280, 280), 11.0)
-    large, large_labels = draw_discs(8, (70, 140), 11.0)
-    large = resize_image(large[None].astype(np.float32), (280, 560))[0]
-    large_labels = resize_labels(large_labels, (280, 560))
-    image = np.concatenate([small, large], axis=1)[None].astype(np.float32)
-    labels = np.concatenate([small_labels, np.where(large_labels > 0, large_labels + small_labels.max(), 0)], axis=1)
-    segmenter = Segmenter.load(trained.folder, threads=1)
+@pytest.mark.parametrize("said_px", [15.0, 22.0, 32.0])
+def test_cells_that_are_found_are_measured(segmenter, say, draw_discs, said_px):
+    """The scale network is off by up to half; what is found at its scale tells more."""
+    say(said_px)
+    image, _ = draw_discs(7, (200, 260))
+    assert segmenter.estimate_scale(normalise(image[None])).diameter_px == pytest.approx(DISC_PX, rel=0.15)
+
+
+def test_what_measurements_were_off_by_on_held_out_images_is_put_right(segmenter, say, draw_discs):
+    say(22.0)
+    pixels = normalise(draw_discs(7, (200, 260))[0][None])
+    plain = segmenter.estimate_scale(pixels).diameter_px
+    segmenter.facts = segmenter.facts.model_copy(update={"diameter_bias": 1.25 * segmenter.facts.diameter_bias})
+    assert segmenter.estimate_scale(pixels).diameter_px == pytest.approx(plain / 1.25)
+    few = normalise(draw_discs(7, (40, 40))[0][None])
+    assert segmenter.estimate_scale(few).diameter_px == 22, "nothing was measured"
+
+
+def test_where_too_few_cells_are_found_nothing_is_measured(segmenter, say, draw_discs):
+    say(30.0)
+    image, _ = draw_discs(7, (40, 40))
+    assert segmenter.estimate_scale(normalise(image[None])).diameter_px == 30
+
+
+def test_where_nothing_looks_like_a_cell_none_is_found_unless_its_size_is_given(segmenter, say, draw_discs):
+    image, labels = draw_discs(7, (200, 260))
+    say(DISC_PX, presence=0.1)
     found = segmenter.segment(image)
-    assert found.second_diameter_px is not None
-    assert f1(match(labels, found.labels, (0.5,))[0]) > 0.8
-    assert len(segmenter.estimate_diameters(normalise(image))) == 2
-    given = segmenter.segment(image, diameter_px=found.diameter_px)
-    assert given.second_diameter_px is None
-    assert f1(match(labels, given.labels, (0.5,))[0]) < f1(match(labels, found.labels, (0.5,))[0])
-    # The score below which cells are dropped may be lower or higher than that by which scales are compared.
-    everything = segmenter.segment(image, min_score=0)
-    sure = select_instances(everything.instances, segmenter.facts.min_score, min_area=1)
-    assert np.array_equal(sure.labels > 0, found.labels > 0)
-    surer = segmenter.segment(image, min_score=0.6)
-    assert len(surer.scores) > 3
-    assert np.all(surer.scores >= 0.6)
-    # What is too small takes no part.
-    large_only = segmenter.segment(image, min_area_px=800)
-    assert f1(match(large_labels, large_only.labels[:, 280:], (0.5,))[0]) > 0.8
-    assert np.bincount(large_only.labels.ravel())[1:].min() >= 800
-    monkeypatch.setattr(module, "likely_diameters", lambda *_: [])
-    assert segmenter.segment(image).diameter_source == "not known"
+    assert (len(found.scores), found.diameter_source) == (0, "not known")
+    assert found.labels.shape == image.shape
+    given = segmenter.segment(image, diameter_px=DISC_PX)
+    assert len(given.scores) > 0.7 * labels.max()

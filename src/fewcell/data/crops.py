@@ -171,7 +171,7 @@ class CropSource:
         return _channels_first(image), _channels_first(plain), labels
 
     def picture(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, float]:
-        """Draw a crop to tell the scale by: image (3, size, size) float32, and how wide the cells in it are, in px of it.
+        """Draw a crop to tell the scale by: image (3, size, size) float32, and how wide its cells are, in its pixels.
 
         0 where there are no cells; NaN where it is not known whether there are any.
         """

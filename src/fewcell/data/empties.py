@@ -18,6 +18,8 @@ __all__ = ["empty_image", "out_of_focus"]
 
 Generator = np.random.Generator
 
+MIRRORED = 0.12  # share of images that are small, and mirrored beyond their edge
+SMALLEST_PX = 32  # side of such an image
 ZOOM = (0.5, 4.0)  # segmenting enlarges images up to four times, if cells seem to be small
 LETTERS = list("abcdefghijklmnopqrstuvwxyzABDEGHKMNPRST0123456789.,:-")
 SOFTNESS = (0.7, 1.6)  # standard deviation of the blur that leaves nothing of a cell, in diameters of it
@@ -28,6 +30,12 @@ def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
 
     Returns (height, width, 3) float32, normalised as any image is, so that faint noise fills the range.
     """
+    if rng.random() < MIRRORED and min(shape) >= 4 * SMALLEST_PX:  # as images are that are smaller than a window
+        sides = [int(rng.integers(SMALLEST_PX, side // 2)) for side in shape]
+        small = empty_image((sides[0], sides[1]), rng)
+        before = [(side - inner) // 2 for side, inner in zip(shape, sides, strict=True)]
+        pads = [(n, side - inner - n) for n, side, inner in zip(before, shape, sides, strict=True)]
+        return np.pad(small, [*pads, (0, 0)], mode="symmetric")
     zoom = float(np.exp(rng.uniform(*np.log(ZOOM))))
     kind = rng.choice(["blank", "noise", "cloud", "stripes", "text"], p=[0.1, 0.25, 0.15, 0.15, 0.35])
     drawn = _drawn(kind, (ceil(shape[0] / zoom), ceil(shape[1] / zoom)), rng)
@@ -50,12 +58,14 @@ def _drawn(kind: str, shape: tuple[int, int], rng: Generator) -> FloatArray:
     image = np.full((*shape, 3), rng.uniform(0, 1), dtype=np.float32)
     if kind == "blank":
         return image
-    image += 0.01 * grain(shape, 1 if rng.random() < 0.6 else 3, rng)
-    if kind == "cloud":
+    channels = 1 if rng.random() < 0.6 else 3
+    image += 0.01 * (_counts(shape, channels, rng) if kind == "noise" else grain(shape, channels, rng))
+    if kind == "cloud" or (kind == "noise" and rng.random() < 0.4):
         side = int(rng.integers(2, 9))
         coarse = rng.normal(0, 1, (side, side)).astype(np.float32)
         smooth = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
-        image += np.asarray(smooth, dtype=np.float32)[..., None]
+        strength = 1 if kind == "cloud" else rng.uniform(0.005, 0.03)
+        image += np.float32(strength) * np.asarray(smooth, dtype=np.float32)[..., None]
     elif kind == "stripes":
         angle, period = rng.uniform(0, np.pi), rng.uniform(4, 80)
         y, x = np.mgrid[: shape[0], : shape[1]]
@@ -65,6 +75,24 @@ def _drawn(kind: str, shape: tuple[int, int], rng: Generator) -> FloatArray:
         drawn = _printed(shape, rng) if rng.random() < 0.5 else _lettered(shape, rng)
         image += float(rng.choice([-1, 1])) / 255 * drawn.astype(np.float32)[..., None]
     return image
+
+
+def _counts(shape: tuple[int, int], channels: int, rng: Generator) -> FloatArray:
+    """Noise of mean 0 and deviation 1, of many kinds: photons, few or many, dead pixels; of any grain up to 12 px."""
+    kind = rng.choice(["normal", "photons", "even", "dots"])
+    if kind == "normal":
+        noise = rng.standard_normal((*shape, channels), dtype=np.float32)
+    elif kind == "photons":
+        noise = rng.poisson(np.exp(rng.uniform(np.log(0.03), np.log(30))), (*shape, channels)).astype(np.float32)
+    elif kind == "even":
+        noise = rng.random((*shape, channels), dtype=np.float32)
+    else:
+        noise = (rng.random((*shape, channels)) < np.exp(rng.uniform(np.log(0.002), np.log(0.1)))).astype(np.float32)
+    if rng.random() < 0.7:
+        noise = cv2.GaussianBlur(noise, (0, 0), float(np.exp(rng.uniform(np.log(0.5), np.log(12)))))
+    noise = noise.reshape(*shape, channels) - noise.mean()
+    noise /= max(float(noise.std()), 1e-6)
+    return np.repeat(noise, 3, axis=2) if channels == 1 else noise
 
 
 def _lettered(shape: tuple[int, int], rng: Generator) -> np.ndarray:

@@ -61,18 +61,20 @@ def hold_out(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[li
     """Split samples into (to learn from, held out): mostly whole experiments, and a few images of those learned from.
 
     What a network says of a microscope that it knows is right more often than what it says of others, and users have
-    both: thresholds and scores that are fitted to one kind alone are wrong for the other. Raises as `grouped_split`.
+    both: thresholds and scores that are fitted to one kind alone are wrong for the other. Where no experiment has
+    FEWEST_SPARED_FROM images, whole experiments only. Raises as `grouped_split`.
     """
+    sizes = Counter(sample.experiment for sample in samples)
+    if max(sizes.values(), default=0) < FEWEST_SPARED_FROM:
+        return grouped_split(samples, share, seed)
     learn, held = grouped_split(samples, (1 - SPARED) * share, seed)
     rng = np.random.default_rng((seed, 1))
-    by_experiment: dict[str, list[Sample]] = defaultdict(list)
-    for sample in sorted(learn, key=lambda sample: (sample.source, sample.stem)):
-        by_experiment[sample.experiment].append(sample)
-    large = [its for _, its in sorted(by_experiment.items()) if len(its) >= FEWEST_SPARED_FROM]
-    spared = {
-        its[i].image for its in large for i in rng.permutation(len(its))[: max(1, round(SPARED * share * len(its)))]
-    }
-    return [s for s in learn if s.image not in spared], [s for s in samples if s in held or s.image in spared]
+    spared = set()
+    for name in sorted({sample.experiment for sample in learn if sizes[sample.experiment] >= FEWEST_SPARED_FROM}):
+        its = sorted((s for s in learn if s.experiment == name), key=lambda sample: (sample.source, sample.stem))
+        spared |= {its[i].image for i in rng.permutation(len(its))[: max(1, round(SPARED * share * len(its)))]}
+    kept = {sample.image for sample in held} | spared
+    return [s for s in samples if s.image not in kept], [s for s in samples if s.image in kept]
 
 
 def split_each(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:

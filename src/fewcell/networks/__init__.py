@@ -6,6 +6,7 @@ from pathlib import Path
 from fewcell.errors import ConfigError, MissingDependencyError, ModelError, nearest
 from fewcell.networks.base import Network, Predictor
 from fewcell.networks.resunet import ResUNet
+from fewcell.networks.scale_network import ScaleNetwork
 from fewcell.networks.swin_unet import SwinUNet
 from fewcell.networks.unet import UNet
 from fewcell.networks.vit_unet import ViTUNet
@@ -15,6 +16,7 @@ __all__ = [
     "Network",
     "Predictor",
     "ResUNet",
+    "ScaleNetwork",
     "SwinUNet",
     "UNet",
     "ViTUNet",

@@ -29,7 +29,7 @@ class ScaleNetwork(nn.Module):
         self.head = nn.Linear(WIDTHS[-1], n_classes + 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(batch, 3, side, side) -> (batch, n_classes + 1): a logit for each diameter, and one for 'there are cells'."""
+        """(batch, 3, side, side) -> (batch, n_classes + 1): logits of each diameter, and of there being cells."""
         x = self.trunk(image)
         weights = self.attention(x).flatten(2).softmax(dim=2)
         places = x.flatten(2)

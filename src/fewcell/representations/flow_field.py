@@ -1,4 +1,4 @@
-"""What `flows` and `canopy` predict: in which direction the centre of a pixel's cell lies, and whether there is one."""
+"""What `flows`, `canopy` and `trails` predict: where the centre of a cell lies from here, and whether there is one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fewcell.types import FloatArray, Labels
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CELL", "FLOW", "FlowField"]
+__all__ = ["CELL", "FLOW", "FlowField", "without_false_flows"]
 
 FLOW, CELL = slice(0, 2), 2
 """The channels."""
@@ -73,3 +73,17 @@ class FlowField(Representation):
         moved = super().turn(prediction, quarters=quarters, flip=flip)
         moved[FLOW] = turn_vectors(moved[FLOW], quarters=quarters, flip=flip)
         return moved
+
+
+def without_false_flows(labels: Labels, flow: FloatArray, largest_error: float) -> Labels:
+    """Without the cells whose shape would have another flow than the one predicted, by more than a mean squared error.
+
+    labels: (height, width). flow: (2, height, width). Source: Cellpose, as above.
+    """
+    from fewcell.representations.cell_fields import heat_flow
+
+    error = np.square(heat_flow(labels) - flow).sum(axis=0)
+    area = np.bincount(labels.ravel())
+    total = np.bincount(labels.ravel(), weights=error.ravel())
+    good = total <= largest_error * area
+    return np.where(good[labels], labels, 0)

@@ -8,7 +8,7 @@ import numpy as np
 from fewcell.representations.compiled import compiled, find_root
 from fewcell.types import Labels
 
-__all__ = ["follow", "join_ends", "split_by_sink"]
+__all__ = ["arrive", "follow", "join_ends", "split_by_sink"]
 
 SETTLED_PX = 0.02
 """A point that moves by less in a step has arrived."""
@@ -59,6 +59,36 @@ def _end(field, row, column, n_steps, suppressed):
         y = min(max(y + length * move_y, 0.0), height - 1.0)
         x = min(max(x + length * move_x, 0.0), width - 1.0)
     return y, x
+
+
+@compiled
+def arrive(leads):
+    """Where one gets in the end who goes from each pixel to the one that it leads to: (height, width) int64.
+
+    leads: (height, width) int64, flat indices, -1 where nothing leads on. An end is a pixel that leads nowhere, or to
+    itself; of pixels that lead round in a ring, the first in reading order. -1 stays -1. No way is gone twice.
+    """
+    ahead = leads.ravel()
+    last = np.full(ahead.size, -1, dtype=np.int64)
+    trail = np.empty(ahead.size, dtype=np.int64)
+    on_trail = -2
+    for start in range(ahead.size):
+        if ahead[start] < 0:
+            continue
+        length, place = 0, start
+        while ahead[place] >= 0 and last[place] == -1:
+            last[place], trail[length] = on_trail, place
+            length, place = length + 1, ahead[place]
+        end = place
+        if last[place] == on_trail:
+            turn = ahead[place]
+            while turn != place:
+                end, turn = min(end, turn), ahead[turn]
+        elif last[place] >= 0:
+            end = last[place]
+        for i in range(length):
+            last[trail[i]] = end
+    return last.reshape(leads.shape)
 
 
 def split_by_sink(ends: np.ndarray, sink_px: int, n_climbs: int) -> Labels:

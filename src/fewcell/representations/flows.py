@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import numpy as np
-
 from fewcell.representations.base import collect_instances
-from fewcell.representations.flow_field import CELL, FLOW, FlowField
-from fewcell.types import FloatArray, Instances, Labels
+from fewcell.representations.flow_field import CELL, FLOW, FlowField, without_false_flows
+from fewcell.types import FloatArray, Instances
 
 __all__ = ["Flows"]
 
@@ -62,15 +60,5 @@ class Flows(FlowField):
         from fewcell.representations.flow_kernels import follow, split_by_sink
 
         ends = follow(prediction[FLOW], prediction[CELL] > self.cell_threshold, self.n_steps, False)
-        labels = self._without_false_flows(split_by_sink(ends, self.sink_px, N_CLIMBS), prediction[FLOW])
+        labels = without_false_flows(split_by_sink(ends, self.sink_px, N_CLIMBS), prediction[FLOW], self.flow_error)
         return collect_instances(labels, prediction[CELL], self.min_area_px)
-
-    def _without_false_flows(self, labels: Labels, flow: FloatArray) -> Labels:
-        """Without the cells whose shape would have another flow than the one predicted."""
-        from fewcell.representations.cell_fields import heat_flow
-
-        error = np.square(heat_flow(labels) - flow).sum(axis=0)
-        area = np.bincount(labels.ravel())
-        total = np.bincount(labels.ravel(), weights=error.ravel())
-        good = total <= self.flow_error * area
-        return np.where(good[labels], labels, 0)

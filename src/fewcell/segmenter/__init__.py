@@ -3,6 +3,7 @@
 from fewcell.segmenter.files import Failed, FileSettings, Segmented, parse_diameter, segment_files
 from fewcell.segmenter.model_folder import (
     NETWORK_FILE,
+    SCALE_FILE,
     WEIGHTS_FILE,
     ModelFacts,
     NetworkFacts,
@@ -12,11 +13,16 @@ from fewcell.segmenter.model_folder import (
     read_model,
     write_model,
 )
+from fewcell.segmenter.scale import N_CLASSES, TRAINED_OCTAVES, WINDOW_PX, class_of
 from fewcell.segmenter.segmenter import Segmentation, Segmenter, predict_at_scale
 
 __all__ = [
     "NETWORK_FILE",
+    "N_CLASSES",
+    "SCALE_FILE",
+    "TRAINED_OCTAVES",
     "WEIGHTS_FILE",
+    "WINDOW_PX",
     "Failed",
     "FileSettings",
     "ModelFacts",
@@ -26,6 +32,7 @@ __all__ = [
     "Segmented",
     "Segmenter",
     "SourceFacts",
+    "class_of",
     "find_model",
     "parse_diameter",
     "predict_at_scale",

@@ -1,4 +1,4 @@
-"""The model folder: model.json, network.onnx, weights.safetensors. Plain data, checked when it is read."""
+"""The model folder: model.json, network.onnx, scale.onnx, weights.safetensors. Plain data, checked when it is read."""
 
 import hashlib
 import json
@@ -16,6 +16,7 @@ from fewcell.errors import ModelError, WriteError, nearest
 
 __all__ = [
     "NETWORK_FILE",
+    "SCALE_FILE",
     "SCHEMA_VERSION",
     "WEIGHTS_FILE",
     "ModelFacts",
@@ -28,8 +29,9 @@ __all__ = [
     "write_model",
 ]
 
-SCHEMA_VERSION = 1
-NETWORK_FILE, WEIGHTS_FILE, FACTS_FILE = "network.onnx", "weights.safetensors", "model.json"
+SCHEMA_VERSION = 2
+NETWORK_FILE, SCALE_FILE = "network.onnx", "scale.onnx"
+WEIGHTS_FILE, FACTS_FILE = "weights.safetensors", "model.json"
 
 
 class _Facts(BaseModel):
@@ -84,12 +86,12 @@ class SourceFacts(_Facts):
 class ModelFacts(_Facts):
     """All that a model folder says in model.json.
 
-    min_score: instances below it are dropped, unless the user says otherwise. diameter_bias: by what factor the model's
-    estimates of the diameter were too high on images held out from training. held_out: scores on these images. sha256:
-    of the other files of the folder.
+    min_score: instances below it are dropped, unless the user says otherwise. diameter_bias: by what factor diameters
+    that were measured were too high on images held out from training. held_out: scores on these images. sha256: of the
+    other files of the folder.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     fewcell_version: str
     network: NetworkFacts
     representation: Part
@@ -138,16 +140,22 @@ def read_model(folder: Path) -> ModelFacts:
             f"{folder} was written by a newer fewcell (schema {version}, this one reads {SCHEMA_VERSION}). "
             "Type: pip install --upgrade fewcell"
         )
+    if isinstance(version, int) and version < SCHEMA_VERSION:
+        raise ModelError(
+            f"{folder} was written by an older fewcell (schema {version}, this one reads {SCHEMA_VERSION}). "
+            "Train the model again."
+        )
     try:
         facts = ModelFacts.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or FACTS_FILE
         raise ModelError(f"{path} is not a model description: {where}: {first['msg']}.") from None
-    if NETWORK_FILE not in facts.sha256:
-        raise ModelError(f"{path} gives no checksum of {NETWORK_FILE}. Copy or train the model again.")
+    for name in (NETWORK_FILE, SCALE_FILE):
+        if name not in facts.sha256:
+            raise ModelError(f"{path} gives no checksum of {name}. Copy or train the model again.")
     for name, expected in facts.sha256.items():
-        if name not in (NETWORK_FILE, WEIGHTS_FILE):
+        if name not in (NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE):
             raise ModelError(f"{path} names an unknown file {name!r}.")
         if not (folder / name).is_file():
             raise ModelError(f"{folder} lacks {name}. Copy or train the model again.")
@@ -162,10 +170,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_model(folder: Path, facts: ModelFacts, network: Path, weights: Path) -> None:
+def write_model(folder: Path, facts: ModelFacts, network: Path, scale: Path, weights: Path) -> None:
     """Write a model folder, whole or not at all; one of the same name is replaced.
 
-    network, weights: the files to copy into it. Their checksums are put into the facts.
+    network, scale, weights: the files to copy into it. Their checksums are put into the facts.
 
     Raises WriteError if there is something else of that name, or if it cannot be written; an old one is still there.
     """
@@ -176,9 +184,9 @@ def write_model(folder: Path, facts: ModelFacts, network: Path, weights: Path) -
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             made = Path(temporary) / "model"
             made.mkdir()
-            shutil.copyfile(network, made / NETWORK_FILE)
-            shutil.copyfile(weights, made / WEIGHTS_FILE)
-            checksums = {name: sha256(made / name) for name in (NETWORK_FILE, WEIGHTS_FILE)}
+            for file, name in ((network, NETWORK_FILE), (scale, SCALE_FILE), (weights, WEIGHTS_FILE)):
+                shutil.copyfile(file, made / name)
+            checksums = {name: sha256(made / name) for name in (NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE)}
             facts = facts.model_copy(update={"sha256": checksums})
             text = json.dumps(facts.model_dump(mode="json"), indent=1) + "\n"
             (made / FACTS_FILE).write_text(text, encoding="utf-8")

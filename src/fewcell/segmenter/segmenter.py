@@ -1,6 +1,7 @@
 """The segmenter: normalise, scale, run the network, decode, score; from an image to its cells."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -11,8 +12,10 @@ from fewcell.errors import AxesError, ConfigError, ModelError, TooLargeError
 from fewcell.images import Image, available_bytes, normalise, resize_image, resize_labels
 from fewcell.representations import Representation, make_representation
 from fewcell.scoring import Scorer, instance_features, n_features
+from fewcell.segmenter.merge import merge_scales
 from fewcell.segmenter.model_folder import (
     NETWORK_FILE,
+    SCALE_FILE,
     WEIGHTS_FILE,
     ModelFacts,
     NetworkFacts,
@@ -20,7 +23,7 @@ from fewcell.segmenter.model_folder import (
     read_model,
     write_model,
 )
-from fewcell.segmenter.scale import Look, likely_diameters, merge_scales, select_instances, thumbnails
+from fewcell.segmenter.scale import Estimate, busiest_window, combine, weighted_median, windows_of
 from fewcell.tiles import predict_in_windows, predict_tiled
 from fewcell.types import FloatArray, Instances, Labels
 
@@ -34,6 +37,14 @@ BYTES_PER_CANONICAL_PIXEL = 24  # the resampled image and its padded copy
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
 TILE_PX = 1024  # side of the part of an image that the network sees at once, without its halo
 WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
+MIN_PRESENCE = 0.05  # an image in which cells are less likely has none, unless the user says how wide they are
+MEASURED_PX = 512  # side of the part of an image, at canonical scale, in which cells are measured
+FEWEST_MEASURED = 4.0  # cells, each counted as its score; of fewer, the median says little
+MOST_MEASUREMENTS = 2
+FARTHEST = 1.6  # a measurement moves an estimate by at most this factor
+COARSER = 4  # an image of unknown scale is also searched for cells so many times as wide: a sixteenth of the work
+SMALLEST_COARSE_PX = 48  # an image that would then be smaller shows no such cells
+NEAR = 1.15  # estimates that differ by less are the same
 LARGEST_FACTOR = 4.0  # images are never enlarged more than this
 
 DiameterSource = Literal["given", "estimated", "not known"]
@@ -44,14 +55,12 @@ class Segmentation:
     """The cells of one image, and the scale at which they were sought.
 
     instances: on the image's own grid. diameter_px: the cell diameter, in pixels of the image, that was brought to the
-    model's canonical diameter. diameter_source: where it came from. second_diameter_px: that of other cells, much
-    larger or smaller, which were sought as well; None if there are none.
+    model's canonical diameter. diameter_source: where it came from; "not known" if nothing looks like a cell.
     """
 
     instances: Instances
     diameter_px: float
     diameter_source: DiameterSource
-    second_diameter_px: float | None = None
 
     @property
     def labels(self) -> Labels:
@@ -75,12 +84,15 @@ class Segmenter:
         scorer: Scorer,
         facts: ModelFacts,
         folder: Path,
+        threads: int | None = None,
     ) -> None:
+        """folder: of the model, in which the network that tells the scale is. threads: see `load`."""
         self.engine = engine
         self.representation = representation
         self.scorer = scorer
         self.facts = facts
         self.folder = folder
+        self.threads = threads
 
     @classmethod
     def load(cls, model: str | Path = "default", *, threads: int | None = None, device: str = "cpu") -> Self:
@@ -109,11 +121,13 @@ class Segmenter:
                 f"The scorer in {folder} has {scorer.n_features} features, but {channels} channels give "
                 f"{n_features(channels)}. Train the model again."
             )
-        return cls(engine, representation, scorer, facts, folder)
+        return cls(engine, representation, scorer, facts, folder, threads)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder, whole or not at all; one of the same name is replaced."""
-        write_model(Path(folder), self.facts, self.folder / NETWORK_FILE, self.folder / WEIGHTS_FILE)
+        write_model(
+            Path(folder), self.facts, *(self.folder / name for name in (NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE))
+        )
 
     def segment(
         self,
@@ -127,61 +141,87 @@ class Segmenter:
 
         image: as read by `read_image`, or an array (height, width) or (channel, height, width) with 1 to 3 channels and
         values of any range.
-        diameter_px: about how wide the cells are, in pixels of the image; estimated if not given. min_score: cells
+        diameter_px: about how wide the cells are, in pixels of the image. If it is not given it is estimated, and much
+        larger cells are sought as well; where they overlap with others, the surer ones stay. min_score: cells
         less likely to be right are dropped; by default the model's own threshold. min_area_px: smaller cells are
         dropped.
 
-        A blank image has no cells. Raises AxesError for an array of another shape, ConfigError for a diameter that is
-        not positive.
+        A blank image has no cells, nor has one in which nothing looks like a cell. Raises AxesError for an array of
+        another shape, ConfigError for a diameter that is not positive.
         """
         pixels = normalise(image.pixels if isinstance(image, Image) else _channels_first(np.asarray(image)))
         if diameter_px is not None and not (np.isfinite(diameter_px) and diameter_px > 0):
             raise ConfigError(f"The diameter must be a positive number of pixels, got {diameter_px}.")
         shape = (pixels.shape[1], pixels.shape[2])
-        canonical_px = self.facts.canonical_diameter_px
+        given_px = diameter_px
         is_blank = min(shape) < SMALLEST_SIDE_PX or not pixels.any()
-        source: DiameterSource = "given" if diameter_px is not None else "estimated"
-        diameters = [diameter_px] if diameter_px is not None else [] if is_blank else self.estimate_diameters(pixels)
-        if not diameters:  # cells too few for the thumbnails may still be found in the whole image
-            diameters, source = [canonical_px], "not known"
-        factors = [min(canonical_px / diameter, LARGEST_FACTOR) for diameter in diameters]
-        if is_blank:
-            found = Instances(np.zeros(shape, dtype=np.int32), np.zeros(0, dtype=np.float32))
-        else:
-            grid = (shape, self.facts.network.stride, self.representation.decode_bytes)
-            _check_memory(factors[0], *grid)
-            factors[1:] = [f for f in factors[1:] if f != factors[0] and _bytes_needed(f, *grid) <= available_bytes()]
-            level, min_area = self.facts.min_score, max(1, min_area_px)
-            min_score = level if min_score is None else min_score
-            found = self._segment_on_grid(pixels, factors[0], min_score, min_area)
-            for factor in factors[1:]:
-                others = self._segment_on_grid(pixels, factor, max(level, min_score), min_area)
-                found = select_instances(merge_scales(found, others, level), -1.0, min_area=min_area)
-        used = [canonical_px / factor for factor in factors]
-        return Segmentation(found, used[0], source, used[1] if len(used) > 1 else None)
+        if given_px is None and not is_blank:
+            estimate = self.estimate_scale(pixels)
+            diameter_px = estimate.diameter_px if estimate.presence >= MIN_PRESENCE else None
+        if is_blank or diameter_px is None:
+            nothing = Instances(np.zeros(shape, dtype=np.int32), np.zeros(0, dtype=np.float32))
+            source = "given" if given_px else "not known"
+            return Segmentation(nothing, given_px or self.facts.canonical_diameter_px, source)
+        factor = min(self.facts.canonical_diameter_px / diameter_px, LARGEST_FACTOR)
+        _check_memory(factor, shape, self.facts.network.stride, self.representation.decode_bytes)
+        level, min_area = self.facts.min_score, max(1, min_area_px)
+        min_score = level if min_score is None else min_score
+        found = self._segment_on_grid(pixels, factor, min_score, min_area)
+        if given_px is None and min(shape) * factor >= COARSER * SMALLEST_COARSE_PX:
+            large = self._segment_on_grid(pixels, factor / COARSER, max(level, min_score), min_area)
+            found = _select_instances(merge_scales(found, large, level), -1.0, min_area=min_area)
+        source = "given" if given_px else "estimated"
+        return Segmentation(found, self.facts.canonical_diameter_px / factor, source)
 
-    def estimate_diameters(self, pixels: FloatArray) -> list[float]:
-        """Estimate how wide the cells of a normalised image are, in its pixels; none if no cell is found.
+    def estimate_scale(self, pixels: FloatArray) -> Estimate:
+        """Estimate how wide the median cell of a normalised image is, and how likely it is that there are cells.
 
-        A second diameter is given where many cells are likely to be of quite another size (see `likely_diameters`).
-        Small cells are found less often than large ones, so what comes out is put right by a factor that is known
+        A small network that has seen cells of all sizes says roughly how wide they are; the cells that are then found
+        in a part of the image are measured, and once more at the scale that they ask for, if that is quite another.
+        Small cells are found less often than large ones, so what is measured is put right by a factor that is known
         from held-out images.
         """
-        looks = []
-        for scale, thumbnail in thumbnails(pixels):
-            found = select_instances(self._segment_at(thumbnail, 1.0), self.facts.min_score, min_area=0)
-            area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
-            diameters = 2 * np.sqrt(area / np.pi) * self.facts.network.stride
-            field_px = thumbnail.shape[1] * thumbnail.shape[2] / scale**2
-            looks.append(Look(scale, field_px, diameters, found.scores))
-        likely = likely_diameters(looks, self.facts.canonical_diameter_px)
-        return [diameter_px / self.facts.diameter_bias for diameter_px in likely]
+        windows = [*windows_of(pixels)]
+        logits = np.stack([self._scale_engine(window.pixels) for window in windows])
+        estimate = combine([window.scale for window in windows], logits)
+        if estimate.presence < MIN_PRESENCE:
+            return estimate
+        diameter, bias = estimate.diameter_px, 1.0
+        for _ in range(MOST_MEASUREMENTS):
+            measured = self.measure_diameter(pixels, diameter)
+            if measured is None:
+                break
+            before, diameter = diameter, float(np.clip(measured, diameter / FARTHEST, diameter * FARTHEST))
+            bias = self.facts.diameter_bias
+            if abs(np.log(diameter / before)) < np.log(NEAR):
+                break
+        return Estimate(diameter / bias, estimate.presence)
+
+    def measure_diameter(self, pixels: FloatArray, diameter_px: float) -> float | None:
+        """How wide the median cell is that is found in a part of a normalised image; None if too few are found to tell.
+
+        diameter_px: as which the cells are brought to the canonical scale.
+        """
+        factor = min(self.facts.canonical_diameter_px / diameter_px, LARGEST_FACTOR)
+        side = round(MEASURED_PX / factor)
+        top, left = busiest_window(pixels, side)
+        part = np.ascontiguousarray(pixels[:, top : top + side, left : left + side])
+        found = _select_instances(self._segment_at(part, factor), self.facts.min_score, min_area=0)
+        if found.scores.sum() < FEWEST_MEASURED:
+            return None
+        area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
+        grid_px = np.sqrt(part.shape[1] * part.shape[2] / found.labels.size)
+        return weighted_median(2 * np.sqrt(area / np.pi) * grid_px, found.scores)
+
+    @cached_property
+    def _scale_engine(self) -> Engine:
+        return OpenVinoEngine(self.folder / SCALE_FILE, threads=self.threads)
 
     def _segment_on_grid(self, pixels: FloatArray, factor: float, min_score: float, min_area: float) -> Instances:
         """Find cells in a normalised image enlarged by `factor`; labels are on the image's own grid."""
-        found = select_instances(self._segment_at(pixels, factor), min_score, min_area=0)
+        found = _select_instances(self._segment_at(pixels, factor), min_score, min_area=0)
         labels = resize_labels(found.labels, (pixels.shape[1], pixels.shape[2]))
-        return select_instances(Instances(labels, found.scores), -1.0, min_area=min_area)
+        return _select_instances(Instances(labels, found.scores), -1.0, min_area=min_area)
 
     def _segment_at(self, pixels: FloatArray, factor: float) -> Instances:
         """Find cells in a normalised image enlarged by `factor`; labels are on the network's grid."""
@@ -207,6 +247,15 @@ def predict_at_scale(pixels: FloatArray, factor: float, engine: Engine, network:
     # A network that sees everything cannot be tiled.
     halo_px, core_px = (0, max(height, width)) if network.reach_px is None else (network.reach_px, TILE_PX)
     return predict_tiled(resampled, engine, **grid, halo_px=halo_px, core_px=core_px)
+
+
+def _select_instances(found: Instances, min_score: float, *, min_area: float) -> Instances:
+    """Keep instances with enough score and area, numbered anew."""
+    area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
+    keep = (found.scores >= min_score) & (area >= min_area)
+    numbers = np.zeros(len(found) + 1, dtype=np.int32)
+    numbers[1:][keep] = np.arange(1, keep.sum() + 1)
+    return Instances(numbers[found.labels], found.scores[keep])
 
 
 def _channels_first(array: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from fewcell.data.split import sampling_weights
 from fewcell.representations import Representation
 from fewcell.training.objective import Batch, Undo
 
-__all__ = ["Share", "batches", "make_batch"]
+__all__ = ["Share", "batches", "make_batch", "quiet_worker"]
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,12 @@ def batches(
         sampler=steps,
         num_workers=recipe.workers,
         prefetch_factor=4 if recipe.workers else None,
-        worker_init_fn=_quiet_worker,
+        worker_init_fn=quiet_worker,
     )
     yield from loader
 
 
-def _quiet_worker(_: int) -> None:
+def quiet_worker(_: int) -> None:
     """One thread a worker: the cores belong to the network."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

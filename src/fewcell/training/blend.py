@@ -43,6 +43,7 @@ def blend(
     learned_from: Sequence[Sample],
     held_out: Sequence[Sample],
     folder: Path,
+    scale: Path,
     *,
     also_seen: Sequence[Sample] = (),
 ) -> None:
@@ -53,7 +54,8 @@ def blend(
     scorer and thresholds are the start's: a few images tell less of them than all that it learned from. What came of it
     stands in the model's `held_out`: F1 before (`f1_50_before`) and after (`f1_50`), and how far it went (`share`).
 
-    also_seen: images without labels that the network has learned from.
+    scale: the file of the network that tells the scale. also_seen: images without labels that the network has
+    learned from.
 
     Source: robust fine-tuning by averaging weights (Wortsman et al., CVPR 2022).
     """
@@ -83,7 +85,7 @@ def blend(
             "recipe": recipe.model_dump(mode="json"),
         }
         facts = start.facts.model_copy(update=update)
-        write_model(folder, facts, best.folder / NETWORK_FILE, best.folder / WEIGHTS_FILE)
+        write_model(folder, facts, best.folder / NETWORK_FILE, scale, best.folder / WEIGHTS_FILE)
 
 
 def _between(start: Network, end: Network, share: float) -> Network:

@@ -35,10 +35,11 @@ from fewcell.types import FloatArray, Labels
 __all__ = ["count_sources", "finish"]
 
 SCALES = (1.0, 0.8, 1.25)  # the scorer also sees cells of a size that was estimated wrongly
+UNUSUAL = 0.3  # how much a cell counts for the scorer that was found at another scale, or where there is none
 EMPTY_IMAGES = 40
 UNFOCUSED_IMAGES = 20
 LEARNED_IMAGES = 200  # that were learned from, and that a decoding which fits a model is fitted to as well
-DIAMETER_IMAGES = 30  # are enough to know how far off estimates of the diameter are
+DIAMETER_IMAGES = 60  # are enough to know how far off estimates of the diameter are
 FEWEST_CELLS = 5  # of fewer, the median diameter says little
 FOLDS = 5
 MIN_SCORES = np.arange(0.05, 0.75, 0.025)
@@ -46,18 +47,23 @@ MIN_SCORES = np.arange(0.05, 0.75, 0.025)
 
 @dataclass(frozen=True)
 class _Case:
-    """One held-out image at one scale, as the network sees it, with its truth on the network's grid."""
+    """One held-out image at one scale, as the network sees it, with its truth on the network's grid.
+
+    weight: how much its cells count for the scorer.
+    """
 
     prediction: FloatArray
     labels: Labels
     fold: int
     modality: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class _Judged:
     """What was found in one case: features, whether each instance is right, and whether that is known."""
 
+    weight: float
     found: Labels
     features: NDArray[np.float64]
     right: NDArray[np.bool_]
@@ -71,6 +77,7 @@ def finish(
     learned_from: Sequence[Sample],
     held_out: Sequence[Sample],
     folder: Path,
+    scale: Path,
     *,
     also_seen: Sequence[Sample] = (),
 ) -> None:
@@ -79,8 +86,8 @@ def finish(
     The exported network itself is run, so what is fitted is what is shipped. The score below which cells are dropped
     is chosen on scores that a scorer fitted to other folds gave; a fold holds whole experiments. The scorer learns from
     cells that no model in their decoding was fitted to; settings are the same for all. Only a decoding that fits a
-    model is also fitted to images that were learned from: there are many more of them. also_seen: images without labels
-    that the network has learned from.
+    model is also fitted to images that were learned from: there are many more of them. scale: the file
+    of the network that tells the scale. also_seen: images without labels that the network has learned from.
     """
     round_weights(network)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -120,8 +127,8 @@ def finish(
             recipe=recipe.model_dump(mode="json"),
             sha256={},
         )
-        bias = _diameter_bias(Segmenter(engine, representation, scorer, facts, folder), held_out)
-        write_model(folder, facts.model_copy(update={"diameter_bias": bias}), onnx, weights)
+        bias = _diameter_bias(Segmenter(engine, representation, scorer, facts, scale.parent), held_out)
+        write_model(folder, facts.model_copy(update={"diameter_bias": bias}), onnx, scale, weights)
 
 
 Learned = Sequence[tuple[FloatArray, Labels]]
@@ -161,25 +168,22 @@ def _all_of(cases: Sequence[_Case], learned: Learned = ()) -> tuple[list[FloatAr
 
 
 def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
-    """Estimated over true diameter, the median over held-out images with enough cells; 1 if there is none.
-
-    Some estimates are off by a factor of four, which says nothing of the others.
-    """
+    """Measured over true diameter at the true scale, the median of held-out images with enough cells; 1 without any."""
     ratios = []
     for sample in (held_out[i] for i in _spread(held_out, DIAMETER_IMAGES)):
         image, labels = load_sample(sample)
         assert labels is not None
         true = diameter_px(labels)
-        if true is None or len(np.unique(labels[labels > 0])) < FEWEST_CELLS:
-            continue
-        for estimated in segmenter.estimate_diameters(normalise(image.pixels))[:1]:
-            ratios.append(estimated / true)
+        if true is not None and len(np.unique(labels[labels > 0])) >= FEWEST_CELLS:
+            measured = segmenter.measure_diameter(normalise(image.pixels), true)
+            ratios += [measured / true] if measured else []
     return round(float(np.median(ratios)), 3) if ratios else 1.0
 
 
 def _cases(sample: Sample, fold: int, engine: Engine, network: NetworkFacts, recipe: Recipe) -> list[_Case]:
     predictions = _predictions(sample, engine, network, recipe, SCALES)
-    return [_Case(prediction, labels, fold, sample.modality) for prediction, labels in predictions]
+    weights = (1.0, *[UNUSUAL] * (len(SCALES) - 1))
+    return [_Case(*seen, fold, sample.modality, weight) for seen, weight in zip(predictions, weights, strict=True)]
 
 
 def _predictions(
@@ -209,7 +213,7 @@ def _empty_cases(held_out: Sequence[Sample], engine: Engine, network: NetworkFac
     cases = []
     for i, (pixels, factor) in enumerate(images):
         prediction = predict_at_scale(np.ascontiguousarray(pixels.transpose(2, 0, 1)), factor, engine, network)
-        cases.append(_Case(prediction, np.zeros(prediction.shape[1:], dtype=np.int32), i % FOLDS, "empty"))
+        cases.append(_Case(prediction, np.zeros(prediction.shape[1:], dtype=np.int32), i % FOLDS, "empty", UNUSUAL))
     return cases
 
 
@@ -223,12 +227,14 @@ def _judge(case: _Case, representation: Representation) -> _Judged:
     table = overlaps(case.labels, found.labels)
     right = np.zeros(table.n_predicted, dtype=bool)
     right[table.pair_predicted[table.pair_iou >= 0.5]] = True
-    return _Judged(found.labels, instance_features(found, case.prediction), right, right | ~table.mostly_unknown)
+    features = instance_features(found, case.prediction)
+    return _Judged(case.weight, found.labels, features, right, right | ~table.mostly_unknown)
 
 
 def _fit(judged: Sequence[_Judged]) -> Scorer:
     features = np.concatenate([j.features[j.known] for j in judged])
-    return Scorer.fit(features, np.concatenate([j.right[j.known] for j in judged]))
+    weights = np.concatenate([np.full(j.known.sum(), j.weight) for j in judged])
+    return Scorer.fit(features, np.concatenate([j.right[j.known] for j in judged]), weights)
 
 
 def _choose_min_score(cases: Sequence[_Case], judged: Sequence[_Judged]) -> tuple[float, dict[str, float]]:

@@ -33,6 +33,7 @@ from fewcell.training.machine import Machine, machine
 from fewcell.training.objective import Batch, Objective
 from fewcell.training.objectives import make_objective
 from fewcell.training.rounds import Pool
+from fewcell.training.scale import scale_file
 
 __all__ = ["begun_recipe", "fit"]
 
@@ -111,6 +112,7 @@ def fit(
 
     out: a folder for the checkpoint, the log (log.csv) and, in the end, the model (model/). resume: go on from the
     checkpoint in `out`. report: called every few seconds. Returns the path of the model folder.
+    The network that tells the scale is trained first (scale.onnx), if the recipe wants one.
 
     Under `torchrun` each process takes its part of every batch, and only the first writes.
 
@@ -143,7 +145,7 @@ def fit(
         out.mkdir(parents=True, exist_ok=True)
         if here.is_first:
             rewind_log(out / "log.csv", run.step)
-        lessons = _Lessons(run, source, learn, held_out, others, out)
+        lessons = _Lessons(run, source, learn, held_out, others, out, scale_file(recipe, learn, here, out))
         _train(run, lessons, fixed, out, report)
         if here.is_first:
             lessons.write_model(out / "model")
@@ -153,7 +155,7 @@ def fit(
 
 
 def _split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """Mostly whole experiments are held out; but where training begins with a model, a few images will do: a part of each."""
+    """Mostly whole experiments are held out; but where training begins with a model, parts of a few images will do."""
     if recipe.start is not None and len(labelled) < FEW_IMAGES:
         learn, held_out = split_each(labelled, recipe.held_out, recipe.seed)
         truths = [load_sample(part)[1] for part in held_out]
@@ -263,6 +265,7 @@ class _Lessons:
     held_out: Sequence[Sample]
     others: Sequence[Sample]
     out: Path
+    scale: Path
     n_rounds: int = 0
 
     def write_model(self, folder: Path) -> None:
@@ -271,7 +274,7 @@ class _Lessons:
         network = deepcopy(cast(Network, run.average.module))  # whose weights are rounded
         end = finish if run.recipe.start is None else blend
         also = self._others()
-        end(network, run.representation, run.recipe, self.learn, self.held_out, folder, also_seen=also)
+        end(network, run.representation, run.recipe, self.learn, self.held_out, folder, self.scale, also_seen=also)
 
     def hold_due_round(self, share: float) -> bool:
         """Hold the round that is due at this share of the budget, if one is; whether there was any.

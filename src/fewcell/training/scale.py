@@ -1,0 +1,139 @@
+"""Training of the network that tells the scale: on crops of all sizes, before the segmentation network."""
+
+import math
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
+
+from fewcell.config import Recipe
+from fewcell.data.crops import CropSource, Grid
+from fewcell.data.dataset import Sample
+from fewcell.data.split import sampling_weights
+from fewcell.engine import available_threads
+from fewcell.networks import ScaleNetwork
+from fewcell.segmenter import N_CLASSES, SCALE_FILE, TRAINED_OCTAVES, WINDOW_PX, class_of, find_model
+from fewcell.training.batches import quiet_worker
+from fewcell.training.checkpoint import load_checkpoint, save_checkpoint
+from fewcell.training.machine import Machine
+
+__all__ = ["scale_file"]
+
+CHECKPOINT_FILE = "scale-checkpoint.safetensors"
+BATCH = 32
+LEARNING_RATE, WARMUP, WEIGHT_DECAY, EMA_DECAY = 2e-3, 0.03, 0.05, 0.995
+WIDTH = 0.8  # standard deviation of the classes that count as right, in classes
+# Much of what is no cell: this network decides on whole images.
+VARIED = {"gray": 0.25, "blur": 0.3, "empty": 0.2, "defocus": 0.1}
+
+
+def scale_file(recipe: Recipe, learn: Sequence[Sample], here: Machine, out: Path) -> Path:
+    """The file of the scale network for a run: trained now, or before the run was resumed, or that of another model.
+
+    learn: images with labels. A network that is trained learns how wide the median cell of an image is in a crop, as
+    one of N_CLASSES, and whether the crop shows any cell at all. Its file appears whole or not at all; until then a
+    checkpoint is kept, from which a run that is resumed goes on. All processes must ask at the same time; the first
+    trains.
+    """
+    if not recipe.scale_steps:
+        return find_model(recipe.start or "default") / SCALE_FILE
+    onnx = out / SCALE_FILE
+    if here.is_first and not onnx.exists():
+        threads = torch.get_num_threads()
+        torch.set_num_threads(recipe.threads or available_threads())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            _export(_train(recipe, learn, here, out / CHECKPOINT_FILE), onnx)
+        (out / CHECKPOINT_FILE).unlink()
+        torch.set_num_threads(threads)
+    if here.world > 1:
+        distributed.barrier()
+    return onnx
+
+
+class _Crops(Dataset):
+    """Step number -> images (BATCH, 3, side, side) and how wide cells are in each, 0: none, NaN: not known."""
+
+    def __init__(self, recipe: Recipe, learn: Sequence[Sample]) -> None:
+        smallest, largest = TRAINED_OCTAVES
+        varied = VARIED | {"scale_jitter": 2 ** ((largest - smallest) / 2)}
+        settings = recipe.augmentation.model_copy(update=varied)
+        grid = Grid(WINDOW_PX, 1, 0, 2 ** ((largest + smallest) / 2))
+        self.source, self.seed = CropSource(learn, grid, settings), recipe.seed
+        self.source.preload()
+        self.weights = sampling_weights(learn, recipe.balance)
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        generators = [np.random.default_rng((self.seed, 7, step, slot)) for slot in range(BATCH)]
+        indices = [int(rng.choice(len(self.weights), p=self.weights)) for rng in generators]
+        pictures = zip(indices, generators, strict=True)
+        drawn = [self.source.picture(index, rng) for index, rng in pictures]
+        images, diameters = zip(*drawn, strict=True)
+        return torch.from_numpy(np.stack(images)), torch.tensor(diameters, dtype=torch.float32)
+
+
+def _train(recipe: Recipe, learn: Sequence[Sample], here: Machine, checkpoint: Path) -> ScaleNetwork:
+    """The mean network at the end of training, read top to bottom."""
+    network = ScaleNetwork(N_CLASSES).to(here.device, memory_format=torch.channels_last)  # pyright: ignore
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    modules: dict[str, nn.Module] = {"network": network, "average": average}
+    first = load_checkpoint(checkpoint, modules, optimizer)["step"] if checkpoint.exists() else 0
+    batches: Iterator[tuple[Tensor, Tensor]] = iter(
+        DataLoader(
+            _Crops(recipe, learn),
+            batch_size=None,
+            sampler=range(first, recipe.scale_steps),
+            num_workers=recipe.workers,
+            prefetch_factor=4 if recipe.workers else None,
+            worker_init_fn=quiet_worker,
+        )
+    )
+    saved = time.perf_counter()
+    for step, (images, diameters) in enumerate(batches, first):
+        share = step / recipe.scale_steps
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * min(1, (step + 1) / recipe.scale_steps / WARMUP) * _cosine(share)
+        with here.autocast():
+            output = network(images.to(here.device, memory_format=torch.channels_last))
+        loss = _loss(output.float().cpu(), diameters)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        average.update_parameters(network)
+        if time.perf_counter() - saved > 60 * recipe.checkpoint_minutes or step + 1 == recipe.scale_steps:
+            save_checkpoint(checkpoint, modules, optimizer, {"step": step + 1})
+            saved = time.perf_counter()
+    return average.module  # pyright: ignore[reportReturnType]
+
+
+def _loss(output: Tensor, diameters: Tensor) -> Tensor:
+    """Cross entropy with the classes near the true diameter, where it is known; and of whether there are cells."""
+    known, shows_cells = ~diameters.isnan(), diameters > 0
+    place = torch.from_numpy(class_of(diameters.nan_to_num().numpy())).float()
+    right = torch.softmax(-0.5 * ((torch.arange(N_CLASSES) - place[:, None]) / WIDTH) ** 2, dim=1)
+    of_class = -(right * output[:, :-1].log_softmax(dim=1)).sum(dim=1)
+    of_presence = F.binary_cross_entropy_with_logits(output[:, -1], shows_cells.float(), reduction="none")
+    return of_class[shows_cells].sum() / shows_cells.sum().clamp(min=1) + of_presence[known].mean()
+
+
+def _cosine(share: float) -> float:
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _export(network: ScaleNetwork, onnx: Path) -> None:
+    network.eval().cpu().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    with tempfile.TemporaryDirectory(dir=onnx.parent) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        made = Path(temporary) / onnx.name
+        example = torch.zeros(1, 3, WINDOW_PX, WINDOW_PX)
+        torch.onnx.export(network, (example,), str(made), input_names=["window"], output_names=["logits"], dynamo=False)
+        made.replace(onnx)

@@ -1,0 +1,111 @@
+"""The scale network learns; a killed training goes on to the same bits; a run without one takes that of a model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fewcell.data.dataset import diameter_px, load_sample, open_dataset
+from fewcell.segmenter import N_CLASSES, SCALE_FILE, class_of, find_model
+from fewcell.training import scale
+from fewcell.training.machine import machine
+from fewcell.training.scale import scale_file
+
+
+@pytest.fixture
+def samples(disc_dataset):
+    return open_dataset(disc_dataset)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_the_loss_is_least_where_the_network_is_right():
+    diameters = torch.tensor([10.0, 40.0, 0.0, float("nan")])
+    right = torch.full((4, N_CLASSES + 1), -9.0)
+    for row, place in enumerate(class_of(diameters[:2].numpy()).round().astype(int)):
+        right[row, place - 1 : place + 2] = torch.tensor([1.0, 2.0, 1.0])
+    right[:, -1] = torch.tensor([9.0, 9.0, -9.0, 0.0])
+    best = scale._loss(right, diameters)
+    for change in (lambda o: o.roll(5, dims=1), lambda o: -o, torch.zeros_like):
+        wrong = right.clone()
+        wrong[:, :-1] = change(right[:, :-1])
+        assert scale._loss(wrong, diameters) > best + 0.5
+    absent = right.clone()
+    absent[:3, -1] *= -1
+    assert scale._loss(absent, diameters) > best + 5
+
+
+def test_what_is_not_known_teaches_nothing():
+    output = torch.randn(3, N_CLASSES + 1, requires_grad=True)
+    scale._loss(output, torch.tensor([float("nan"), 20.0, 0.0])).backward()
+    assert output.grad is not None
+    assert torch.isfinite(output.grad).all()
+    assert not output.grad[0].any()
+    assert not output.grad[2, :-1].any(), "an image without cells has no diameter"
+    assert output.grad[1].any()
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(samples, tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(scale, "BATCH", 4)
+    recipe = tiny_recipe(steps=1, scale_steps=4, checkpoint_minutes=1e-9)
+    loss, calls = scale._loss, []
+
+    def killed(output, diameters):
+        calls.append(1)
+        if len(calls) == 3:
+            raise Killed
+        return loss(output, diameters)
+
+    with machine(recipe) as here:
+        for name in ("whole", "killed"):
+            (tmp_path / name).mkdir()
+        whole = scale_file(recipe, samples, here, tmp_path / "whole")
+        monkeypatch.setattr(scale, "_loss", killed)
+        with pytest.raises(Killed):
+            scale_file(recipe, samples, here, tmp_path / "killed")
+        assert not (tmp_path / "killed" / SCALE_FILE).exists()
+        monkeypatch.setattr(scale, "_loss", loss)
+        resumed = scale_file(recipe, samples, here, tmp_path / "killed")
+        assert resumed.read_bytes() == whole.read_bytes()
+        assert [path.name for path in resumed.parent.iterdir()] == [SCALE_FILE]
+        made = resumed.stat().st_mtime_ns
+        assert scale_file(recipe, samples, here, tmp_path / "killed").stat().st_mtime_ns == made, "trained once"
+
+
+def test_without_steps_the_scale_network_is_that_of_the_start_or_the_package(samples, tiny_recipe, trained, tmp_path):
+    recipe = tiny_recipe(steps=1)
+    with machine(recipe) as here:
+        assert scale_file(recipe, samples, here, tmp_path) == find_model("default") / SCALE_FILE
+        begun = recipe.model_copy(update={"start": str(trained.folder)})
+        assert scale_file(begun, samples, here, tmp_path) == trained.folder / SCALE_FILE
+    assert (trained.folder / SCALE_FILE).read_bytes() == (find_model("default") / SCALE_FILE).read_bytes()
+
+
+def test_pictures_show_cells_of_all_sizes_and_say_which(samples, tiny_recipe):
+    crops = scale._Crops(tiny_recipe(steps=1), samples)
+    crops.source.settings = crops.source.settings.model_copy(update={"empty": 0.0, "defocus": 0.0, "rotate": 0.0})
+    true = diameter_px(load_sample(samples[0])[1])
+    sizes = []
+    for seed in range(40):
+        image, diameter = crops.source.picture(0, np.random.default_rng(seed))
+        assert (image.shape, image.dtype) == ((3, 256, 256), np.float32)
+        sizes.append(diameter)
+    assert min(sizes) < 4
+    assert max(sizes) > 90
+    wide = replace(samples[0], diameter_px=3 * true)
+    twice = scale._Crops(tiny_recipe(steps=1), [wide])
+    twice.source.settings = crops.source.settings
+    assert twice.source.picture(0, np.random.default_rng(3))[1] == pytest.approx(sizes[3]), "that of the picture"
+
+
+def test_a_picture_without_cells_has_none_and_of_what_is_not_annotated_nothing_is_known(samples, tiny_recipe):
+    crops = scale._Crops(tiny_recipe(steps=1), [samples[0], replace(samples[1], labels=None)])
+    crops.source.settings = crops.source.settings.model_copy(update={"empty": 1.0})
+    assert crops.source.picture(0, np.random.default_rng(0))[1] == 0
+    crops.source.settings = crops.source.settings.model_copy(update={"empty": 0.0, "defocus": 1.0})
+    assert crops.source.picture(0, np.random.default_rng(0))[1] == 0
+    crops.source.settings = crops.source.settings.model_copy(update={"defocus": 0.0})
+    assert np.isnan(crops.source.picture(1, np.random.default_rng(0))[1])
