@@ -220,7 +220,7 @@ def test_demo_needs_no_network(run, tmp_path, monkeypatch):
 def test_info_says_what_runs(run):
     code, out, _ = run("info")
     assert code == 0
-    for word in ("OpenVINO", "threads", "resunet", "boundary", "dsb2018", "licence"):
+    for word in ("OpenVINO", "threads", "resunet", "canopy", "dsb2018", "licence"):
         assert word in out
 
 

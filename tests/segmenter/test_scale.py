@@ -134,7 +134,7 @@ def test_where_too_few_cells_are_found_nothing_is_measured(segmenter, say, draw_
 
 def test_where_nothing_looks_like_a_cell_none_is_found_unless_its_size_is_given(segmenter, say, draw_discs):
     image, labels = draw_discs(7, (200, 260))
-    say(DISC_PX, presence=0.1)
+    say(DISC_PX, presence=0.01)
     found = segmenter.segment(image)
     assert (len(found.scores), found.diameter_source) == (0, "not known")
     assert found.labels.shape == image.shape

@@ -29,6 +29,7 @@ TRAINED_OCTAVES = (1.0, 7.3)  # of the diameters that the network saw in trainin
 SCALES = (2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
 SMALLEST_SIDE_PX = 128  # an image is not made smaller than this, the longer side of it
 ERROR = 0.02  # how often what the network says of a window has nothing to do with the window
+MOST_PEAKS = 3  # diameters besides the likeliest that are worth a try
 WELL_SEEN_PX, WITNESSES = 24.0, 3  # whether there are cells is told at the scales at which they are about so wide
 OCTAVES = np.arange(1.75, 9.6, 0.5 / PER_OCTAVE)  # log2 px of the diameters that an image may have
 
@@ -43,10 +44,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How wide the median cell of an image is, in its pixels, and how likely it is that there are any cells."""
+    """How wide the median cell of an image is, in its pixels, and how likely it is that there are any cells.
+
+    others: diameters that are less likely, the likeliest first.
+    """
 
     diameter_px: float
     presence: float
+    others: tuple[float, ...] = ()
 
 
 def class_of(diameter_px: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -104,7 +109,15 @@ def combine(scales: Sequence[float], logits: FloatArray) -> Estimate:
     diameter = float(2 ** (weight @ OCTAVES[near] / weight.sum()))
     by_fit = sorted(np.unique(at), key=lambda scale: abs(np.log2(diameter * scale / WELL_SEEN_PX)))
     logit = np.mean([present[at == scale].max() for scale in by_fit[:WITNESSES]])
-    return Estimate(diameter, float(1 / (1 + np.exp(-logit))))
+    return Estimate(diameter, float(1 / (1 + np.exp(-logit))), _other_peaks(total, best))
+
+
+def _other_peaks(total: NDArray[np.float64], best: int) -> tuple[float, ...]:
+    """The diameters of other peaks of the evidence, the likeliest first."""
+    padded = np.pad(total, 1, constant_values=-np.inf)
+    peaks = np.flatnonzero((total >= padded[:-2]) & (total > padded[2:]))
+    by_evidence = sorted((int(peak) for peak in peaks if abs(peak - best) > 2), key=lambda peak: -total[peak])
+    return tuple(float(2 ** OCTAVES[peak]) for peak in by_evidence[:MOST_PEAKS])
 
 
 def _in_training() -> NDArray[np.float64]:

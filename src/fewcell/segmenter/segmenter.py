@@ -38,6 +38,7 @@ SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell tha
 TILE_PX = 1024  # side of the part of an image that the network sees at once, without its halo
 WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
 MIN_PRESENCE = 0.05  # an image in which cells are less likely has none, unless the user says how wide they are
+UNLIKELY = 4.0  # standard deviations
 MEASURED_PX = 512  # side of the part of an image, at canonical scale, in which cells are measured
 FEWEST_MEASURED = 4.0  # cells, each counted as its score; of fewer, the median says little
 MOST_MEASUREMENTS = 2
@@ -154,7 +155,7 @@ class Segmenter:
             raise ConfigError(f"The diameter must be a positive number of pixels, got {diameter_px}.")
         shape = (pixels.shape[1], pixels.shape[2])
         given_px = diameter_px
-        is_blank = min(shape) < SMALLEST_SIDE_PX or not pixels.any()
+        is_blank = min(shape) < SMALLEST_SIDE_PX or not pixels.any() or (given_px is None and _is_noise(pixels))
         if given_px is None and not is_blank:
             estimate = self.estimate_scale(pixels)
             diameter_px = estimate.diameter_px if estimate.presence >= MIN_PRESENCE else None
@@ -186,7 +187,10 @@ class Segmenter:
         estimate = combine([window.scale for window in windows], logits)
         if estimate.presence < MIN_PRESENCE:
             return estimate
-        diameter, bias = estimate.diameter_px, 1.0
+        likely = (estimate.diameter_px, *estimate.others, self.facts.canonical_diameter_px)
+        tried = ((px, self.measure_diameter(pixels, px)) for px in likely)
+        diameter = next((px for px, measured in tried if measured is not None), estimate.diameter_px)
+        bias = 1.0
         for _ in range(MOST_MEASUREMENTS):
             measured = self.measure_diameter(pixels, diameter)
             if measured is None:
@@ -256,6 +260,18 @@ def _select_instances(found: Instances, min_score: float, *, min_area: float) ->
     numbers = np.zeros(len(found) + 1, dtype=np.int32)
     numbers[1:][keep] = np.arange(1, keep.sum() + 1)
     return Instances(numbers[found.labels], found.scores[keep])
+
+
+def _is_noise(pixels: FloatArray) -> bool:
+    """Whether neighbouring pixels of a normalised image have nothing to do with each other, as in no focused image."""
+    for channel in pixels:
+        values = channel - channel.mean()
+        power = float(np.square(values).sum())
+        chance = UNLIKELY / np.sqrt(values.size)  # how alike neighbours are in noise, at most
+        for alike in (np.vdot(values[1:], values[:-1]), np.vdot(values[:, 1:], values[:, :-1])):
+            if float(alike) > chance * power:
+                return False
+    return True
 
 
 def _channels_first(array: np.ndarray) -> np.ndarray:
