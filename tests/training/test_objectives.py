@@ -16,6 +16,7 @@ from fewcell.metrics import f1, match
 from fewcell.networks import make_network
 from fewcell.representations import make_representation
 from fewcell.segmenter import Segmenter, read_model
+from fewcell.segmenter.scale import Estimate
 from fewcell.training import fit as fit_module
 from fewcell.training import rounds as rounds_module
 from fewcell.training.batches import Share, batches, make_batch
@@ -24,6 +25,12 @@ from fewcell.training.machine import Machine
 from fewcell.training.objective import Rounds
 from fewcell.training.objectives import OBJECTIVES, make_objective
 from fewcell.training.teacher import VIEWS, Teacher, View
+
+
+@pytest.fixture(autouse=True)
+def scale_of_discs(monkeypatch):
+    """These tests are about what a teacher makes of what it finds, not about the scale of discs."""
+    monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_: Estimate(22.0, 0.99))
 
 
 class Killed(Exception):
