@@ -28,9 +28,11 @@ from fewcell.training.teacher import VIEWS, Teacher, View
 
 
 @pytest.fixture(autouse=True)
-def scale_of_discs(monkeypatch):
+def scale_of_discs():
     """These tests are about what a teacher makes of what it finds, not about the scale of discs."""
-    monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_: Estimate(22.0, 0.99))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Segmenter, "estimate_scale", lambda *_: Estimate(22.0, 0.99))
+        yield
 
 
 class Killed(Exception):

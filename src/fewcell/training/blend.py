@@ -32,7 +32,15 @@ def recipe_from(model: str) -> dict[str, Any]:
     Raises ModelError if there is no such model.
     """
     recipe = read_model(find_model(model)).recipe
-    gentle = {"start": model, "steps": None, "minutes": 8.0, "learning_rate": 4e-4, "warmup": 0.1, "held_out": 0.25}
+    gentle = {
+        "start": model,
+        "scale_steps": 0,
+        "steps": None,
+        "minutes": 8.0,
+        "learning_rate": 4e-4,
+        "warmup": 0.1,
+        "held_out": 0.25,
+    }
     return recipe | {"objective": {"name": "supervised"}} | gentle
 
 
@@ -104,7 +112,10 @@ def _mean_f1(segmenter: Segmenter, samples: Sequence[Sample]) -> float:
     for sample in samples:
         image, truth = load_sample(sample)
         assert truth is not None
-        found = segmenter.segment(image, diameter_px=diameter_px(truth))
+        true_px = diameter_px(truth)
+        if true_px is None:
+            continue
+        found = segmenter.segment(image, diameter_px=true_px)
         counts = match(truth, found.labels, (0.5,))[0]
         f1s += [f1(counts)] if counts.n_true else []
     return float(np.mean(f1s)) if f1s else 0.0

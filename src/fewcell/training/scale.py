@@ -32,7 +32,7 @@ BATCH = 32
 LEARNING_RATE, WARMUP, WEIGHT_DECAY, EMA_DECAY = 2e-3, 0.03, 0.05, 0.995
 WIDTH = 0.8  # standard deviation of the classes that count as right, in classes
 # Much of what is no cell: this network decides on whole images.
-VARIED = {"gray": 0.25, "blur": 0.3, "empty": 0.2, "defocus": 0.1}
+VARIED = {"off_scale": 0.0, "gray": 0.25, "blur": 0.3, "empty": 0.2, "defocus": 0.1}
 
 
 def scale_file(recipe: Recipe, learn: Sequence[Sample], here: Machine, out: Path) -> Path:
