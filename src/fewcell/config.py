@@ -71,7 +71,7 @@ class Recipe(_Strict):
         kept, or that of the model inside the package.
     batch: crops a step, over all processes. crop_px: side of a crop, a multiple of the network's down-sampling.
     balance: 1 draws sources in proportion to their number of images, 0 draws each source equally often.
-    held_out: share of the images kept for thresholds, scorer and the log, whole experiments at a time.
+    held_out: share of the images kept for thresholds, scorer and the log, mostly whole experiments at a time.
     precision: "auto" is bf16 where the CPU or GPU computes in it, else fp32.
     workers: processes that prepare crops.
     """

@@ -25,10 +25,6 @@ class Trails(FlowField):
     cell is, at a cost that does not grow with it, and which pixel a pixel leads to depends on nothing farther than
     hop_px + 1: it is the same on a tile and on the whole. The first-guess score is the mean cell probability.
 
-    Networks learned steps of up to 8 px on the shortest path inside the cell, the first design, less well: a step is as
-    long as the way that is left, so near borders and centres, where nobody can tell it, it is wrong by most. A
-    direction is as long everywhere.
-
     cell_threshold: probability in (0, 1) above which a pixel is in a cell.
     flow_error: cells with a greater mean squared flow error are dropped; 6 keeps all.
     hop_px: how far the flow is followed before the next jump.

@@ -179,6 +179,7 @@ class Segmenter:
 
         A small network that has seen cells of all sizes says roughly how wide they are; the cells that are then found
         in a part of the image are measured, and once more at the scale that they ask for, if that is quite another.
+        Where too few are found, what is less likely is tried, and the canonical scale last.
         Small cells are found less often than large ones, so what is measured is put right by a factor that is known
         from held-out images.
         """
@@ -189,10 +190,11 @@ class Segmenter:
             return estimate
         likely = (estimate.diameter_px, *estimate.others, self.facts.canonical_diameter_px)
         tried = ((px, self.measure_diameter(pixels, px)) for px in likely)
-        diameter = next((px for px, measured in tried if measured is not None), estimate.diameter_px)
+        nothing = estimate.diameter_px, None
+        diameter, measured = next((pair for pair in tried if pair[1] is not None), nothing)
         bias = 1.0
-        for _ in range(MOST_MEASUREMENTS):
-            measured = self.measure_diameter(pixels, diameter)
+        for number in range(MOST_MEASUREMENTS):
+            measured = measured if number == 0 else self.measure_diameter(pixels, diameter)
             if measured is None:
                 break
             before, diameter = diameter, float(np.clip(measured, diameter / FARTHEST, diameter * FARTHEST))
