@@ -35,8 +35,8 @@ class Sample:
     """One image of a dataset and what is known of it.
 
     labels: None for an unlabelled image. experiment: images of one plate, slide, movie or patient share it;
-    test sets never split them. points, boxes: weak labels, one for each cell. regions: where every cell is annotated, if that
-    is not the whole image. diameter_px: how wide the cells are, where their labels do not tell.
+    test sets never split them. points, boxes: weak labels, one for each cell. regions: where every cell is annotated,
+    if that is not the whole image. diameter_px: how wide the cells are, where their labels do not tell.
     window: top, left, bottom and right of the part of the image that is meant; None for all of it.
     """
 
