@@ -12,7 +12,9 @@ from fewcell.segmenter.model_folder import read_model, sha256, write_model
 
 FACTS = ModelFacts(
     fewcell_version="0.0",
-    network=NetworkFacts(name="resunet", settings={"widths": [8, 12]}, stride=2, multiple_px=4, reach_px=38),
+    network=NetworkFacts(
+        name="resunet", settings={"widths": [8, 12]}, stride=2, multiple_px=4, reach_px=38, window_px=None
+    ),
     representation=Part(name="boundary", settings={"grow_px": 2}),
     scorer=ScorerFacts(mean=(0.1,), scale=(1 / 3,), weights=(1.5, -2.5), bias=0.25),
     min_score=0.4,
@@ -158,11 +160,6 @@ def test_a_value_that_cannot_be(folder, change, part, key, value):
 def test_a_window_off_the_grid(folder, change):
     change(lambda raw: raw["network"].update(window_px=255))
     assert_wrong(folder, "not a model description: network: .*window_px 255 is not a multiple of multiple_px 4")
-
-
-def test_a_folder_that_is_older_than_windows(folder, change):
-    change(lambda raw: raw["network"].pop("window_px"))
-    assert read_model(folder).network.window_px is None
 
 
 def test_a_newer_schema(folder, change):

@@ -5,12 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from skimage.filters import threshold_otsu
+from skimage.measure import label, regionprops
+from skimage.segmentation import clear_border
 
+from fewcell.data import crops as module
 from fewcell.data.dataset import diameter_px, load_sample, open_dataset
+from fewcell.errors import ConfigError
 from fewcell.segmenter import N_CLASSES, SCALE_FILE, class_of, find_model
 from fewcell.training import scale
 from fewcell.training.machine import machine
-from fewcell.training.scale import scale_file
+from fewcell.training.scale import forget_scale, scale_file
+
+STILL = {"rotate": 0.0, "gray": 0.0, "blur": 0.0}
 
 
 @pytest.fixture
@@ -59,10 +66,12 @@ def test_a_killed_training_goes_on_to_the_same_bits(samples, tiny_recipe, tmp_pa
             raise Killed
         return loss(output, diameters)
 
+    reports = []
     with machine(recipe) as here:
         for name in ("whole", "killed"):
             (tmp_path / name).mkdir()
-        whole = scale_file(recipe, samples, here, tmp_path / "whole")
+        whole = scale_file(recipe, samples, here, tmp_path / "whole", reports.append)
+        assert [(progress.step, progress.share_done) for progress in reports] == [(1, 0.25)]
         monkeypatch.setattr(scale, "_loss", killed)
         with pytest.raises(Killed):
             scale_file(recipe, samples, here, tmp_path / "killed")
@@ -73,6 +82,17 @@ def test_a_killed_training_goes_on_to_the_same_bits(samples, tiny_recipe, tmp_pa
         assert [path.name for path in resumed.parent.iterdir()] == [SCALE_FILE]
         made = resumed.stat().st_mtime_ns
         assert scale_file(recipe, samples, here, tmp_path / "killed").stat().st_mtime_ns == made, "trained once"
+        forget_scale(here, tmp_path / "killed")
+        assert not [*(tmp_path / "killed").iterdir()], "what another run left teaches nothing"
+
+
+def test_a_training_that_diverges_says_so(samples, tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(scale, "BATCH", 2)
+    monkeypatch.setattr(scale, "_loss", lambda output, diameters: output.sum() * float("nan"))
+    recipe = tiny_recipe(steps=1, scale_steps=2)
+    with machine(recipe) as here, pytest.raises(ConfigError, match=r"not finite at step 0.*another seed"):
+        scale_file(recipe, samples, here, tmp_path)
+    assert not (tmp_path / SCALE_FILE).exists()
 
 
 def test_without_steps_the_scale_network_is_that_of_the_start_or_the_package(samples, tiny_recipe, trained, tmp_path):
@@ -84,17 +104,32 @@ def test_without_steps_the_scale_network_is_that_of_the_start_or_the_package(sam
     assert (trained.folder / SCALE_FILE).read_bytes() == (find_model("default") / SCALE_FILE).read_bytes()
 
 
-def test_pictures_show_cells_of_all_sizes_and_say_which(samples, tiny_recipe):
+def _seen_px(image):
+    """How wide the median of the bright things in a picture is, of those that its edge does not cut."""
+    bright = image.mean(axis=0)
+    regions = regionprops(clear_border(label(bright > threshold_otsu(bright))))
+    return np.median([region.equivalent_diameter_area for region in regions if region.area > 30])
+
+
+def test_pictures_show_cells_of_all_sizes_and_say_which(samples, tiny_recipe, monkeypatch):
     crops = scale._Crops(tiny_recipe(steps=1), samples)
-    crops.source.settings = crops.source.settings.model_copy(update={"empty": 0.0, "defocus": 0.0, "rotate": 0.0})
+    crops.source.settings = crops.source.settings.model_copy(update=STILL | {"empty": 0.0, "defocus": 0.0})
+    monkeypatch.setattr(module, "ALONE", 0.0)
+    monkeypatch.setattr(module, "DRAWN", 0.0)
     true = diameter_px(load_sample(samples[0])[1])
-    sizes = []
+    sizes, seen = [], []
     for seed in range(40):
         image, diameter = crops.source.picture(0, np.random.default_rng(seed))
         assert (image.shape, image.dtype) == ((3, 256, 256), np.float32)
         sizes.append(diameter)
+        if 12 < diameter < 50:
+            seen.append(_seen_px(image) / diameter)
     assert min(sizes) < 4
     assert max(sizes) > 90
+    assert len(seen) > 5
+    whole = diameter_px(clear_border(load_sample(samples[0])[1]))
+    assert np.median(seen) == pytest.approx(whole / true, abs=0.05)
+    assert np.ptp(seen) < 0.5
     wide = replace(samples[0], diameter_px=3 * true)
     twice = scale._Crops(tiny_recipe(steps=1), [wide])
     twice.source.settings = crops.source.settings

@@ -14,6 +14,7 @@ from fewcell.config import Augmentation
 from fewcell.data.augment import immunostain, vary_intensity
 from fewcell.data.dataset import Sample, diameter_px, load_sample
 from fewcell.data.empties import empty_image, out_of_focus
+from fewcell.data.sizes import drawn_cells, left_alone
 from fewcell.errors import DataError, FewcellError
 from fewcell.images.memory import available_bytes
 from fewcell.images.normalise import normalise
@@ -24,6 +25,7 @@ __all__ = ["CACHE_BYTES", "CropSource", "Grid", "View", "draw_view"]
 
 OFF_SCALE_JITTER = 4.0  # how many times larger or smaller than usual cells are at most in crops that are off scale
 FEWEST_CELL_PX = 0.004  # share of a crop; of fewer, nobody can tell how wide the cells are
+ALONE, DRAWN = 0.12, 0.05  # shares of pictures: cells in an empty field, and drawn cells
 CACHE_BYTES = 3_000_000_000  # at most; and a quarter of the memory that is free, shared by all processes
 
 
@@ -179,18 +181,23 @@ class CropSource:
         chance = rng.random()
         if chance < settings.empty:
             plain, diameter = empty_image((size, size), rng), 0.0
+        elif chance < settings.empty + DRAWN:
+            drawn_px = self.grid.canonical_diameter_px * settings.scale_jitter ** rng.uniform(-0.4, 1)
+            plain, diameter = drawn_cells(size, drawn_px, rng)
         else:
             item = self._read(index)
             step = item.diameter_px / self.grid.canonical_diameter_px
             view = draw_view(item.labels[0].shape, size, step, settings, rng)
             plain, level = self._image(item, view)
             diameter = item.diameter_px / view.step_px
-            if chance < settings.empty + settings.defocus:
+            if chance < settings.empty + DRAWN + settings.defocus:
                 plain, diameter = out_of_focus(plain, diameter, rng), 0.0
             else:
                 labels = _warp_labels(item.labels[level], view.matrix, 2**level, size)
                 if self.samples[index].modality == "histology" and rng.random() < settings.immunostain:
                     plain = immunostain(plain, labels, rng)
+                if rng.random() < ALONE:
+                    plain, labels = left_alone(plain, labels, diameter, rng)
                 if np.mean(labels > 0) < FEWEST_CELL_PX:
                     diameter = float("nan") if np.any(labels) else 0.0
         image = np.clip(vary_intensity(plain.copy(), settings, rng), -0.5, 4.0, dtype=np.float32)

@@ -61,8 +61,9 @@ def hold_out(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[li
     """Split samples into (to learn from, held out): mostly whole experiments, and a few images of those learned from.
 
     What a network says of a microscope that it knows is right more often than what it says of others, and users have
-    both: thresholds and scores that are fitted to one kind alone are wrong for the other. Where no experiment has
-    FEWEST_SPARED_FROM images, whole experiments only. Raises as `grouped_split`.
+    both: thresholds and scores that are fitted to one kind alone are wrong for the other. Of each experiment that has
+    FEWEST_SPARED_FROM images at least one is spared, so a little more than `share` may be held out; where none has so
+    many, whole experiments only. Raises as `grouped_split`.
     """
     sizes = Counter(sample.experiment for sample in samples)
     if max(sizes.values(), default=0) < FEWEST_SPARED_FROM:

@@ -15,7 +15,7 @@ import numpy as np
 from fewcell import __version__
 from fewcell.errors import ConfigError, FewcellError, TooLargeError, WriteError
 from fewcell.images import Image, measure_cells, normalise, read_image, write_cells, write_labels, write_overlay
-from fewcell.segmenter.model_folder import NETWORK_FILE
+from fewcell.segmenter.model_folder import NETWORK_FILE, SCALE_FILE
 from fewcell.segmenter.segmenter import Segmentation, Segmenter
 
 __all__ = ["Failed", "FileSettings", "Segmented", "parse_diameter", "segment_files"]
@@ -141,6 +141,7 @@ def _made_by(segmenter: Segmenter, segmentation: Segmentation, settings: FileSet
         "fewcell": __version__,
         "model": segmenter.folder.resolve().name,
         "model_sha256": segmenter.facts.sha256[NETWORK_FILE],
+        "scale_sha256": segmenter.facts.sha256[SCALE_FILE],
         "diameter_px": round(float(segmentation.diameter_px), 2),
         "diameter_source": segmentation.diameter_source,
         "min_score": segmenter.facts.min_score if settings.min_score is None else settings.min_score,

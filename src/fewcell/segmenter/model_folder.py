@@ -39,15 +39,12 @@ class _Facts(BaseModel):
 
 
 class NetworkFacts(Part):
-    """The network: its name and settings, and what tiling must know of it (see networks.Network).
-
-    Folders that were written before networks had a `window_px` lack it.
-    """
+    """The network: its name and settings, and what tiling must know of it (see networks.Network)."""
 
     stride: Annotated[int, Field(ge=1)]
     multiple_px: Annotated[int, Field(ge=1)]
     reach_px: Annotated[int, Field(ge=0)] | None
-    window_px: Annotated[int, Field(ge=1)] | None = None
+    window_px: Annotated[int, Field(ge=1)] | None
 
     @model_validator(mode="after")
     def _windows_lie_on_the_grid(self) -> "NetworkFacts":

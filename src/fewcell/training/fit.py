@@ -33,7 +33,7 @@ from fewcell.training.machine import Machine, machine
 from fewcell.training.objective import Batch, Objective
 from fewcell.training.objectives import make_objective
 from fewcell.training.rounds import Pool
-from fewcell.training.scale import scale_file
+from fewcell.training.scale import forget_scale, scale_file
 
 __all__ = ["begun_recipe", "fit"]
 
@@ -145,7 +145,10 @@ def fit(
         out.mkdir(parents=True, exist_ok=True)
         if here.is_first:
             rewind_log(out / "log.csv", run.step)
-        lessons = _Lessons(run, source, learn, held_out, others, out, scale_file(recipe, learn, here, out))
+        if not resume:
+            forget_scale(here, out)
+            run.save(checkpoint)  # from here on the folder holds a run, of this recipe and these images
+        lessons = _Lessons(run, source, learn, held_out, others, out, scale_file(recipe, learn, here, out, report))
         _train(run, lessons, fixed, out, report)
         if here.is_first:
             lessons.write_model(out / "model")

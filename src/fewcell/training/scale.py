@@ -4,7 +4,7 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,30 +18,49 @@ from fewcell.config import Recipe
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample
 from fewcell.data.split import sampling_weights
-from fewcell.engine import available_threads
+from fewcell.engine import OpenVinoEngine, available_threads
+from fewcell.errors import ConfigError, ModelError
 from fewcell.networks import ScaleNetwork
 from fewcell.segmenter import N_CLASSES, SCALE_FILE, TRAINED_OCTAVES, WINDOW_PX, class_of, find_model
 from fewcell.training.batches import quiet_worker
 from fewcell.training.checkpoint import load_checkpoint, save_checkpoint
+from fewcell.training.log import Progress
 from fewcell.training.machine import Machine
 
-__all__ = ["scale_file"]
+__all__ = ["forget_scale", "scale_file"]
 
 CHECKPOINT_FILE = "scale-checkpoint.safetensors"
 BATCH = 32
 LEARNING_RATE, WARMUP, WEIGHT_DECAY, EMA_DECAY = 2e-3, 0.03, 0.05, 0.995
+REPORT_STEPS = 20
+TOLERANCE = 1e-2  # of logits, between torch and OpenVINO
 WIDTH = 0.8  # standard deviation of the classes that count as right, in classes
 # Much of what is no cell: this network decides on whole images.
 VARIED = {"off_scale": 0.0, "gray": 0.25, "blur": 0.3, "empty": 0.2, "defocus": 0.1}
 
 
-def scale_file(recipe: Recipe, learn: Sequence[Sample], here: Machine, out: Path) -> Path:
+def forget_scale(here: Machine, out: Path) -> None:
+    """Remove what another run may have left in its folder."""
+    if here.is_first:
+        for name in (SCALE_FILE, CHECKPOINT_FILE):
+            (out / name).unlink(missing_ok=True)
+
+
+def scale_file(
+    recipe: Recipe,
+    learn: Sequence[Sample],
+    here: Machine,
+    out: Path,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Path:
     """The file of the scale network for a run: trained now, or before the run was resumed, or that of another model.
 
     learn: images with labels. A network that is trained learns how wide the median cell of an image is in a crop, as
     one of N_CLASSES, and whether the crop shows any cell at all. Its file appears whole or not at all; until then a
     checkpoint is kept, from which a run that is resumed goes on. All processes must ask at the same time; the first
-    trains.
+    trains. report: called every few seconds.
+
+    Raises ConfigError if the loss becomes infinite; the last checkpoint is kept.
     """
     if not recipe.scale_steps:
         return find_model(recipe.start or "default") / SCALE_FILE
@@ -51,7 +70,7 @@ def scale_file(recipe: Recipe, learn: Sequence[Sample], here: Machine, out: Path
         torch.set_num_threads(recipe.threads or available_threads())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            _export(_train(recipe, learn, here, out / CHECKPOINT_FILE), onnx)
+            _export(_train(recipe, learn, here, out / CHECKPOINT_FILE, report), onnx)
         (out / CHECKPOINT_FILE).unlink()
         torch.set_num_threads(threads)
     if here.world > 1:
@@ -80,7 +99,9 @@ class _Crops(Dataset):
         return torch.from_numpy(np.stack(images)), torch.tensor(diameters, dtype=torch.float32)
 
 
-def _train(recipe: Recipe, learn: Sequence[Sample], here: Machine, checkpoint: Path) -> ScaleNetwork:
+def _train(
+    recipe: Recipe, learn: Sequence[Sample], here: Machine, checkpoint: Path, report: Callable[[Progress], None]
+) -> ScaleNetwork:
     """The mean network at the end of training, read top to bottom."""
     network = ScaleNetwork(N_CLASSES).to(here.device, memory_format=torch.channels_last)  # pyright: ignore
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
@@ -97,14 +118,20 @@ def _train(recipe: Recipe, learn: Sequence[Sample], here: Machine, checkpoint: P
             worker_init_fn=quiet_worker,
         )
     )
-    saved = time.perf_counter()
+    began = saved = time.perf_counter()
     for step, (images, diameters) in enumerate(batches, first):
         share = step / recipe.scale_steps
+        rate = LEARNING_RATE * min(1, (step + 1) / recipe.scale_steps / WARMUP) * _cosine(share)
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1, (step + 1) / recipe.scale_steps / WARMUP) * _cosine(share)
+            group["lr"] = rate
         with here.autocast():
             output = network(images.to(here.device, memory_format=torch.channels_last))
         loss = _loss(output.float().cpu(), diameters)
+        if not math.isfinite(value := float(loss.detach())):
+            raise ConfigError(
+                f"The loss of the network that tells the scale is not finite at step {step}. Start again with another "
+                f"seed (it is {recipe.seed}). The last checkpoint is kept."
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -112,7 +139,25 @@ def _train(recipe: Recipe, learn: Sequence[Sample], here: Machine, checkpoint: P
         if time.perf_counter() - saved > 60 * recipe.checkpoint_minutes or step + 1 == recipe.scale_steps:
             save_checkpoint(checkpoint, modules, optimizer, {"step": step + 1})
             saved = time.perf_counter()
+        if step % REPORT_STEPS == 0:
+            report(_progress(step, first, recipe.scale_steps, value, rate, time.perf_counter() - began))
     return average.module  # pyright: ignore[reportReturnType]
+
+
+def _progress(step: int, first: int, steps: int, loss: float, rate: float, seconds: float) -> Progress:
+    done = step + 1 - first
+    return Progress(
+        step=step + 1,
+        share_done=(step + 1) / steps,
+        seconds=seconds,
+        seconds_left=seconds / done * (steps - step - 1),
+        loss=loss,
+        held_out_loss=None,
+        held_out_f1=None,
+        learning_rate=rate,
+        crops_per_s=done * BATCH / max(seconds, 1e-9),
+        waiting=0.0,
+    )
 
 
 def _loss(output: Tensor, diameters: Tensor) -> Tensor:
@@ -130,10 +175,16 @@ def _cosine(share: float) -> float:
 
 
 def _export(network: ScaleNetwork, onnx: Path) -> None:
+    """Write the network as ONNX, whole or not at all. Raises ModelError if OpenVINO differs from torch."""
     network.eval().cpu().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     with tempfile.TemporaryDirectory(dir=onnx.parent) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         made = Path(temporary) / onnx.name
-        example = torch.zeros(1, 3, WINDOW_PX, WINDOW_PX)
+        example = torch.rand(1, 3, WINDOW_PX, WINDOW_PX, generator=torch.Generator().manual_seed(0))
         torch.onnx.export(network, (example,), str(made), input_names=["window"], output_names=["logits"], dynamo=False)
+        with torch.no_grad():
+            logits = network(example)[0].numpy()
+        difference = float(np.abs(logits - OpenVinoEngine(made, precision="f32")(example[0].numpy())).max())
+        if not difference <= TOLERANCE:
+            raise ModelError(f"The exported network that tells the scale differs from the trained by {difference:.2g}.")
         made.replace(onnx)
