@@ -43,6 +43,15 @@ def test_one_scale_that_is_wrong_is_outvoted(diameter, wrong):
     assert combine(SCALES, said).diameter_px == pytest.approx(diameter, rel=0.1)
 
 
+def test_other_diameters_are_told_the_likeliest_first():
+    """Two scales that see 20 px against one that sees 80; then all see the same."""
+    said = says(20 * 2, 20 * 1, 80 * 0.5)
+    found = combine((2, 1, 0.5), said)
+    assert found.diameter_px == pytest.approx(20, rel=0.1)
+    assert found.others[0] == pytest.approx(80, rel=0.1)
+    assert combine((2, 1, 0.5), says(20 * 2, 20 * 1, 20 * 0.5)).others == ()
+
+
 def test_windows_of_one_scale_are_one_witness():
     """Three windows at one scale do not outvote two scales."""
     said = says(20 * 2, 20 * 1, 80 * 0.5, 80 * 0.5, 80 * 0.5)
@@ -101,9 +110,9 @@ def segmenter(trained):
 def say(segmenter, monkeypatch):
     """Let the scale network say something; what is found is measured as usual."""
 
-    def say(diameter_px: float, presence: float = 0.95) -> None:
+    def say(diameter_px: float, presence: float = 0.95, others: tuple[float, ...] = ()) -> None:
         segmenter.__dict__["_scale_engine"] = lambda window: np.zeros(N_CLASSES + 1, dtype=np.float32)
-        monkeypatch.setattr(module, "combine", lambda scales, logits: Estimate(diameter_px, presence))
+        monkeypatch.setattr(module, "combine", lambda scales, logits: Estimate(diameter_px, presence, others))
 
     return say
 
@@ -124,6 +133,15 @@ def test_what_measurements_were_off_by_on_held_out_images_is_put_right(segmenter
     assert segmenter.estimate_scale(pixels).diameter_px == pytest.approx(plain / 1.25)
     few = normalise(draw_discs(7, (40, 40))[0][None])
     assert segmenter.estimate_scale(few).diameter_px == 22, "nothing was measured"
+
+
+@pytest.mark.parametrize("others", [(2000.0, DISC_PX), ()])
+def test_where_too_few_cells_are_found_what_is_less_likely_is_tried_and_the_canonical_scale_last(
+    segmenter, say, draw_discs, others
+):
+    say(1000.0, others=others)
+    image, _ = draw_discs(7, (200, 260))
+    assert segmenter.estimate_scale(normalise(image[None])).diameter_px == pytest.approx(DISC_PX, rel=0.15)
 
 
 def test_where_too_few_cells_are_found_nothing_is_measured(segmenter, say, draw_discs):
