@@ -155,7 +155,7 @@ def _outlined(view: NDArray[np.uint8], outlines: Sequence[Outline], width: int) 
             rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.float32)
             drawn[mask] = (1 - TINT) * drawn[mask] + TINT * rgb
         edges = find_boundaries(labels, mode="inner") & mask
-        drawn[maximum_filter(edges, size=width)] = rgb
+        drawn[np.asarray(maximum_filter(edges, size=width), dtype=bool)] = rgb
     return drawn.astype(np.uint8)
 
 

@@ -76,10 +76,10 @@ class Affinities(Representation):
         """
         targets = np.full((len(self.channels), *labels.shape), NO_TRUTH, dtype=np.float32)
         cell, known = labels > 0, labels != UNKNOWN
-        for channel, offset in zip(targets, OFFSETS, strict=False):
+        for number, offset in enumerate(OFFSETS):
             here, there = _pairs(labels.shape, offset)
             same = (labels[here] == labels[there]) & cell[here]
-            channel[here] = np.where(known[here] & known[there], same, NO_TRUTH)
+            targets[number][here] = np.where(known[here] & known[there], same, NO_TRUTH)
         targets[FOREGROUND] = cell
         return targets
 

@@ -129,7 +129,7 @@ class Stars(Representation):
         candidates, encoded = candidates[order], np.ascontiguousarray(encoded[:, order].T)
         owners = np.zeros(prediction.shape[1:], dtype=np.int32)
         winners = star_kernels.draw_winners(
-            np.stack(np.divmod(candidates, owners.shape[1]), axis=1),
+            np.stack(np.divmod(candidates, prediction.shape[2]), axis=1),
             np.exp(encoded * np.float32(_LOG_RANGE)) - 1,
             star_kernels.ray_directions(N_RAYS),
             owners,
