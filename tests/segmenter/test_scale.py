@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from fewcell.images import normalise
 from fewcell.segmenter import N_CLASSES, WINDOW_PX, Segmenter, class_of
 from fewcell.segmenter import segmenter as module
-from fewcell.segmenter.scale import SCALES, Estimate, busiest_window, combine, weighted_median, windows_of
+from fewcell.segmenter.measure import busiest_window, look, search_diameter, weighted_median
+from fewcell.segmenter.scale import SCALES, Estimate, combine, windows_of
+from fewcell.types import Instances
 
 DISC_PX = 22.0
 
@@ -73,9 +75,9 @@ def test_windows_have_one_size_and_are_few(shape):
     assert {window.pixels.shape for window in seen} == {(3, WINDOW_PX, WINDOW_PX)}
     assert all(window.pixels.dtype == np.float32 for window in seen)
     scales = [window.scale for window in seen]
-    assert {2.0, 1.0} <= set(scales) <= set(SCALES)
+    assert {2.0, 1.0, 0.5} <= set(scales) <= set(SCALES)
     assert all(scales.count(scale) <= 3 for scale in scales)
-    assert all(max(shape) * scale >= 128 for scale in scales if scale < 1)
+    assert all(max(shape) * scale >= 128 for scale in scales if scale < 0.5)
 
 
 def test_a_small_image_lies_in_the_middle_of_a_window_and_is_mirrored_beyond_its_edge():
@@ -158,3 +160,58 @@ def test_where_nothing_looks_like_a_cell_none_is_found_unless_its_size_is_given(
     assert found.labels.shape == image.shape
     given = segmenter.segment(image, diameter_px=DISC_PX)
     assert len(given.scores) > 0.7 * labels.max()
+
+
+SCENE_PX = 1200
+
+
+@pytest.fixture(scope="module")
+def scene(draw_discs):
+    """Discs 22 px wide in clumps 90 px wide: pixels that say where they lie, the discs, the clumps."""
+    _, labels = draw_discs(5, (SCENE_PX, SCENE_PX))
+    clumps = np.kron(np.arange(1, 101).reshape(10, 10), np.ones((120, 120), dtype=np.int32))
+    y, x = np.mgrid[:SCENE_PX, :SCENE_PX]
+    inside = np.hypot(y % 120 - 60, x % 120 - 60) < 45
+    places = np.stack([y, x, x]).astype(np.float32)  # so that a part of it says where it lies
+    return places, np.where(inside, labels, 0), np.where(inside, clumps, 0)
+
+
+def finds(small, large, seen: list[float]):
+    """Small cells where they are brought to about canonical scale or are larger; where they are much smaller, large."""
+
+    def find(part, factor):
+        seen.append(24 / factor)
+        top, left = part[:2, 0, 0].astype(int)
+        ids = (small if 24 / factor < 60 else large)[top : top + part.shape[1], left : left + part.shape[2]]
+        numbers = np.unique(ids[ids > 0])
+        return Instances(np.where(ids > 0, np.searchsorted(numbers, ids) + 1, 0), np.ones(len(numbers)))
+
+    return find
+
+
+def test_clumps_of_cells_are_not_taken_for_cells(scene):
+    pixels, discs, clumps = scene
+    seen = []
+    found = search_diameter(pixels, [100.0], finds(discs, clumps, seen), 24.0)
+    areas = np.bincount(discs.ravel())[1:]
+    assert found == pytest.approx(2 * np.sqrt(np.median(areas[areas > 0]) / np.pi), rel=0.15)
+    assert seen[:3] == pytest.approx([100, 50, 25]), "as said, half of it, and half of that in vain"
+
+
+def test_cells_that_are_not_made_of_cells_are_measured(scene):
+    pixels, _, clumps = scene
+    seen = []
+    found = search_diameter(pixels, [70.0], finds(clumps, clumps, seen), 24.0)
+    assert found == pytest.approx(90, rel=0.03)
+    assert seen == pytest.approx([70, 35, 90], rel=0.03), "as said, half of it in vain, as measured"
+
+
+def test_a_look_counts_the_cells_of_a_part_of_it(scene):
+    pixels, _, clumps = scene
+    find = finds(clumps, clumps, [])
+    whole = look(pixels, 90.0, find, 24.0)
+    part = look(whole.part, 45.0, find, 24.0, 320)
+    ids = clumps[part.corner[0] :, part.corner[1] :][: part.part.shape[1], : part.part.shape[2]]
+    area = np.bincount(clumps.ravel())[1:]
+    assert whole.n_cells == 100
+    assert whole.n_cells_in(part) == pytest.approx((np.bincount(ids.ravel(), minlength=101)[1:] / area).sum(), rel=0.02)

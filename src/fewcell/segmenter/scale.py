@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.images import resize_image
+from fewcell.segmenter.measure import busiest_window
 from fewcell.types import FloatArray
 
 __all__ = [
@@ -15,10 +16,8 @@ __all__ = [
     "WINDOW_PX",
     "Estimate",
     "Window",
-    "busiest_window",
     "class_of",
     "combine",
-    "weighted_median",
     "windows_of",
 ]
 
@@ -27,7 +26,7 @@ SMALLEST_OCTAVE, LARGEST_OCTAVE, PER_OCTAVE = 2.25, 6.75, 6  # of the diameters 
 N_CLASSES = round((LARGEST_OCTAVE - SMALLEST_OCTAVE) * PER_OCTAVE) + 3  # the first and the last: all beyond
 TRAINED_OCTAVES = (1.0, 7.3)  # of the diameters that the network saw in training, all as often
 SCALES = (2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
-SMALLEST_SIDE_PX = 128  # an image is not made smaller than this, the longer side of it
+SMALLEST_SIDE_PX = 128  # an image is not made smaller than this, the longer side of it, unless by half
 ERROR = 0.02  # how often what the network says of a window has nothing to do with the window
 MOST_PEAKS = 3  # diameters besides the likeliest that are worth a try
 WELL_SEEN_PX, WITNESSES = 24.0, 3  # whether there are cells is told at the scales at which they are about so wide
@@ -67,7 +66,7 @@ def windows_of(pixels: FloatArray) -> Iterator[Window]:
     """
     sides = pixels.shape[1:]
     for scale in SCALES:
-        if scale < 1 and max(sides) * scale < SMALLEST_SIDE_PX:
+        if scale < 0.5 and max(sides) * scale < SMALLEST_SIDE_PX:
             continue
         field = round(WINDOW_PX / scale)
         corner = (max(sides[0] - field, 0), max(sides[1] - field, 0))
@@ -126,29 +125,3 @@ def _in_training() -> NDArray[np.float64]:
     octaves[0] = SMALLEST_OCTAVE - TRAINED_OCTAVES[0]
     octaves[-1] = TRAINED_OCTAVES[1] - LARGEST_OCTAVE
     return octaves / octaves.sum()
-
-
-def weighted_median(values: NDArray, weights: NDArray) -> float:
-    """The value on both sides of which lies half of the weight."""
-    order = np.argsort(values)
-    share = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(share, share[-1] / 2)])
-
-
-def busiest_window(pixels: FloatArray, side: int) -> tuple[int, int]:
-    """The top left corner of the window of `side` px with most contrast: cells may lie in one corner only.
-
-    Contrast is the standard deviation in blocks; the strongest hundredth counts alike, so that a speck does not win.
-    """
-    block = max(1, min(side // 8, *pixels.shape[1:]))
-    rows, columns = (extent // block for extent in pixels.shape[1:])
-    high, wide = min(side // block, rows), min(side // block, columns)
-    if (high, wide) == (rows, columns):
-        return 0, 0
-    gray = pixels[:, : rows * block, : columns * block].mean(axis=0)
-    contrast = gray.reshape(rows, block, columns, block).std(axis=(1, 3))
-    contrast = np.minimum(contrast, np.percentile(contrast, 99))
-    total = np.pad(contrast.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    sums = total[high:, wide:] - total[:-high, wide:] - total[high:, :-wide] + total[:-high, :-wide]
-    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
-    return int(top) * block, int(left) * block

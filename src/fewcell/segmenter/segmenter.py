@@ -1,6 +1,6 @@
 """The segmenter: normalise, scale, run the network, decode, score; from an image to its cells."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -12,6 +12,7 @@ from fewcell.errors import AxesError, ConfigError, ModelError, TooLargeError
 from fewcell.images import Image, available_bytes, normalise, resize_image, resize_labels
 from fewcell.representations import Representation, make_representation
 from fewcell.scoring import Scorer, instance_features, n_features
+from fewcell.segmenter.measure import LARGEST_FACTOR, look, search_diameter
 from fewcell.segmenter.merge import merge_scales
 from fewcell.segmenter.model_folder import (
     NETWORK_FILE,
@@ -23,7 +24,7 @@ from fewcell.segmenter.model_folder import (
     read_model,
     write_model,
 )
-from fewcell.segmenter.scale import Estimate, busiest_window, combine, weighted_median, windows_of
+from fewcell.segmenter.scale import Estimate, combine, windows_of
 from fewcell.tiles import predict_in_windows, predict_tiled
 from fewcell.types import FloatArray, Instances, Labels
 
@@ -39,14 +40,8 @@ TILE_PX = 1024  # side of the part of an image that the network sees at once, wi
 WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
 MIN_PRESENCE = 0.5  # an image in which cells are less likely has none, unless the user says how wide they are
 UNLIKELY = 4.0  # standard deviations
-MEASURED_PX = 512  # side of the part of an image, at canonical scale, in which cells are measured
-FEWEST_MEASURED = 4.0  # cells, each counted as its score; of fewer, the median says little
-MOST_MEASUREMENTS = 2
-FARTHEST = 1.6  # a measurement moves an estimate by at most this factor
 COARSER = 4  # an image of unknown scale is also searched for cells so many times as wide: a sixteenth of the work
 SMALLEST_COARSE_PX = 48  # an image that would then be smaller shows no such cells
-NEAR = 1.15  # estimates that differ by less are the same
-LARGEST_FACTOR = 4.0  # images are never enlarged more than this
 
 DiameterSource = Literal["given", "estimated", "not known"]
 
@@ -177,47 +172,27 @@ class Segmenter:
     def estimate_scale(self, pixels: FloatArray) -> Estimate:
         """Estimate how wide the median cell of a normalised image is, and how likely it is that there are cells.
 
-        A small network that has seen cells of all sizes says roughly how wide they are; the cells that are then found
-        in a part of the image are measured, and once more at the scale that they ask for, if that is quite another.
-        Where too few are found, what is less likely is tried, and the canonical scale last.
-        Small cells are found less often than large ones, so what is measured is put right by a factor that is known
-        from held-out images.
+        A small network that has seen cells of all sizes says roughly how wide they are, and what is found there is
+        measured: see `search_diameter`.
         """
         windows = [*windows_of(pixels)]
         logits = np.stack([self._scale_engine(window.pixels) for window in windows])
-        estimate = combine([window.scale for window in windows], logits)
-        if estimate.presence < MIN_PRESENCE:
-            return estimate
-        likely = (estimate.diameter_px, *estimate.others, self.facts.canonical_diameter_px)
-        tried = ((px, self.measure_diameter(pixels, px)) for px in likely)
-        nothing = estimate.diameter_px, None
-        diameter, measured = next((pair for pair in tried if pair[1] is not None), nothing)
-        bias = 1.0
-        for number in range(MOST_MEASUREMENTS):
-            measured = measured if number == 0 else self.measure_diameter(pixels, diameter)
-            if measured is None:
-                break
-            before, diameter = diameter, float(np.clip(measured, diameter / FARTHEST, diameter * FARTHEST))
-            bias = self.facts.diameter_bias
-            if abs(np.log(diameter / before)) < np.log(NEAR):
-                break
-        return Estimate(diameter / bias, estimate.presence)
+        said = combine([window.scale for window in windows], logits)
+        if said.presence < MIN_PRESENCE:
+            return said
+        likely = (said.diameter_px, *said.others, self.facts.canonical_diameter_px)
+        found = search_diameter(pixels, likely, self._find_cells, self.facts.canonical_diameter_px)
+        return replace(said, diameter_px=said.diameter_px if found is None else found / self.facts.diameter_bias)
 
     def measure_diameter(self, pixels: FloatArray, diameter_px: float) -> float | None:
         """How wide the median cell is that is found in a part of a normalised image; None if too few are found to tell.
 
         diameter_px: as which the cells are brought to the canonical scale.
         """
-        factor = min(self.facts.canonical_diameter_px / diameter_px, LARGEST_FACTOR)
-        side = round(MEASURED_PX / factor)
-        top, left = busiest_window(pixels, side)
-        part = np.ascontiguousarray(pixels[:, top : top + side, left : left + side])
-        found = _select_instances(self._segment_at(part, factor), self.facts.min_score, min_area=0)
-        if found.scores.sum() < FEWEST_MEASURED:
-            return None
-        area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
-        grid_px = np.sqrt(part.shape[1] * part.shape[2] / found.labels.size)
-        return weighted_median(2 * np.sqrt(area / np.pi) * grid_px, found.scores)
+        return look(pixels, diameter_px, self._find_cells, self.facts.canonical_diameter_px).measured_px
+
+    def _find_cells(self, pixels: FloatArray, factor: float) -> Instances:
+        return _select_instances(self._segment_at(pixels, factor), self.facts.min_score, min_area=0)
 
     @cached_property
     def _scale_engine(self) -> Engine:
