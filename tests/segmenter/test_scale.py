@@ -195,7 +195,17 @@ def test_clumps_of_cells_are_not_taken_for_cells(scene):
     found = search_diameter(pixels, [100.0], finds(discs, clumps, seen), 24.0)
     areas = np.bincount(discs.ravel())[1:]
     assert found == pytest.approx(2 * np.sqrt(np.median(areas[areas > 0]) / np.pi), rel=0.15)
-    assert seen[:3] == pytest.approx([100, 50, 25]), "as said, half of it, and half of that in vain"
+    assert seen[:4] == pytest.approx([100, 50, 25, 12.5], rel=0.02), (
+        "as said, half of it; in vain half and a quarter of that"
+    )
+
+
+def test_cells_a_quarter_as_wide_are_found_where_none_are_half_as_wide(scene):
+    pixels, discs, clumps = scene
+    seen = []
+    found = search_diameter(pixels, [150.0], finds(discs, clumps, seen), 24.0)
+    assert seen[:3] == pytest.approx([150, 75, 37.5], rel=0.02)
+    assert found < 1.3 * DISC_PX
 
 
 def test_cells_that_are_not_made_of_cells_are_measured(scene):
@@ -203,7 +213,7 @@ def test_cells_that_are_not_made_of_cells_are_measured(scene):
     seen = []
     found = search_diameter(pixels, [70.0], finds(clumps, clumps, seen), 24.0)
     assert found == pytest.approx(90, rel=0.03)
-    assert seen == pytest.approx([70, 35, 90], rel=0.03), "as said, half of it in vain, as measured"
+    assert seen == pytest.approx([70, 35, 17.5, 90], rel=0.03), "as said, half and a quarter in vain, as measured"
 
 
 def test_a_look_counts_the_cells_of_a_part_of_it(scene):

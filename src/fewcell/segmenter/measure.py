@@ -16,8 +16,9 @@ FEWEST_MEASURED = 4.0  # cells, each counted as its score; of fewer, the median 
 MOST_MEASUREMENTS = 4
 FARTHEST = 1.6  # a measurement moves an estimate by at most this factor
 NEAR = 1.15  # estimates that differ by less are the same
-FINER_PX = 320  # side of the part, at canonical scale, in which cells of half the width are sought
-MORE = 2.0  # times as many cells of half the width are believed
+FINER = (2, 4)  # so many times smaller cells are sought, in a part of FINER_PX at canonical scale
+FINER_PX = 320
+MORE = 2.0  # times as many cells that are smaller are believed
 
 Find = Callable[[FloatArray, float], Instances]
 
@@ -63,9 +64,9 @@ def search_diameter(pixels: FloatArray, likely: Sequence[float], find: Find, can
     """Search for the diameter of the median cell of a normalised image, in px; None if nothing can be measured.
 
     likely: diameters to begin with, the likeliest first; the first counts at which enough cells are found to be
-    measured. Where many more are found that are half as wide, these are believed: glands and clumps are made of
-    cells. Then they are measured, and again at the scale that they ask for while that is quite another. Begun at four
-    times the true diameter or at a quarter of it, the search ends near it nearly as often as begun at the true one.
+    measured. Where many more are found that are half or a quarter as wide, these are believed: glands and clumps are
+    made of cells. Then they are measured, and again at the scale that they ask for while that is quite another. Begun
+    at four times the true diameter or at a quarter of it, the search ends near it as often as begun at the true one.
     find: (part of the image, enlarged by what factor) -> cells on the network's grid.
     """
     looks = (look(pixels, px, find, canonical_px) for px in likely)
@@ -73,12 +74,17 @@ def search_diameter(pixels: FloatArray, likely: Sequence[float], find: Find, can
     if seen is None:
         return None
     diameter = _smaller(seen, find, canonical_px)
+    # Where smaller cells were found, the way back to what they make up is closed.
+    most = np.inf if diameter == seen.diameter_px else FARTHEST * diameter
     for _ in range(MOST_MEASUREMENTS):
         if seen.diameter_px != diameter:
             seen = look(pixels, diameter, find, canonical_px)
         if seen.measured_px is None:
             break
-        before, diameter = diameter, float(np.clip(seen.measured_px, diameter / FARTHEST, diameter * FARTHEST))
+        before, diameter = (
+            diameter,
+            float(np.clip(seen.measured_px, diameter / FARTHEST, min(diameter * FARTHEST, most))),
+        )
         if abs(np.log(diameter / before)) < np.log(NEAR):
             break
     return diameter
@@ -94,12 +100,12 @@ def look(pixels: FloatArray, diameter_px: float, find: Find, canonical_px: float
 
 
 def _smaller(seen: Look, find: Find, canonical_px: float) -> float:
-    """The diameter of a look, halved as long as many more cells are found in the same place."""
-    while seen.diameter_px / 2 >= canonical_px / LARGEST_FACTOR:
-        finer = look(seen.part, seen.diameter_px / 2, find, canonical_px, FINER_PX)
-        if finer.n_cells < max(FEWEST_MEASURED, MORE * seen.n_cells_in(finer)):
-            break
-        seen = finer
+    """The diameter of a look, made smaller as long as many more cells are then found in the same place."""
+    sizes = (seen.diameter_px / times for times in FINER)
+    finer = (look(seen.part, px, find, canonical_px, FINER_PX) for px in sizes if px >= canonical_px / LARGEST_FACTOR)
+    for other in finer:
+        if other.n_cells >= max(FEWEST_MEASURED, MORE * seen.n_cells_in(other)):
+            return _smaller(other, find, canonical_px)
     return seen.diameter_px
 
 
