@@ -18,7 +18,7 @@ FARTHEST = 1.6  # a measurement moves an estimate by at most this factor
 NEAR = 1.15  # estimates that differ by less are the same
 FINER = (2, 4)  # so many times smaller cells are sought, in a part of FINER_PX at canonical scale
 FINER_PX = 320
-MORE = 2.0  # times as many cells that are smaller are believed
+MORE, AS_SURE = 2.0, 0.7  # so many times as many smaller cells are believed, if their mean score is so near
 
 Find = Callable[[FloatArray, float], Instances]
 
@@ -104,7 +104,8 @@ def _smaller(seen: Look, find: Find, canonical_px: float) -> float:
     sizes = (seen.diameter_px / times for times in FINER)
     finer = (look(seen.part, px, find, canonical_px, FINER_PX) for px in sizes if px >= canonical_px / LARGEST_FACTOR)
     for other in finer:
-        if other.n_cells >= max(FEWEST_MEASURED, MORE * seen.n_cells_in(other)):
+        are_many = other.n_cells >= max(FEWEST_MEASURED, MORE * seen.n_cells_in(other))
+        if are_many and other.found.scores.mean() >= AS_SURE * seen.found.scores.mean():
             return _smaller(other, find, canonical_px)
     return seen.diameter_px
 
