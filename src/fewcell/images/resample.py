@@ -19,9 +19,13 @@ def resize_image(pixels: FloatArray, shape: Shape) -> FloatArray:
     """
     if pixels.shape[-2:] == tuple(shape):
         return pixels
-    size = (shape[1], shape[0])
-    resized = [PillowImage.fromarray(c).resize(size, PillowImage.Resampling.BILINEAR) for c in pixels]
-    return np.stack([np.asarray(c, dtype=np.float32) for c in resized])
+    new = np.empty((len(pixels), *shape), dtype=np.float32)
+    for i, channel in enumerate(pixels):
+        if i and np.array_equal(channel, pixels[0]):  # gray images have three alike
+            new[i] = new[0]
+        else:
+            new[i] = PillowImage.fromarray(channel).resize((shape[1], shape[0]), PillowImage.Resampling.BILINEAR)
+    return new
 
 
 def resize_labels(labels: Labels, shape: Shape) -> Labels:
