@@ -87,8 +87,9 @@ def report(rows: Sequence[dict[str, object]], enlarge: float) -> None:
         many = [row for row in mine if int(str(row["n_true"])) >= FEWEST_CELLS]
         off = np.abs(np.log(column("px", many) / column("true_px", many)))
         large = [row for row in mine if "large_s" in row]
+        within = f"{np.mean(off <= np.log(WITHIN)):.3f}" if many else "-"
         print(
-            f"{modality:13s} within 25 %: {np.mean(off <= np.log(WITHIN)):.3f} ({len(many)})   "
+            f"{modality:13s} within 25 %: {within} ({len(many)})   "
             f"F1 {column('f1_50', mine).mean():.3f}, given {column('f1_50_given', mine).mean():.3f} ({len(mine)})   "
             f"{enlarge:g} x: F1 {column('large_f1_50', large).mean():.3f} for {column('f1_50', large).mean():.3f}, "
             f"given {column('large_f1_50_given', large).mean():.3f} for {column('f1_50_given', large).mean():.3f}; "
