@@ -18,7 +18,6 @@ FARTHEST = 1.6  # a measurement moves an estimate by at most this factor
 NEAR = 1.15  # estimates that differ by less are the same
 FINER = (2, 4)  # so many times smaller cells are sought, in a part of FINER_PX at canonical scale
 FINER_PX = 320
-BLOCK_PX = 16  # side of the blocks whose contrast is told from every pixel
 MORE, AS_SURE = 2.0, 0.7  # so many times as many smaller cells are believed, if their mean score is so near
 
 Find = Callable[[FloatArray, float], Instances]
@@ -122,13 +121,8 @@ def busiest_window(pixels: FloatArray, side: int) -> tuple[int, int]:
     """The top left corner of the window of `side` px with most contrast: cells may lie in one corner only.
 
     Contrast is the standard deviation in blocks; the strongest hundredth counts alike, so that a speck does not win.
-    Of large blocks not every pixel is looked at.
     """
     block = max(1, min(side // 8, *pixels.shape[1:]))
-    step = max(1, block // BLOCK_PX)
-    if step > 1:
-        top, left = busiest_window(pixels[:, ::step, ::step], side // step)
-        return min(top * step, max(pixels.shape[1] - side, 0)), min(left * step, max(pixels.shape[2] - side, 0))
     rows, columns = (extent // block for extent in pixels.shape[1:])
     high, wide = min(side // block, rows), min(side // block, columns)
     if (high, wide) == (rows, columns):
