@@ -65,8 +65,7 @@ def search_diameter(pixels: FloatArray, likely: Sequence[float], find: Find, can
 
     likely: diameters to begin with, the likeliest first; the first counts at which enough cells are found to be
     measured. Where many more are found that are half or a quarter as wide, these are believed: glands and clumps are
-    made of cells. Then they are measured, and again at the scale that they ask for while that is quite another. Begun
-    at four times the true diameter or at a quarter of it, the search ends near it as often as begun at the true one.
+    made of cells. Then they are measured, and again at the scale that they ask for while that is quite another.
     find: (part of the image, enlarged by what factor) -> cells on the network's grid.
     """
     looks = (look(pixels, px, find, canonical_px) for px in likely)
