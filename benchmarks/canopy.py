@@ -40,7 +40,7 @@ from fewcell.config import Recipe
 from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
 from fewcell.data.split import hold_out, label_order
 from fewcell.engine import OpenVinoEngine
-from fewcell.images import normalise, resize_labels
+from fewcell.images import Pyramid, normalise, resize_labels
 from fewcell.metrics import count_matches, f1, match, remove_border, scored_overlaps
 from fewcell.representations import Canopy, Flows, Trails
 from fewcell.representations.base import collect_instances
@@ -93,7 +93,7 @@ def predict(samples: Sequence[Sample], model: Path, trained: set[str]) -> list[C
         assert truth is not None
         diameter = diameter_px(truth) or facts.canonical_diameter_px
         factor = facts.canonical_diameter_px / diameter
-        prediction = predict_at_scale(normalise(image.pixels), factor, engine, facts.network)
+        prediction = predict_at_scale(Pyramid(normalise(image.pixels)), factor, engine, facts.network)
         labels = resize_labels(truth, (prediction.shape[1], prediction.shape[2]))
         seen = sample.experiment in trained
         case = Case(sample.stem, sample.modality, sample.experiment, seen, prediction, labels, truth)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewcell.images import normalise
+from fewcell.images import Pyramid, normalise
 from fewcell.segmenter import N_CLASSES, WINDOW_PX, Segmenter, class_of
 from fewcell.segmenter import segmenter as module
 from fewcell.segmenter.measure import busiest_window, look, search_diameter, weighted_median
@@ -71,7 +71,7 @@ def test_the_surest_windows_of_the_scales_that_show_cells_well_tell_whether_ther
 @pytest.mark.parametrize("shape", [(8, 8), (9, 300), (100, 130), (256, 256), (700, 3000), (5000, 4000)])
 def test_windows_have_one_size_and_are_few(shape):
     pixels = np.random.default_rng(0).random((3, *shape), dtype=np.float32)
-    seen = [*windows_of(pixels)]
+    seen = [*windows_of(Pyramid(pixels))]
     assert {window.pixels.shape for window in seen} == {(3, WINDOW_PX, WINDOW_PX)}
     assert all(window.pixels.dtype == np.float32 for window in seen)
     scales = [window.scale for window in seen]
@@ -82,7 +82,7 @@ def test_windows_have_one_size_and_are_few(shape):
 
 def test_a_small_image_lies_in_the_middle_of_a_window_and_is_mirrored_beyond_its_edge():
     pixels = np.random.default_rng(0).random((3, 40, 60), dtype=np.float32)
-    window = next(window for window in windows_of(pixels) if window.scale == 1).pixels
+    window = next(window for window in windows_of(Pyramid(pixels)) if window.scale == 1).pixels
     assert np.array_equal(window[:, 108:148, 98:158], pixels)
     assert np.array_equal(window[:, 68:108, 98:158], pixels[:, ::-1])
 
@@ -90,8 +90,9 @@ def test_a_small_image_lies_in_the_middle_of_a_window_and_is_mirrored_beyond_its
 def test_the_busiest_window_holds_the_only_cells():
     pixels = np.random.default_rng(0).normal(0.1, 0.01, (3, 900, 1100)).astype(np.float32)
     pixels[:, 640:700, 820:900] += np.random.default_rng(1).random((60, 80), dtype=np.float32)
-    top, left = busiest_window(pixels, 256)
-    assert pixels[0, top : top + 256, left : left + 256].std() > 0.95 * pixels[0, 600:856, 780:1036].std()
+    top, left, bottom, right = busiest_window(Pyramid(pixels), 256)
+    assert (bottom - top, right - left) == (256, 256)
+    assert pixels[0, top:bottom, left:right].std() > 0.95 * pixels[0, 600:856, 780:1036].std()
 
 
 @settings(deadline=None)
@@ -124,16 +125,16 @@ def test_cells_that_are_found_are_measured(segmenter, say, draw_discs, said_px):
     """The scale network is off by up to half; what is found at its scale tells more."""
     say(said_px)
     image, _ = draw_discs(7, (200, 260))
-    assert segmenter.estimate_scale(normalise(image[None])).diameter_px == pytest.approx(DISC_PX, rel=0.15)
+    assert segmenter.estimate_scale(Pyramid(normalise(image[None]))).diameter_px == pytest.approx(DISC_PX, rel=0.15)
 
 
 def test_what_measurements_were_off_by_on_held_out_images_is_put_right(segmenter, say, draw_discs):
     say(22.0)
-    pixels = normalise(draw_discs(7, (200, 260))[0][None])
-    plain = segmenter.estimate_scale(pixels).diameter_px
+    image = Pyramid(normalise(draw_discs(7, (200, 260))[0][None]))
+    plain = segmenter.estimate_scale(image).diameter_px
     segmenter.facts = segmenter.facts.model_copy(update={"diameter_bias": 1.25 * segmenter.facts.diameter_bias})
-    assert segmenter.estimate_scale(pixels).diameter_px == pytest.approx(plain / 1.25)
-    few = normalise(draw_discs(7, (40, 40))[0][None])
+    assert segmenter.estimate_scale(image).diameter_px == pytest.approx(plain / 1.25)
+    few = Pyramid(normalise(draw_discs(7, (40, 40))[0][None]))
     assert segmenter.estimate_scale(few).diameter_px == 22, "nothing was measured"
 
 
@@ -143,13 +144,13 @@ def test_where_too_few_cells_are_found_what_is_less_likely_is_tried_and_the_cano
 ):
     say(1000.0, others=others)
     image, _ = draw_discs(7, (200, 260))
-    assert segmenter.estimate_scale(normalise(image[None])).diameter_px == pytest.approx(DISC_PX, rel=0.15)
+    assert segmenter.estimate_scale(Pyramid(normalise(image[None]))).diameter_px == pytest.approx(DISC_PX, rel=0.15)
 
 
 def test_where_too_few_cells_are_found_nothing_is_measured(segmenter, say, draw_discs):
     say(30.0)
     image, _ = draw_discs(7, (40, 40))
-    assert segmenter.estimate_scale(normalise(image[None])).diameter_px == 30
+    assert segmenter.estimate_scale(Pyramid(normalise(image[None]))).diameter_px == 30
 
 
 def test_where_nothing_looks_like_a_cell_none_is_found_unless_its_size_is_given(segmenter, say, draw_discs):
@@ -167,22 +168,22 @@ SCENE_PX = 1200
 
 @pytest.fixture(scope="module")
 def scene(draw_discs):
-    """Discs 22 px wide in clumps 90 px wide: pixels that say where they lie, the discs, the clumps."""
+    """Discs 22 px wide in clumps 90 px wide: an image, the discs, the clumps."""
     _, labels = draw_discs(5, (SCENE_PX, SCENE_PX))
     clumps = np.kron(np.arange(1, 101).reshape(10, 10), np.ones((120, 120), dtype=np.int32))
     y, x = np.mgrid[:SCENE_PX, :SCENE_PX]
     inside = np.hypot(y % 120 - 60, x % 120 - 60) < 45
-    places = np.stack([y, x, x]).astype(np.float32)  # so that a part of it says where it lies
-    return places, np.where(inside, labels, 0), np.where(inside, clumps, 0)
+    image = Pyramid(np.zeros((3, SCENE_PX, SCENE_PX), dtype=np.float32))
+    return image, np.where(inside, labels, 0), np.where(inside, clumps, 0)
 
 
 def finds(small, large, seen: list[float]):
     """Small cells where they are brought to about canonical scale or are larger; where they are much smaller, large."""
 
-    def find(part, factor):
+    def find(window, factor):
         seen.append(24 / factor)
-        top, left = part[:2, 0, 0].astype(int)
-        ids = (small if 24 / factor < 60 else large)[top : top + part.shape[1], left : left + part.shape[2]]
+        top, left, bottom, right = window
+        ids = (small if 24 / factor < 60 else large)[top:bottom, left:right]
         numbers = np.unique(ids[ids > 0])
         return Instances(np.where(ids > 0, np.searchsorted(numbers, ids) + 1, 0), np.ones(len(numbers)))
 
@@ -190,9 +191,9 @@ def finds(small, large, seen: list[float]):
 
 
 def test_clumps_of_cells_are_not_taken_for_cells(scene):
-    pixels, discs, clumps = scene
+    image, discs, clumps = scene
     seen = []
-    found = search_diameter(pixels, [100.0], finds(discs, clumps, seen), 24.0)
+    found = search_diameter(image, [100.0], finds(discs, clumps, seen), 24.0)
     areas = np.bincount(discs.ravel())[1:]
     assert found == pytest.approx(2 * np.sqrt(np.median(areas[areas > 0]) / np.pi), rel=0.15)
     assert seen[:4] == pytest.approx([100, 50, 25, 12.5], rel=0.02), (
@@ -201,27 +202,30 @@ def test_clumps_of_cells_are_not_taken_for_cells(scene):
 
 
 def test_cells_a_quarter_as_wide_are_found_where_none_are_half_as_wide(scene):
-    pixels, discs, clumps = scene
+    image, discs, clumps = scene
     seen = []
-    found = search_diameter(pixels, [150.0], finds(discs, clumps, seen), 24.0)
+    found = search_diameter(image, [150.0], finds(discs, clumps, seen), 24.0)
     assert seen[:3] == pytest.approx([150, 75, 37.5], rel=0.02)
     assert found < 1.3 * DISC_PX
 
 
 def test_cells_that_are_not_made_of_cells_are_measured(scene):
-    pixels, _, clumps = scene
+    image, _, clumps = scene
     seen = []
-    found = search_diameter(pixels, [70.0], finds(clumps, clumps, seen), 24.0)
+    found = search_diameter(image, [70.0], finds(clumps, clumps, seen), 24.0)
     assert found == pytest.approx(90, rel=0.03)
     assert seen == pytest.approx([70, 35, 17.5, 90], rel=0.03), "as said, half and a quarter in vain, as measured"
 
 
 def test_a_look_counts_the_cells_of_a_part_of_it(scene):
-    pixels, _, clumps = scene
+    image, _, clumps = scene
     find = finds(clumps, clumps, [])
-    whole = look(pixels, 90.0, find, 24.0)
-    part = look(whole.part, 45.0, find, 24.0, 320)
-    ids = clumps[part.corner[0] :, part.corner[1] :][: part.part.shape[1], : part.part.shape[2]]
+    whole = look(image, 90.0, find, 24.0)
+    part = look(image, 45.0, find, 24.0, 320, whole.window)
+    top, left, bottom, right = part.window
+    ids = clumps[top:bottom, left:right]
     area = np.bincount(clumps.ravel())[1:]
     assert whole.n_cells == 100
-    assert whole.n_cells_in(part) == pytest.approx((np.bincount(ids.ravel(), minlength=101)[1:] / area).sum(), rel=0.02)
+    assert whole.n_cells_in(part.window) == pytest.approx(
+        (np.bincount(ids.ravel(), minlength=101)[1:] / area).sum(), rel=0.02
+    )

@@ -10,7 +10,7 @@ import pytest
 
 from fewcell.engine import OpenVinoEngine
 from fewcell.errors import AxesError, ConfigError, ModelError, TooLargeError
-from fewcell.images import Image, normalise
+from fewcell.images import Image, Pyramid, normalise
 from fewcell.metrics import f1, match
 from fewcell.segmenter import NetworkFacts, Segmenter, predict_at_scale
 from fewcell.segmenter import segmenter as module
@@ -257,11 +257,11 @@ def test_a_halo_of_the_reach_is_needed_and_enough(segmenter, trained, monkeypatc
     engine = OpenVinoEngine(trained.folder / "network.onnx", threads=1, precision="f32")
     pixels = np.random.default_rng(1).random((3, 120, 144), dtype=np.float32)
     network = segmenter.facts.network
-    whole = predict_at_scale(pixels, 1.0, engine, network)
+    whole = predict_at_scale(Pyramid(pixels), 1.0, engine, network)
     monkeypatch.setattr(module, "TILE_PX", 48)
-    np.testing.assert_allclose(predict_at_scale(pixels, 1.0, engine, network), whole, atol=1e-5)
+    np.testing.assert_allclose(predict_at_scale(Pyramid(pixels), 1.0, engine, network), whole, atol=1e-5)
     blind = network.model_copy(update={"reach_px": 0})
-    assert np.abs(predict_at_scale(pixels, 1.0, engine, blind) - whole).max() > 0.01
+    assert np.abs(predict_at_scale(Pyramid(pixels), 1.0, engine, blind) - whole).max() > 0.01
 
 
 @pytest.mark.parametrize("shape", [(300, 530), (40, 70), (256, 256), (257, 255), (1, 700)])
@@ -276,7 +276,7 @@ def test_a_network_of_windows_sees_windows_of_its_size_only(shape, stride):
 
     network = NetworkFacts(name="unet", stride=stride, multiple_px=16, reach_px=None, window_px=256)
     pixels = np.random.default_rng(0).random((3, *(-(-side // stride) * stride for side in shape)), dtype=np.float32)
-    assert np.array_equal(predict_at_scale(pixels, 1.0, engine, network), engine(pixels))
+    assert np.array_equal(predict_at_scale(Pyramid(pixels), 1.0, engine, network), engine(pixels))
     assert set(seen[:-1]) == {(3, 256, 256)}
 
 
@@ -289,7 +289,7 @@ def test_seams_of_windows_lie_away_from_their_sides():
         return output
 
     network = NetworkFacts(name="unet", stride=1, multiple_px=32, reach_px=None, window_px=256)
-    found = predict_at_scale(np.zeros((3, 608, 800), dtype=np.float32), 1.0, engine, network)
+    found = predict_at_scale(Pyramid(np.zeros((3, 608, 800), dtype=np.float32)), 1.0, engine, network)
     expected = engine(found)
     assert np.array_equal(found, expected)
 

@@ -53,8 +53,8 @@ def normalise(pixels: NDArray, contrast: Contrast | None = None) -> FloatArray:
     """Stretch an image to about [0, 1] and give it the three channels that a network expects.
 
     pixels: (1, 2 or 3 channels, height, width), any real type. contrast: the estimate to use, by default that
-    of the image itself. Returns (3, height, width) float32 in [-0.5, 4]; one channel is repeated, two get their
-    mean as the third. Constant channels and pixels that are NaN or infinite become 0.
+    of the image itself. Returns (3, height, width) float32 in [-0.5, 4]; one channel is shown three times (a
+    read-only view), two get their mean as the third. Constant channels and pixels that are NaN or infinite become 0.
 
     Raises AxesError for no channel and for more than three.
     """
@@ -73,7 +73,7 @@ def normalise(pixels: NDArray, contrast: Contrast | None = None) -> FloatArray:
         stretched[~np.isfinite(stretched)] = 0.0
     np.clip(stretched, -0.5, HIGHEST_PEAK, out=stretched)
     if len(stretched) == 1:
-        return np.repeat(stretched, 3, axis=0)
+        return np.broadcast_to(stretched, (3, *stretched.shape[1:]))
     if len(stretched) == 2:
         return np.concatenate([stretched, stretched.mean(axis=0, keepdims=True)])
     return stretched

@@ -6,26 +6,32 @@ from PIL import Image as PillowImage
 
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["resize_image", "resize_labels"]
+__all__ = ["Shape", "are_alike", "resize_image", "resize_labels"]
 
 Shape = tuple[int, int]
+Box = tuple[float, float, float, float]
 
 
-def resize_image(pixels: FloatArray, shape: Shape) -> FloatArray:
+def are_alike(pixels: FloatArray) -> bool:
+    """Whether all channels of an image (channel, height, width) are the same, as those of a gray one are."""
+    return pixels.strides[0] == 0 or all(np.array_equal(channel, pixels[0]) for channel in pixels[1:])
+
+
+def resize_image(pixels: FloatArray, shape: Shape, box: Box | None = None) -> FloatArray:
     """Resample an image to (height, width) = shape, without aliasing when it shrinks.
 
-    pixels: (channel, height, width) float32, finite. Bilinear (a triangle as wide as the step when shrinking).
-    Returns the image itself where the shape stays.
+    pixels: (channel, height, width) float32, finite. box: the part to resample, left, top, right and bottom, where
+    pixels may be cut; by default all. Bilinear (a triangle as wide as the step when shrinking). Returns the image
+    itself where the shape stays.
     """
-    if pixels.shape[-2:] == tuple(shape):
+    whole = (0.0, 0.0, float(pixels.shape[2]), float(pixels.shape[1]))
+    box = box or whole
+    if pixels.shape[-2:] == tuple(shape) and box == whole:
         return pixels
-    new = np.empty((len(pixels), *shape), dtype=np.float32)
-    for i, channel in enumerate(pixels):
-        if i and np.array_equal(channel, pixels[0]):  # gray images have three alike
-            new[i] = new[0]
-        else:
-            new[i] = PillowImage.fromarray(channel).resize((shape[1], shape[0]), PillowImage.Resampling.BILINEAR)
-    return new
+    size, bilinear = (shape[1], shape[0]), PillowImage.Resampling.BILINEAR
+    different = pixels[:1] if are_alike(pixels) else pixels
+    new = np.stack([np.asarray(PillowImage.fromarray(channel).resize(size, bilinear, box)) for channel in different])
+    return new if len(new) == len(pixels) else np.repeat(new, len(pixels), axis=0)
 
 
 def resize_labels(labels: Labels, shape: Shape) -> Labels:

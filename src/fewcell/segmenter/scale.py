@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.images import resize_image
+from fewcell.images import Pyramid
 from fewcell.segmenter.measure import busiest_window
 from fewcell.types import FloatArray
 
@@ -15,7 +15,7 @@ __all__ = [
     "TRAINED_OCTAVES",
     "WINDOW_PX",
     "Estimate",
-    "Window",
+    "Seen",
     "class_of",
     "combine",
     "windows_of",
@@ -34,7 +34,7 @@ OCTAVES = np.arange(1.75, 9.6, 0.5 / PER_OCTAVE)  # log2 px of the diameters tha
 
 
 @dataclass(frozen=True)
-class Window:
+class Seen:
     """A part of an image, enlarged by `scale`: pixels (3, WINDOW_PX, WINDOW_PX), mirrored beyond the image's edge."""
 
     scale: float
@@ -59,22 +59,22 @@ def class_of(diameter_px: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.clip(place, 0, N_CLASSES - 1)
 
 
-def windows_of(pixels: FloatArray) -> Iterator[Window]:
-    """Windows of a normalised image (3, height, width) at every scale worth looking at.
+def windows_of(image: Pyramid) -> Iterator[Seen]:
+    """Windows of an image at every scale worth looking at.
 
     At each scale the busiest window, and two corners if there is more to see: however large the image, at most three.
     """
-    sides = pixels.shape[1:]
+    height, width = image.shape
     for scale in SCALES:
-        if scale < 0.5 and max(sides) * scale < SMALLEST_SIDE_PX:
+        if scale < 0.5 and max(height, width) * scale < SMALLEST_SIDE_PX:
             continue
         field = round(WINDOW_PX / scale)
-        corner = (max(sides[0] - field, 0), max(sides[1] - field, 0))
-        places = dict.fromkeys([busiest_window(pixels, field), (0, 0), corner])
-        for top, left in places:
-            part = np.ascontiguousarray(pixels[:, top : top + field, left : left + field])
-            shape = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[2] * scale)))
-            yield Window(scale, _filled(resize_image(part, shape)))
+        first = (0, 0, min(field, height), min(field, width))
+        last = (max(height - field, 0), max(width - field, 0), height, width)
+        for window in dict.fromkeys([busiest_window(image, field), first, last]):
+            top, left, bottom, right = window
+            shape = (max(1, round((bottom - top) * scale)), max(1, round((right - left) * scale)))
+            yield Seen(scale, _filled(image.view(window, shape)))
 
 
 def _filled(part: FloatArray) -> FloatArray:

@@ -9,10 +9,10 @@ import numpy as np
 
 from fewcell.engine import Engine, OpenVinoEngine, TorchEngine, check_device
 from fewcell.errors import AxesError, ConfigError, ModelError, TooLargeError
-from fewcell.images import Image, available_bytes, normalise, resize_image, resize_labels
+from fewcell.images import Image, Pyramid, Window, available_bytes, normalise, resize_labels
 from fewcell.representations import Representation, make_representation
 from fewcell.scoring import Scorer, instance_features, n_features
-from fewcell.segmenter.measure import LARGEST_FACTOR, look, search_diameter
+from fewcell.segmenter.measure import LARGEST_FACTOR, Find, look, search_diameter
 from fewcell.segmenter.merge import merge_scales
 from fewcell.segmenter.model_folder import (
     NETWORK_FILE,
@@ -149,10 +149,10 @@ class Segmenter:
         if diameter_px is not None and not (np.isfinite(diameter_px) and diameter_px > 0):
             raise ConfigError(f"The diameter must be a positive number of pixels, got {diameter_px}.")
         shape = (pixels.shape[1], pixels.shape[2])
-        given_px = diameter_px
+        pyramid, given_px = Pyramid(pixels), diameter_px
         is_blank = min(shape) < SMALLEST_SIDE_PX or not pixels.any() or (given_px is None and _is_noise(pixels))
         if given_px is None and not is_blank:
-            estimate = self.estimate_scale(pixels)
+            estimate = self.estimate_scale(pyramid)
             diameter_px = estimate.diameter_px if estimate.presence >= MIN_PRESENCE else None
         if is_blank or diameter_px is None:
             nothing = Instances(np.zeros(shape, dtype=np.int32), np.zeros(0, dtype=np.float32))
@@ -162,65 +162,68 @@ class Segmenter:
         _check_memory(factor, shape, self.facts.network.stride, self.representation.decode_bytes)
         level, min_area = self.facts.min_score, max(1, min_area_px)
         min_score = level if min_score is None else min_score
-        found = self._segment_on_grid(pixels, factor, min_score, min_area)
+        found = self._segment_at(pyramid, factor, min_score)
         if given_px is None and min(shape) * factor >= COARSER * SMALLEST_COARSE_PX:
-            large = self._segment_on_grid(pixels, factor / COARSER, max(level, min_score), min_area)
-            found = _select_instances(merge_scales(found, large, level), -1.0, min_area=min_area)
+            large = self._segment_at(pyramid, factor / COARSER, max(level, min_score))
+            grid = min(found.labels.shape, shape)  # fewer pixels: merging costs less there
+            grid_area = min_area * np.prod(grid) / np.prod(shape)
+            found = merge_scales(*(_on_grid(one, grid, grid_area) for one in (found, large)), level)
+        found = _on_grid(found, shape, min_area)
         source = "given" if given_px else "estimated"
         return Segmentation(found, self.facts.canonical_diameter_px / factor, source)
 
-    def estimate_scale(self, pixels: FloatArray) -> Estimate:
+    def estimate_scale(self, image: Pyramid) -> Estimate:
         """Estimate how wide the median cell of a normalised image is, and how likely it is that there are cells.
 
         A small network that has seen cells of all sizes says roughly how wide they are, and what is found there is
         measured: see `search_diameter`.
         """
-        windows = [*windows_of(pixels)]
-        logits = np.stack([self._scale_engine(window.pixels) for window in windows])
-        said = combine([window.scale for window in windows], logits)
+        seen = [*windows_of(image)]
+        logits = np.stack([self._scale_engine(one.pixels) for one in seen])
+        said = combine([one.scale for one in seen], logits)
         if said.presence < MIN_PRESENCE:
             return said
         likely = (said.diameter_px, *said.others, self.facts.canonical_diameter_px)
-        found = search_diameter(pixels, likely, self._find_cells, self.facts.canonical_diameter_px)
+        found = search_diameter(image, likely, self._finder(image), self.facts.canonical_diameter_px)
         return replace(said, diameter_px=said.diameter_px if found is None else found / self.facts.diameter_bias)
 
-    def measure_diameter(self, pixels: FloatArray, diameter_px: float) -> float | None:
+    def measure_diameter(self, image: Pyramid, diameter_px: float) -> float | None:
         """How wide the median cell is that is found in a part of a normalised image; None if too few are found to tell.
 
         diameter_px: as which the cells are brought to the canonical scale.
         """
-        return look(pixels, diameter_px, self._find_cells, self.facts.canonical_diameter_px).measured_px
+        return look(image, diameter_px, self._finder(image), self.facts.canonical_diameter_px).measured_px
 
-    def _find_cells(self, pixels: FloatArray, factor: float) -> Instances:
-        return _select_instances(self._segment_at(pixels, factor), self.facts.min_score, min_area=0)
+    def _finder(self, image: Pyramid) -> Find:
+        return lambda window, factor: self._segment_at(image, factor, self.facts.min_score, window)
 
     @cached_property
     def _scale_engine(self) -> Engine:
         return OpenVinoEngine(self.folder / SCALE_FILE, threads=self.threads)
 
-    def _segment_on_grid(self, pixels: FloatArray, factor: float, min_score: float, min_area: float) -> Instances:
-        """Find cells in a normalised image enlarged by `factor`; labels are on the image's own grid."""
-        found = _select_instances(self._segment_at(pixels, factor), min_score, min_area=0)
-        labels = resize_labels(found.labels, (pixels.shape[1], pixels.shape[2]))
-        return _select_instances(Instances(labels, found.scores), -1.0, min_area=min_area)
-
-    def _segment_at(self, pixels: FloatArray, factor: float) -> Instances:
-        """Find cells in a normalised image enlarged by `factor`; labels are on the network's grid."""
-        prediction = predict_at_scale(pixels, factor, self.engine, self.facts.network)
+    def _segment_at(self, image: Pyramid, factor: float, min_score: float, window: Window | None = None) -> Instances:
+        """Find cells in a normalised image, or a window of it, enlarged by `factor`; labels on the network's grid."""
+        prediction = predict_at_scale(image, factor, self.engine, self.facts.network, window)
         found = self.representation.decode(prediction)
-        return Instances(found.labels, self.scorer(instance_features(found, prediction)))
+        scores = self.scorer(instance_features(found, prediction))
+        return _select_instances(Instances(found.labels, scores), min_score, min_area=0)
 
 
-def predict_at_scale(pixels: FloatArray, factor: float, engine: Engine, network: NetworkFacts) -> FloatArray:
+def predict_at_scale(
+    image: Pyramid, factor: float, engine: Engine, network: NetworkFacts, window: Window | None = None
+) -> FloatArray:
     """Run a network on a normalised image enlarged by about `factor` (at most 4); the prediction is on its grid.
+
+    window: the part of the image to look at, by default all of it.
 
     The image is resampled to whole pixels of the network's grid, so that image and prediction cover the same field.
     A network with a `window_px` is given windows of exactly that size, mirrored beyond the edge of a smaller image.
     """
     factor = min(factor, LARGEST_FACTOR)
     stride = network.stride
-    height, width = (max(1, round(side * factor / stride)) * stride for side in pixels.shape[1:])
-    resampled = resize_image(pixels, (height, width))
+    top, left, bottom, right = window = window or image.whole
+    height, width = (max(1, round(side * factor / stride)) * stride for side in (bottom - top, right - left))
+    resampled = image.view(window, (height, width))
     grid = {"stride": stride, "multiple_px": network.multiple_px}
     if network.window_px is not None:
         halo_px = int(network.window_px * WINDOW_HALO / network.multiple_px) * network.multiple_px
@@ -230,10 +233,17 @@ def predict_at_scale(pixels: FloatArray, factor: float, engine: Engine, network:
     return predict_tiled(resampled, engine, **grid, halo_px=halo_px, core_px=core_px)
 
 
+def _on_grid(found: Instances, shape: tuple[int, int], min_area: float) -> Instances:
+    """Instances on another grid of the same field, those that are large enough there."""
+    return _select_instances(Instances(resize_labels(found.labels, shape), found.scores), -1.0, min_area=min_area)
+
+
 def _select_instances(found: Instances, min_score: float, *, min_area: float) -> Instances:
     """Keep instances with enough score and area, numbered anew."""
     area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
     keep = (found.scores >= min_score) & (area >= min_area)
+    if keep.all():
+        return found
     numbers = np.zeros(len(found) + 1, dtype=np.int32)
     numbers[1:][keep] = np.arange(1, keep.sum() + 1)
     return Instances(numbers[found.labels], found.scores[keep])

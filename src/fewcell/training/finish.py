@@ -15,7 +15,7 @@ from fewcell.data.dataset import Sample, diameter_px, load_sample
 from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.data.split import label_order
 from fewcell.engine import Engine, OpenVinoEngine
-from fewcell.images import normalise, resize_labels
+from fewcell.images import Pyramid, normalise, resize_labels
 from fewcell.metrics import f1, match, overlaps
 from fewcell.networks import Network
 from fewcell.representations import Representation
@@ -175,7 +175,7 @@ def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
         assert labels is not None
         true = diameter_px(labels)
         if true is not None and len(np.unique(labels[labels > 0])) >= FEWEST_CELLS:
-            measured = segmenter.measure_diameter(normalise(image.pixels), true)
+            measured = segmenter.measure_diameter(Pyramid(normalise(image.pixels)), true)
             ratios += [measured / true] if measured else []
     return round(float(np.median(ratios)), 3) if ratios else 1.0
 
@@ -192,10 +192,10 @@ def _predictions(
     """What the network says of an image at these scales (1: canonical), and the labels on its grid."""
     image, labels = load_sample(sample)
     assert labels is not None
-    pixels = normalise(image.pixels)
+    pyramid = Pyramid(normalise(image.pixels))
     factor = recipe.canonical_diameter_px / (diameter_px(labels) or recipe.canonical_diameter_px)
     for scale in scales:
-        prediction = predict_at_scale(pixels, factor * scale, engine, network)
+        prediction = predict_at_scale(pyramid, factor * scale, engine, network)
         height, width = prediction.shape[1:]
         yield prediction, resize_labels(labels, (height, width))
 
@@ -212,7 +212,8 @@ def _empty_cases(held_out: Sequence[Sample], engine: Engine, network: NetworkFac
         images.append((blurred, recipe.canonical_diameter_px / diameter))
     cases = []
     for i, (pixels, factor) in enumerate(images):
-        prediction = predict_at_scale(np.ascontiguousarray(pixels.transpose(2, 0, 1)), factor, engine, network)
+        pyramid = Pyramid(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        prediction = predict_at_scale(pyramid, factor, engine, network)
         cases.append(_Case(prediction, np.zeros(prediction.shape[1:], dtype=np.int32), i % FOLDS, "empty", UNUSUAL))
     return cases
 

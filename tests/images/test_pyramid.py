@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewcell.images import Pyramid, resize_image
+
+SIDES = st.integers(1, 90)
+
+
+def noise(shape, channels=3, seed=0):
+    return np.random.default_rng(seed).random((channels, *shape), dtype=np.float32)
+
+
+def ramp(height, width):
+    """Values that say where a pixel's centre lies."""
+    y, x = np.mgrid[:height, :width].astype(np.float32) + 0.5
+    return np.stack([y, x, x - y])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_view_of_all_pixels_is_the_image(channels):
+    pixels = np.broadcast_to(noise((31, 47), channels), (3, 31, 47))
+    seen = Pyramid(pixels).view((0, 0, 31, 47), (31, 47))
+    assert np.array_equal(seen, pixels)
+    assert seen.flags.c_contiguous
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(31, 47), (80, 100), (16, 25)])
+def test_a_view_that_is_more_than_half_as_large_is_resampled_from_the_image(shape, channels):
+    pixels = np.broadcast_to(noise((31, 47), channels), (3, 31, 47))
+    assert np.array_equal(Pyramid(pixels).view((0, 0, 31, 47), shape), resize_image(pixels, shape))
+
+
+@given(SIDES, SIDES, st.integers(1, 6), st.data())
+@settings(max_examples=80, deadline=None)
+def test_a_view_lies_where_its_window_lies(height, width, times, data):
+    """However much smaller than the image, and whatever odd rows there are on the way."""
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
+    shape = (max(1, (bottom - top) // times), max(1, (right - left) // times))
+    seen = Pyramid(ramp(height, width)).view((top, left, bottom, right), shape)
+    assert seen.shape == (3, *shape)
+    assert seen.dtype == np.float32
+    inner = (slice(None), slice(2, -2), slice(2, -2))
+    step_y, step_x = (bottom - top) / shape[0], (right - left) / shape[1]
+    y = top + (np.arange(shape[0]) + 0.5) * step_y
+    x = left + (np.arange(shape[1]) + 0.5) * step_x
+    np.testing.assert_allclose(seen[0][inner[1:]], np.broadcast_to(y[:, None], shape)[inner[1:]], atol=0.02 * height)
+    np.testing.assert_allclose(seen[1][inner[1:]], np.broadcast_to(x, shape)[inner[1:]], atol=0.02 * width)
+
+
+def test_a_small_view_is_a_mean_without_aliasing():
+    pixels = np.zeros((3, 64, 64), dtype=np.float32)
+    pixels[:, ::2] = 1
+    np.testing.assert_allclose(Pyramid(pixels).view((0, 0, 64, 64), (8, 8)), 0.5, atol=0.01)
+
+
+@pytest.mark.parametrize(("scale", "step"), [(2.0, 1), (1.0, 1), (0.51, 1), (0.5, 2), (0.3, 2), (0.25, 4), (0.1, 8)])
+def test_a_level_is_never_coarser_than_asked_for(scale, step):
+    pixels, wide = Pyramid(noise((101, 64))).level(scale)
+    assert wide == step
+    assert pixels.shape == (3, -(-101 // step), -(-64 // step))
+
+
+def test_a_gray_image_is_kept_once():
+    gray = np.broadcast_to(noise((40, 40), 1), (3, 40, 40))
+    assert len(Pyramid(gray).level(1)[0]) == len(Pyramid(gray.copy()).level(0.25)[0]) == 1
+    assert len(Pyramid(noise((40, 40))).level(0.25)[0]) == 3
