@@ -19,6 +19,7 @@ FACTS = ModelFacts(
     scorer=ScorerFacts(mean=(0.1,), scale=(1 / 3,), weights=(1.5, -2.5), bias=0.25),
     min_score=0.4,
     diameter_bias=1.0,
+    min_surest=0.0,
     canonical_diameter_px=24.0,
     trained_on={"drawn": SourceFacts(images=3, licence="CC0")},
     held_out={"f1_50": 0.9},
@@ -163,13 +164,13 @@ def test_a_window_off_the_grid(folder, change):
 
 
 def test_a_newer_schema(folder, change):
-    change(lambda raw: raw.update(schema_version=3, colour="new"))
-    assert_wrong(folder, r"newer fewcell \(schema 3, this one reads 2\).*pip install --upgrade")
+    change(lambda raw: raw.update(schema_version=4, colour="new"))
+    assert_wrong(folder, r"newer fewcell \(schema 4, this one reads 3\).*pip install --upgrade")
 
 
 def test_an_older_schema(folder, change):
-    change(lambda raw: raw.update(schema_version=1, diameter_bias=1.0))
-    assert_wrong(folder, r"older fewcell \(schema 1, this one reads 2\).*Train the model again")
+    change(lambda raw: raw.update(schema_version=2, diameter_bias=1.0))
+    assert_wrong(folder, r"older fewcell \(schema 2, this one reads 3\).*Train the model again")
 
 
 @pytest.mark.parametrize("version", ["1.5", None, [1]])

@@ -17,16 +17,17 @@ from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel
 
 from fewcell.config import Part
-from fewcell.data.dataset import open_dataset
+from fewcell.data.dataset import load_sample, open_dataset
 from fewcell.data.split import hold_out
 from fewcell.errors import ConfigError, DataError, ModelError, WriteError
 from fewcell.metrics import f1, match
 from fewcell.networks import load_network
 from fewcell.representations import Canopy, make_representation
 from fewcell.segmenter import Segmenter, read_model
+from fewcell.training import finish as finish_module
 from fewcell.training import fit as fit_module
 from fewcell.training.checkpoint import read_facts
-from fewcell.training.finish import _Case, _diameter_bias, _fit_folds, finish
+from fewcell.training.finish import _Case, _diameter_bias, _fit_folds, _min_surest, finish
 from fewcell.training.fit import fit
 from fewcell.training.machine import Machine
 from fewcell.training.supervised import Supervised
@@ -99,6 +100,14 @@ def test_the_bias_is_how_far_estimates_of_the_diameter_are_off(samples):
             return factor and factor * diameter_px
 
     assert _diameter_bias(Estimates(), samples) == pytest.approx(1.2)
+
+
+def test_the_least_sure_held_out_image_says_how_sure_a_cell_must_be_in_any(samples, trained, monkeypatch):
+    segmenter = Segmenter.load(trained.folder, threads=1)
+    surest = [segmenter.segment(load_sample(s)[0], diameter_px=22.0).scores.max() for s in samples]
+    assert _min_surest(segmenter, samples) == 0, "too few images tell nothing"
+    monkeypatch.setattr(finish_module, "FEWEST_IMAGES", len(samples))
+    assert 0.6 * min(surest) < _min_surest(segmenter, samples) < 0.8 * min(surest)
 
 
 def test_the_model_finds_discs_that_it_has_not_seen(trained, draw_discs):

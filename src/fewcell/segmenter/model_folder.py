@@ -29,7 +29,7 @@ __all__ = [
     "write_model",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 NETWORK_FILE, SCALE_FILE = "network.onnx", "scale.onnx"
 WEIGHTS_FILE, FACTS_FILE = "weights.safetensors", "model.json"
 
@@ -84,11 +84,12 @@ class ModelFacts(_Facts):
     """All that a model folder says in model.json.
 
     min_score: instances below it are dropped, unless the user says otherwise. diameter_bias: by what factor diameters
-    that were measured were too high on images held out from training. held_out: scores on these images. sha256: of the
+    that were measured were too high on images held out from training. min_surest: an image in which no cell is as sure
+    has none, unless the user says how wide they are. held_out: scores on these images. sha256: of the
     other files of the folder.
     """
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     fewcell_version: str
     network: NetworkFacts
     representation: Part
@@ -96,6 +97,7 @@ class ModelFacts(_Facts):
     min_score: Annotated[float, Field(ge=0, le=1)]
     canonical_diameter_px: Annotated[float, Field(gt=0)]
     diameter_bias: Annotated[float, Field(gt=0)]
+    min_surest: Annotated[float, Field(ge=0, le=1)]
     trained_on: dict[str, SourceFacts]
     held_out: dict[str, float]
     recipe: dict[str, Any]

@@ -38,7 +38,8 @@ BYTES_PER_CANONICAL_PIXEL = 24  # the resampled image and its padded copy
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
 TILE_PX = 1024  # side of the part of an image that the network sees at once, without its halo
 WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
-MIN_PRESENCE = 0.5  # an image in which cells are less likely has none, unless the user says how wide they are
+# Unless the user says how wide they are, there are no cells where they are less likely, or no wider than specks.
+MIN_PRESENCE, SPECK_PX = 0.5, 4.0
 UNLIKELY = 4.0  # standard deviations
 COARSER = 4  # an image of unknown scale is also searched for cells so many times as wide: a sixteenth of the work
 SMALLEST_COARSE_PX = 48  # an image that would then be smaller shows no such cells
@@ -153,11 +154,10 @@ class Segmenter:
         is_blank = min(shape) < SMALLEST_SIDE_PX or not pixels.any() or (given_px is None and _is_noise(pixels))
         if given_px is None and not is_blank:
             estimate = self.estimate_scale(pyramid)
-            diameter_px = estimate.diameter_px if estimate.presence >= MIN_PRESENCE else None
+            is_likely = estimate.presence >= MIN_PRESENCE and estimate.diameter_px >= SPECK_PX
+            diameter_px = estimate.diameter_px if is_likely else None
         if is_blank or diameter_px is None:
-            nothing = Instances(np.zeros(shape, dtype=np.int32), np.zeros(0, dtype=np.float32))
-            source = "given" if given_px else "not known"
-            return Segmentation(nothing, given_px or self.facts.canonical_diameter_px, source)
+            return self._nothing(shape, given_px)
         factor = min(self.facts.canonical_diameter_px / diameter_px, LARGEST_FACTOR)
         _check_memory(factor, shape, self.facts.network.stride, self.representation.decode_bytes)
         level, min_area = self.facts.min_score, max(1, min_area_px)
@@ -168,6 +168,8 @@ class Segmenter:
             grid = min(found.labels.shape, shape)  # fewer pixels: merging costs less there
             grid_area = min_area * np.prod(grid) / np.prod(shape)
             found = merge_scales(*(_on_grid(one, grid, grid_area) for one in (found, large)), level)
+        if given_px is None and found.scores.max(initial=0) < self.facts.min_surest:
+            return self._nothing(shape, given_px)
         found = _on_grid(found, shape, min_area)
         source = "given" if given_px else "estimated"
         return Segmentation(found, self.facts.canonical_diameter_px / factor, source)
@@ -193,6 +195,10 @@ class Segmenter:
         diameter_px: as which the cells are brought to the canonical scale.
         """
         return look(image, diameter_px, self._finder(image), self.facts.canonical_diameter_px).measured_px
+
+    def _nothing(self, shape: tuple[int, int], given_px: float | None) -> Segmentation:
+        nothing = Instances(np.zeros(shape, dtype=np.int32), np.zeros(0, dtype=np.float32))
+        return Segmentation(nothing, given_px or self.facts.canonical_diameter_px, "given" if given_px else "not known")
 
     def _finder(self, image: Pyramid) -> Find:
         return lambda window, factor: self._segment_at(image, factor, self.facts.min_score, window)

@@ -39,7 +39,8 @@ UNUSUAL = 0.3  # how much a cell counts for the scorer that was found at another
 EMPTY_IMAGES = 40
 UNFOCUSED_IMAGES = 20
 LEARNED_IMAGES = 200  # that were learned from, and that a decoding which fits a model is fitted to as well
-DIAMETER_IMAGES = 60  # are enough to know how far off estimates of the diameter are
+FACTS_IMAGES = 60  # are enough to know how far off estimates of the diameter are, and how sure the surest cells
+FEWEST_IMAGES, SUREST_SHARE = 20, 0.7  # of fewer images, the least sure says little; a microscope may be harder
 FEWEST_CELLS = 5  # of fewer, the median diameter says little
 FOLDS = 5
 MIN_SCORES = np.arange(0.05, 0.75, 0.025)
@@ -122,13 +123,15 @@ def finish(
             min_score=min_score,
             canonical_diameter_px=recipe.canonical_diameter_px,
             diameter_bias=1.0,
+            min_surest=0.0,
             trained_on=count_sources((*learned_from, *also_seen)),
             held_out=scores,
             recipe=recipe.model_dump(mode="json"),
             sha256={},
         )
-        bias = _diameter_bias(Segmenter(engine, representation, scorer, facts, scale.parent), held_out)
-        write_model(folder, facts.model_copy(update={"diameter_bias": bias}), onnx, scale, weights)
+        segmenter = Segmenter(engine, representation, scorer, facts, scale.parent)
+        known = {"diameter_bias": _diameter_bias(segmenter, held_out), "min_surest": _min_surest(segmenter, held_out)}
+        write_model(folder, facts.model_copy(update=known), onnx, scale, weights)
 
 
 Learned = Sequence[tuple[FloatArray, Labels]]
@@ -170,7 +173,7 @@ def _all_of(cases: Sequence[_Case], learned: Learned = ()) -> tuple[list[FloatAr
 def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
     """Measured over true diameter at the true scale, the median of held-out images with enough cells; 1 without any."""
     ratios = []
-    for sample in (held_out[i] for i in _spread(held_out, DIAMETER_IMAGES)):
+    for sample in (held_out[i] for i in _spread(held_out, FACTS_IMAGES)):
         image, labels = load_sample(sample)
         assert labels is not None
         true = diameter_px(labels)
@@ -178,6 +181,18 @@ def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
             measured = segmenter.measure_diameter(Pyramid(normalise(image.pixels)), true)
             ratios += [measured / true] if measured else []
     return round(float(np.median(ratios)), 3) if ratios else 1.0
+
+
+def _min_surest(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
+    """Somewhat less than the surest cell has for a score in any held-out image; 0 where there are too few to tell."""
+    surest = []
+    for sample in (held_out[i] for i in _spread(held_out, FACTS_IMAGES)):
+        image, labels = load_sample(sample)
+        assert labels is not None
+        true = diameter_px(labels)
+        found = segmenter.segment(image, diameter_px=true).scores if true else ()
+        surest += [max(found)] if len(found) else []
+    return round(float(SUREST_SHARE * min(surest)), 3) if len(surest) >= FEWEST_IMAGES else 0.0
 
 
 def _cases(sample: Sample, fold: int, engine: Engine, network: NetworkFacts, recipe: Recipe) -> list[_Case]:

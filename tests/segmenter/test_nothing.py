@@ -1,0 +1,36 @@
+"""Where the scale network is wrong and says that there are cells."""
+
+import numpy as np
+import pytest
+
+from fewcell.scoring import Scorer
+from fewcell.segmenter import Segmenter
+from fewcell.segmenter.scale import Estimate
+
+
+@pytest.fixture
+def segmenter(trained, monkeypatch):
+    monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_: Estimate(22.0, 0.99))
+    return Segmenter.load(trained.folder, threads=1)
+
+
+class Doubtful(Scorer):
+    def __call__(self, features):
+        return np.minimum(super().__call__(features), np.float32(0.6))
+
+
+def test_specks_are_no_cells(segmenter, draw_discs, monkeypatch):
+    image, _ = draw_discs(7, (200, 260))
+    monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_: Estimate(3.6, 0.99))
+    assert segmenter.segment(image).diameter_source == "not known"
+    assert segmenter.segment(image, diameter_px=3.6).diameter_source == "given"
+
+
+def test_an_image_in_which_no_cell_is_sure_has_none_unless_its_scale_is_given(segmenter, draw_discs):
+    image, labels = draw_discs(7, (200, 260))
+    assert len(segmenter.segment(image).scores) > 0.7 * labels.max()
+    segmenter.facts = segmenter.facts.model_copy(update={"min_surest": 0.65})
+    segmenter.scorer = Doubtful(**segmenter.facts.scorer.model_dump())
+    found = segmenter.segment(image)
+    assert (len(found.scores), found.diameter_source, found.labels.shape) == (0, "not known", image.shape)
+    assert len(segmenter.segment(image, diameter_px=22.0, min_score=0.1).scores) > 0.7 * labels.max()
