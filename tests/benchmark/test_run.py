@@ -131,6 +131,9 @@ def test_a_run_that_fails_stops_no_other_and_says_why(finished, tmp_path: Path, 
     assert len(failed) == 1
     assert failed[0].stage == "train"
     assert "crop_px must be a multiple of" in failed[0].message
+    log = Path(failed[0].message.rpartition(": ")[2])
+    assert log.is_relative_to(out)
+    assert "crop_px must be a multiple of" in log.read_text()
     assert len(rows_of(rows)) == 2, "those that were finished before"
 
 

@@ -37,7 +37,14 @@ def make_tables(folder: Path, *, seeds: int = 1, budgets: tuple[str, ...] = ("20
                 training = f"resunet_{representation}_supervised_all-labels_seed{seed}_{budget}min_0"
                 run = f"{training}_true"
                 row = {"run": run, "network": "resunet", "representation": representation, "objective": "supervised"}
-                row |= {"settings": "", "labels": "all", "minutes": budget, "diameter": "true", "seed": seed}
+                row |= {
+                    "settings": "",
+                    "labels": "all",
+                    "minutes": budget,
+                    "diameter": "true",
+                    "seed": seed,
+                    "steps": 1440,
+                }
                 row |= {"f1_50": f1 + 0.02 * seed, "f1_80": f1 / 2, "parameters": 1234567, "images_seen": 9000}
                 row |= {"total_s_per_mpx": 1 / f1, "network_s_per_mpx": 0.5, "decode_s_per_mpx": f1}
                 row |= {"commit": "abc1234", "machine": "2 cores, <some> CPU", "peak_memory_mb": 512.5}
@@ -224,6 +231,16 @@ def test_the_page_says_that_times_are_equal_only_where_they_are(tmp_path: Path, 
     for name, budgets, is_said in (("one", ("20",), True), ("two", ("20", "60"), False)):
         paths = write_report([make_tables(tmp_path / name, budgets=budgets)], tmp_path / f"{name}.html")
         assert all(("for the same time" in path.read_text()) == is_said for path in paths)
+
+
+def test_the_page_says_what_else_is_the_same(tmp_path: Path, no_pictures: None) -> None:
+    folder = make_tables(tmp_path / "one", budgets=("",))
+    (folder / "note.txt").write_text("Seconds are < not > to be trusted.\n")
+    html, twin = (p.read_text() for p in write_report([folder], tmp_path / "one.html"))
+    assert "for the same number of steps" in html
+    assert "<p>Seconds are &lt; not &gt; to be trusted.</p>" in html
+    assert "images that none of them had seen" in twin
+    assert "\n\nSeconds are < not > to be trusted.\n\n" in twin
 
 
 def test_no_two_of_many_methods_look_alike() -> None:

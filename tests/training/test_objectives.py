@@ -174,6 +174,10 @@ def test_a_teacher_knows_which_of_its_cells_are_right(trained, samples) -> None:
         assert lesson.n_kept <= lesson.n_found
         assert 15 < lesson.diameter_px < 30
     no_teacher = Teacher(Segmenter.load(trained.folder), [], keep=0.7)
+    alike = np.array([[np.log(p / (1 - p)), p, p] for p in (0.1, 0.5, 0.9)])
+    assert no_teacher.trust(alike) == pytest.approx([0.1, 0.5, 0.9], abs=0.05), "nothing but what they say themselves"
+    unsure = np.array([[np.log(0.9 / 0.1), 0.3, 0.3]])
+    assert no_teacher.trust(unsure)[0] < 0.75, "a sure cell that no view shows again"
     assert no_teacher.precision == 0
     assert not (no_teacher.label(samples[5]).labels > 0).any()
 

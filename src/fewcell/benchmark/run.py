@@ -36,7 +36,7 @@ def run_plan(
     rows.csv, a row a run; images.csv, a row a run and test image; curves.csv, the learning curves; scores.csv and
     thresholds.csv, how far scores can be trusted. Runs that are interrupted go on where they stood; finished ones are
     never made again. A run that fails does not stop the others.
-    report: called with a line of text as things begin and end.
+    What its process said is kept in failed/. report: called with a line of text as things begin and end.
 
     Returns the path of rows.csv and the runs that failed. Raises ConfigError if the plan is wrong.
     """
@@ -75,7 +75,11 @@ def _run_stage(stage: str, plan: Path, out: Path, run: Run) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return ""
-    return "\n".join(done.stderr.strip().splitlines()[-12:]) or f"ended with code {done.returncode}, without a word"
+    log = out / "failed" / f"{stage}_{run.key}.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text(done.stderr, encoding="utf-8")
+    said = "\n".join(done.stderr.strip().splitlines()[-12:]) or f"ended with code {done.returncode}, without a word"
+    return f"{said}\nAll that was said: {log}"
 
 
 def _write_tables(runs: Sequence[Run], out: Path) -> None:

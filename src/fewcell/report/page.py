@@ -63,7 +63,7 @@ def write_report(
     results = load_results(folders)
     facts = {
         "results": results,
-        "same_time": len({row["minutes"] for method in results.methods for row in method.rows}) == 1,
+        "budget": _budget(results),
         "headline": ", ".join(HEADLINE_MODALITIES),
         "table": _table(results),
         "modality_table": _modality_table(results),
@@ -100,6 +100,15 @@ def write_report(
         with whole_file(path, overwrite=overwrite) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return paths
+
+
+def _budget(results: Results) -> str:
+    """What all methods had of the same: time, or else steps."""
+    rows = [row for method in results.methods for row in method.rows]
+    for column, words in (("minutes", "for the same time"), ("steps", "for the same number of steps")):
+        if len(same := {row[column] for row in rows}) == 1 and same != {""}:
+            return words
+    return ""
 
 
 def _code(text: str) -> str:

@@ -15,6 +15,8 @@ __all__ = ["MISTAKES", "Line", "Method", "Results", "load_results"]
 
 MISTAKES = ("missed", "split", "merged", "badly_outlined", "false")
 SAME = ("network", "representation", "objective", "settings", "labels", "minutes", "diameter")
+DIAMETERS = {"true": "true diameter", "estimated": "estimated diameter", "none": "not brought to scale"}
+NOTE_FILE = "note.txt"
 Line = Mapping[str, str]
 
 
@@ -71,13 +73,17 @@ class Method:
 
 @dataclass(frozen=True)
 class Results:
-    """Every method of a comparison, the best headline first, and what they have in common."""
+    """Every method of a comparison, the best headline first, and what they have in common.
+
+    notes: what a reader must know of the figures, as the folders' note.txt says.
+    """
 
     methods: tuple[Method, ...]
     modalities: tuple[str, ...]
     n_images: int
     machines: tuple[str, ...]
     commits: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def load_results(folders: Sequence[Path]) -> Results:
@@ -97,6 +103,7 @@ def load_results(folders: Sequence[Path]) -> Results:
         n_images=max(len({line["stem"] for line in method.images}) for method in methods),
         machines=tuple(sorted({row["machine"] for method in methods for row in method.rows})),
         commits=tuple(sorted({row["commit"] for method in methods for row in method.rows})),
+        notes=tuple(path.read_text("utf-8").strip() for folder in folders if (path := folder / NOTE_FILE).exists()),
     )
 
 
@@ -135,7 +142,7 @@ def _by_run(lines: Sequence[Line]) -> dict[str, list[Line]]:
 
 def _told_apart(methods: Sequence[Method]) -> tuple[Method, ...]:
     """The methods, the names of those that are alike followed by what differs."""
-    told = {"objective": "{}", "labels": "{} labels", "minutes": "{} min", "diameter": "{} diameter", "settings": "{}"}
+    told = {"objective": "{}", "labels": "{} labels", "minutes": "{} min", "diameter": "{}", "settings": "{}"}
     differing = [column for column in told if len({method.rows[0][column] for method in methods}) > 1]
     renamed = []
     for method in methods:
@@ -152,6 +159,8 @@ def _told_apart(methods: Sequence[Method]) -> tuple[Method, ...]:
 
 def _short(text: str) -> str:
     """A value as one says it: 20 for 20.0."""
+    if text in DIAMETERS:
+        return DIAMETERS[text]
     return text.removesuffix(".0") or "defaults"
 
 

@@ -20,6 +20,8 @@ __all__ = ["VIEWS", "Lesson", "Teacher", "View"]
 RIGHT_IOU = 0.5
 SURE = 1e-3  # scores that are surer than this tell no more
 FOLDS = 5
+PRIOR_CELLS = 100  # so many held-out cells tell as much as score and agreement say by themselves
+PRIOR = (np.arange(20) + 0.5) / 20
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Teacher:
     """A segmenter that labels images, by what its views agree on and by weak labels.
 
     How agreement and score go with being right (an IoU of 0.5 with a true cell) is learned from labelled images that
-    the network has not learned from. (The segmenter's scorer was fitted to them, so its score is somewhat too sure.)
+    the network has not learned from, as far as these are enough to tell. (The segmenter's scorer was fitted to them, so its score is somewhat too sure.)
     precision: of the cells that it would keep there, the share that is right, each experiment judged by what was
     learned from others (where there is only one, each fifth of its cells by the rest); 0 if it would keep none.
     """
@@ -115,11 +117,9 @@ class Teacher:
         n_kept = n_right = 0
         for one in np.unique(fold):
             of_fold = fold == one
-            if not all_right[~of_fold].any():  # nothing tells of this fold
-                continue
-            kept = Scorer.fit(all_features[~of_fold], all_right[~of_fold])(all_features[of_fold]) >= self.keep
+            kept = _fit_trust(all_features[~of_fold], all_right[~of_fold])(all_features[of_fold]) >= self.keep
             n_kept, n_right = n_kept + kept.sum(), n_right + all_right[of_fold][kept].sum()
-        return Scorer.fit(all_features, all_right), float(n_right / max(n_kept, 1))
+        return _fit_trust(all_features, all_right), float(n_right / max(n_kept, 1))
 
     def label(self, sample: Sample) -> Lesson:
         """Label an image by its points or boxes, if there are any, and otherwise by trust.
@@ -150,6 +150,22 @@ class Teacher:
         for view in self.views:
             found = self.segmenter.segment(view.of(image.pixels), diameter_px=first.diameter_px / view.scale)
             views.append(view.undo(found.labels))
-        score = np.clip(first.scores.astype(np.float64), SURE, 1 - SURE)
-        features = np.column_stack([np.log(score / (1 - score)), agreement(first.labels, views)]).astype(np.float64)
+        features = _features(first.scores.astype(np.float64), agreement(first.labels, views))
         return _Seen(first.labels, views, features, first.diameter_px, first.diameter_source != "not known")
+
+
+def _features(scores: NDArray[np.float64], agreements: NDArray[np.floating]) -> NDArray[np.float64]:
+    score = np.clip(scores, SURE, 1 - SURE)
+    return np.column_stack([np.log(score / (1 - score)), agreements]).astype(np.float64)
+
+
+def _fit_trust(features: NDArray[np.float64], right: NDArray[np.bool_]) -> Scorer:
+    """How likely cells of such features are right; of few cells one learns little more than what score and agreement say.
+
+    A cell whose score and agreements are all 0.8 is right with a probability of 0.8, as far as nothing tells otherwise.
+    """
+    prior = _features(PRIOR, np.repeat(PRIOR[:, None], features.shape[1] - 1, axis=1))
+    cells = np.concatenate([features, prior, prior])
+    are_right = np.concatenate([right, np.ones(len(prior), dtype=bool), np.zeros(len(prior), dtype=bool)])
+    weights = np.concatenate([np.ones(len(right)), *(PRIOR_CELLS / len(PRIOR) * p for p in (PRIOR, 1 - PRIOR))])
+    return Scorer.fit(cells, are_right, weights)
