@@ -22,6 +22,7 @@ class Pyramid:
     def __init__(self, pixels: FloatArray) -> None:
         """pixels: (3, height, width) float32, finite."""
         self._levels = [pixels[:1] if are_alike(pixels) else pixels]
+        self._gray: dict[int, FloatArray] = {}
         self.shape: Shape = (pixels.shape[1], pixels.shape[2])
         self.whole: Window = (0, 0, *self.shape)
 
@@ -35,6 +36,13 @@ class Pyramid:
         while len(self._levels) <= number:
             self._levels.append(_halved(self._levels[-1]))
         return self._levels[number], 2**number
+
+    def gray(self, scale: float) -> tuple[FloatArray, int]:
+        """The mean of the channels of such a copy, (height, width), and the width of its pixels."""
+        pixels, step = self.level(scale)
+        if step not in self._gray:
+            self._gray[step] = pixels[0] if len(pixels) == 1 else pixels.mean(axis=0)
+        return self._gray[step], step
 
     def view(self, window: Window, shape: Shape) -> FloatArray:
         """A part of the image, resampled to (height, width) = shape: (3, height, width) float32, no aliasing."""

@@ -135,15 +135,14 @@ def busiest_window(image: Pyramid, side: int, within: Window | None = None) -> W
     blocks have it counts by its logarithm, so that a speck does not win over many cells.
     """
     top, left, bottom, right = within or image.whole
-    pixels, step = image.level(min(1.0, SEEN_PX / side))
-    part = pixels[:, top // step : -(-bottom // step), left // step : -(-right // step)]
-    block = max(1, min(side // step // BLOCKS, *part.shape[1:]))
-    rows, columns = (extent // block for extent in part.shape[1:])
+    gray, step = image.gray(min(1.0, SEEN_PX / side))
+    part = gray[top // step : -(-bottom // step), left // step : -(-right // step)]
+    block = max(1, min(side // step // BLOCKS, *part.shape))
+    rows, columns = (extent // block for extent in part.shape)
     high, wide = (min(round(side / step / block), count) for count in (rows, columns))
     y = x = 0
     if (high, wide) != (rows, columns):
-        gray = part[:, : rows * block, : columns * block].mean(axis=0)
-        contrast = gray.reshape(rows, block, columns, block).std(axis=(1, 3))
+        contrast = part[: rows * block, : columns * block].reshape(rows, block, columns, block).std(axis=(1, 3))
         contrast = np.log1p(contrast / max(float(np.median(contrast)), FAINT))
         total = np.pad(contrast.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
         sums = total[high:, wide:] - total[:-high, wide:] - total[high:, :-wide] + total[:-high, :-wide]

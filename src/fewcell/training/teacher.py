@@ -80,7 +80,8 @@ class Teacher:
     """A segmenter that labels images, by what its views agree on and by weak labels.
 
     How agreement and score go with being right (an IoU of 0.5 with a true cell) is learned from labelled images that
-    the network has not learned from, as far as these are enough to tell. (The segmenter's scorer was fitted to them, so its score is somewhat too sure.)
+    the network has not learned from, as far as these are enough to tell. (The segmenter's scorer was fitted to them, so
+    its score is somewhat too sure.)
     precision: of the cells that it would keep there, the share that is right, each experiment judged by what was
     learned from others (where there is only one, each fifth of its cells by the rest); 0 if it would keep none.
     """
@@ -160,7 +161,7 @@ def _features(scores: NDArray[np.float64], agreements: NDArray[np.floating]) -> 
 
 
 def _fit_trust(features: NDArray[np.float64], right: NDArray[np.bool_]) -> Scorer:
-    """How likely cells of such features are right; of few cells one learns little more than what score and agreement say.
+    """How likely cells of such features are right; few cells teach little beyond what score and agreement say.
 
     A cell whose score and agreements are all 0.8 is right with a probability of 0.8, as far as nothing tells otherwise.
     """
