@@ -127,19 +127,19 @@ def test_a_held_out_part_without_a_whole_cell_is_an_error_before_training(
     trained, disc_dataset: Path, tmp_path: Path
 ) -> None:
     """A quarter of 96 px is not much wider than a disc."""
-    with pytest.raises(DataError, match="No whole cell"):
+    with pytest.raises(DataError, match="Too few whole cells, 0, lie in the part of 1 images"):
         fit(recipe_of(trained.folder, seed=2), open_dataset(disc_dataset)[:1], tmp_path / "run")
 
 
-@pytest.mark.parametrize(("count", "is_cut"), [(3, True), (4, False)])
-def test_very_few_images_are_held_out_in_part(
-    trained, inverted: Path, tmp_path: Path, monkeypatch, count, is_cut
-) -> None:
+@pytest.mark.parametrize(("count", "is_cut"), [(3, True), (8, True), (9, False)])
+def test_few_images_are_held_out_in_part(trained, inverted: Path, tmp_path: Path, monkeypatch, count, is_cut) -> None:
     parts = []
     monkeypatch.setattr("fewcell.training.fit.blend", lambda *args, **kwargs: parts.append(args[3:5]))
-    fit(recipe_of(trained.folder, steps=1), open_dataset(inverted)[:count], tmp_path / "run")
+    monkeypatch.setattr("fewcell.training.fit.FEW_IMAGES", 9)
+    samples = (open_dataset(inverted) * 3)[:count]
+    fit(recipe_of(trained.folder, steps=1), samples, tmp_path / "run")
     learn, held_out = parts[0]
-    assert (len(learn), len(held_out)) == ((3, 3) if is_cut else (3, 1))
+    assert len(learn) + len(held_out) == (2 * count if is_cut else count)
     assert all((s.window is not None) == is_cut for s in (*learn, *held_out))
 
 

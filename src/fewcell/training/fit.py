@@ -4,11 +4,13 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -18,7 +20,7 @@ from fewcell.config import Recipe, load_recipe
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample, load_sample
 from fewcell.data.split import hold_out, split_each
-from fewcell.errors import ConfigError, DataError, WriteError
+from fewcell.errors import ConfigError, DataError, FewcellError, WriteError
 from fewcell.metrics import remove_border
 from fewcell.networks import Network, load_network, make_network
 from fewcell.representations import Representation, make_representation
@@ -41,7 +43,9 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 ROUNDS_FOLDER = "rounds"
 MAY_DIFFER = {"threads", "workers", "checkpoint_minutes", "precision"}  # settings that a resumed run may change
 REPORT_SECONDS = 2.0
-FEW_IMAGES = 4  # of fewer, none can be spared whole to be held out
+FEW_IMAGES = 32  # of fewer, too few could be spared whole to tell anything: a part of each is held out
+FEWEST_WHOLE = 20  # cells in these parts (or one an image); with fewer, whole images are held out
+FEWEST_IMAGES = 4  # of fewer, none can be
 
 
 @dataclass
@@ -124,14 +128,14 @@ def fit(
     labelled = [s for s in samples if s.labels]
     if not labelled:
         raise DataError(f"None of the {len(samples)} images has labels; there is nothing to learn from.")
-    learn, held_out = _split(recipe, labelled)
-    apart = {s.experiment for s in held_out} - {s.experiment for s in learn}
-    others = [s for s in samples if not s.labels and s.experiment not in apart]
     checkpoint = out / CHECKPOINT_FILE
     if (checkpoint.exists() or (out / ROUNDS_FOLDER).exists()) and not resume:
         raise WriteError(f"{out} holds a training run. Go on with it by --resume, or choose another folder.")
     with machine(recipe) as here:
         run = _begin(recipe, here)
+        learn, held_out = _split(recipe, labelled)
+        apart = {s.experiment for s in held_out} - {s.experiment for s in learn}
+        others = [s for s in samples if not s.labels and s.experiment not in apart]
         others = others if run.objective.pool_share else []
         if run.objective.pool_share and not others:
             raise DataError(
@@ -158,17 +162,28 @@ def fit(
 
 
 def _split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """Mostly whole experiments are held out; but where training begins with a model, parts of a few images will do."""
-    if recipe.start is not None and len(labelled) < FEW_IMAGES:
-        learn, held_out = split_each(labelled, recipe.held_out, recipe.seed)
-        truths = [load_sample(part)[1] for part in held_out]
-        if not any(truth is not None and remove_border(truth).max(initial=0) > 0 for truth in truths):
+    """Mostly whole experiments are held out; of few images a part of each, for two or three of them tell too little."""
+    if len(labelled) < FEW_IMAGES:
+        try:
+            learn, held_out = split_each(labelled, recipe.held_out, recipe.seed)
+            n_whole = sum(_whole_cells(part) for part in held_out)
+        except FewcellError:  # such files are listed later, all of them
+            n_whole = 0
+        else:
+            if n_whole >= min(FEWEST_WHOLE, len(labelled)):
+                return learn, held_out
+        if len(labelled) < FEWEST_IMAGES:
             raise DataError(
-                f"No whole cell lies in the part of {len(held_out)} images that is held out. Label {FEW_IMAGES} images "
-                "or more, or larger ones."
+                f"Too few whole cells, {n_whole}, lie in the part of {len(labelled)} images that is held out. Label "
+                f"{FEWEST_IMAGES} images or more, or larger ones."
             )
-        return learn, held_out
     return hold_out(labelled, recipe.held_out, recipe.seed)
+
+
+def _whole_cells(part: Sample) -> int:
+    truth = load_sample(part)[1]
+    assert truth is not None
+    return int(np.count_nonzero(np.unique(remove_border(truth)) > 0))
 
 
 def begun_recipe(out: Path) -> dict[str, Any]:
@@ -289,7 +304,10 @@ class _Lessons:
         if pool is None or n_due == self.n_rounds:
             return False
         self.run.save(self.out / CHECKPOINT_FILE)
-        pool.teach(n_due, self.write_model)
+        # In a thread of its own: OpenVINO gives the thread that it runs in a small stack for signals, on which the main
+        # one would break off when it hears that a worker has ended.
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(pool.teach, n_due, self.write_model).result()
         self.n_rounds = n_due
         return True
 
