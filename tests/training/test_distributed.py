@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 
 from fewcell.config import Recipe
 from fewcell.data.dataset import open_dataset
-from fewcell.training import fit as fit_module
+from fewcell.training import fit as fit_module, lessons as lessons_module, state as state_module
 
 signal.alarm(int(sys.argv[4]))
 rank, out = int(os.environ["RANK"]), Path(sys.argv[1])
@@ -39,20 +39,22 @@ if rank:
     fit_module.time = SimpleNamespace(perf_counter=lambda: 2.3 * time.perf_counter())
 
 
-def watch(name):
-    function = getattr(fit_module, name)
+def watch(module, name):
+    function = getattr(module, name)
 
     def watched(*args, **kwargs):
         wrote.append(name)
         return function(*args, **kwargs)
 
-    setattr(fit_module, name, watched)
+    setattr(module, name, watched)
 
 
-for name in ("save_checkpoint", "finish", "rewind_log", "write_log"):
-    watch(name)
-begin = fit_module._begin
-fit_module._begin = lambda *args: runs.append(begin(*args)) or runs[0]
+watch(state_module, "save_checkpoint")
+watch(lessons_module, "finish")
+watch(fit_module, "rewind_log")
+watch(fit_module, "write_log")
+begin = fit_module.begin
+fit_module.begin = lambda *args: runs.append(begin(*args)) or runs[0]
 
 fit_module.fit(Recipe(**values), open_dataset(sys.argv[2]), out / "run", report=lambda _: wrote.append("report"))
 save_file({k: v.detach().contiguous() for k, v in runs[0].network.named_parameters()}, out / f"{rank}.safetensors")

@@ -26,6 +26,8 @@ from fewcell.representations import Canopy, make_representation
 from fewcell.segmenter import Segmenter, read_model
 from fewcell.training import finish as finish_module
 from fewcell.training import fit as fit_module
+from fewcell.training import lessons as lessons_module
+from fewcell.training import state as state_module
 from fewcell.training.checkpoint import read_facts
 from fewcell.training.finish import _Case, _diameter_bias, _fit_folds, _min_surest, finish
 from fewcell.training.fit import fit
@@ -45,7 +47,7 @@ def samples(disc_dataset):
 @pytest.fixture
 def without_finish(monkeypatch):
     """Spare the end of training where only the training itself is looked at."""
-    monkeypatch.setattr(fit_module, "finish", lambda *args, **kwargs: None)
+    monkeypatch.setattr(lessons_module, "finish", lambda *args, **kwargs: None)
 
 
 def kill_when(is_time):
@@ -159,7 +161,7 @@ def test_a_resumed_run_logs_no_step_twice(samples, tiny_recipe, tmp_path, withou
 
 def test_a_finished_run_only_finishes_again(samples, tiny_recipe, tmp_path, monkeypatch):
     finished = []
-    monkeypatch.setattr(fit_module, "finish", lambda *args, **kwargs: finished.append(args))
+    monkeypatch.setattr(lessons_module, "finish", lambda *args, **kwargs: finished.append(args))
     recipe, progress = tiny_recipe(steps=3), []
     fit(recipe, samples, tmp_path)
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
@@ -268,7 +270,7 @@ def test_tables_of_indices_are_not_averaged():
     network = torch.nn.Module()
     network.register_buffer("index", torch.arange(169))
     network.register_buffer("mean", torch.zeros(3))
-    average = AveragedModel(network, multi_avg_fn=fit_module._ema(0.998), use_buffers=True)
+    average = AveragedModel(network, multi_avg_fn=state_module._ema(0.998), use_buffers=True)
     for step in range(50):
         network.get_buffer("mean").fill_(step)
         average.update_parameters(network)

@@ -19,7 +19,7 @@ from fewcell.networks import make_network
 from fewcell.representations import make_representation
 from fewcell.segmenter import Segmenter, read_model
 from fewcell.segmenter.scale import Estimate
-from fewcell.training import fit as fit_module
+from fewcell.training import lessons as lessons_module
 from fewcell.training import rounds as rounds_module
 from fewcell.training.batches import Share, batches, make_batch
 from fewcell.training.fit import fit
@@ -236,8 +236,8 @@ def test_a_run_learns_from_what_its_teacher_says_and_ends_the_same_if_killed_in_
 
 
 def test_a_teacher_that_is_often_wrong_is_not_listened_to(samples, consensus, tmp_path: Path, monkeypatch) -> None:
-    sources, make, learn = [], fit_module.CropSource, rounds_module.Teacher._learn
-    monkeypatch.setattr(fit_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
+    sources, make, learn = [], lessons_module.CropSource, rounds_module.Teacher._learn
+    monkeypatch.setattr(lessons_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
     monkeypatch.setattr(rounds_module.Teacher, "_learn", lambda *args: (learn(*args)[0], 0.49))
     fit(consensus, samples, tmp_path)
     facts = [json.loads(p.read_text()) for p in (tmp_path / "rounds").glob("*/labels/*.json")]
@@ -270,7 +270,7 @@ def test_without_any_other_image_there_is_nothing_more_to_learn(samples, tiny_re
 def test_a_file_without_labels_that_cannot_be_read_does_not_stop_a_mean_teacher(
     samples, tiny_recipe, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(fit_module, "finish", lambda *args, **kwargs: None)
+    monkeypatch.setattr(lessons_module, "finish", lambda *args, **kwargs: None)
     (tmp_path / "broken.png").write_bytes(b"no image")
     others = [replace(samples[4], image=tmp_path / "broken.png")]
     with pytest.warns(UserWarning, match="Not learned from: .*broken"):
@@ -280,9 +280,9 @@ def test_a_file_without_labels_that_cannot_be_read_does_not_stop_a_mean_teacher(
 def test_what_shares_an_experiment_with_held_out_images_is_not_in_the_pool(
     samples, tiny_recipe, tmp_path: Path, monkeypatch
 ) -> None:
-    sources, make = [], fit_module.CropSource
-    monkeypatch.setattr(fit_module, "finish", lambda *args, **kwargs: None)
-    monkeypatch.setattr(fit_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
+    sources, make = [], lessons_module.CropSource
+    monkeypatch.setattr(lessons_module, "finish", lambda *args, **kwargs: None)
+    monkeypatch.setattr(lessons_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
     grouped = [replace(s, experiment=f"plate {i % 4}") for i, s in enumerate(samples)]
     fit(tiny_recipe(steps=1, objective=Part(name="mean_teacher")), grouped, tmp_path / "run")
     learn, held_out, others = ({s.experiment for s in part} for part in sources)
@@ -291,8 +291,8 @@ def test_what_shares_an_experiment_with_held_out_images_is_not_in_the_pool(
 
 
 def test_an_image_that_is_labelled_again_has_its_newest_labels(samples, consensus, tmp_path: Path, monkeypatch) -> None:
-    sources, make = [], fit_module.CropSource
-    monkeypatch.setattr(fit_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
+    sources, make = [], lessons_module.CropSource
+    monkeypatch.setattr(lessons_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
     fit(consensus, samples[:6], tmp_path)
     last = [s for s in sources[-1] if s.labels and "rounds" in str(s.labels)]
     assert 1 <= len(last) <= 2, "two images make up the whole pool, in every round"

@@ -1,0 +1,145 @@
+"""What a training run learns from, and what it is judged by: labelled images, held-out ones, the pool."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from fewcell.config import Recipe
+from fewcell.data.crops import CropSource, Grid
+from fewcell.data.dataset import Sample, load_sample
+from fewcell.data.split import hold_out, split_each
+from fewcell.errors import DataError, FewcellError
+from fewcell.metrics import remove_border
+from fewcell.networks import Network
+from fewcell.training.batches import Share, batches
+from fewcell.training.blend import blend
+from fewcell.training.finish import finish
+from fewcell.training.held_out import HeldOut, fixed_crops
+from fewcell.training.objective import Batch
+from fewcell.training.rounds import Pool
+from fewcell.training.state import CHECKPOINT_FILE, TrainingState
+
+__all__ = ["ROUNDS_FOLDER", "Lessons", "fingerprint", "read_all", "split"]
+
+ROUNDS_FOLDER = "rounds"
+FEW_IMAGES = 32  # of fewer, too few could be spared whole to tell anything: a part of each is held out
+FEWEST_WHOLE = 20  # cells in these parts (or one an image); with fewer, whole images are held out
+FEWEST_IMAGES = 4  # of fewer, none can be
+
+
+def split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """Mostly whole experiments are held out; of few images a part of each, for two or three of them tell too little."""
+    if len(labelled) < FEW_IMAGES:
+        try:
+            learn, held_out = split_each(labelled, recipe.held_out, recipe.seed)
+            n_whole = sum(_whole_cells(part) for part in held_out)
+        except FewcellError:  # such files are listed later, all of them
+            n_whole = 0
+        else:
+            if n_whole >= min(FEWEST_WHOLE, len(labelled)):
+                return learn, held_out
+        if len(labelled) < FEWEST_IMAGES:
+            raise DataError(
+                f"Too few whole cells, {n_whole}, lie in the part of {len(labelled)} images that is held out. Label "
+                f"{FEWEST_IMAGES} images or more, or larger ones."
+            )
+    return hold_out(labelled, recipe.held_out, recipe.seed)
+
+
+def _whole_cells(part: Sample) -> int:
+    truth = load_sample(part)[1]
+    assert truth is not None
+    return int(np.count_nonzero(np.unique(remove_border(truth)) > 0))
+
+
+def fingerprint(learn: Sequence[Sample], held_out: Sequence[Sample], others: Sequence[Sample]) -> str:
+    """Which images are learned from, which are held out and which have no labels, in one short word."""
+    stems = ["learn", *sorted(s.stem for s in learn), "held out", *sorted(s.stem for s in held_out)]
+    stems = "\n".join(stems + (["others", *(f"{s.source}/{s.stem}" for s in others)] if others else []))
+    return hashlib.sha256(stems.encode()).hexdigest()
+
+
+def read_all(run: TrainingState, learn: Sequence[Sample], held_out: Sequence[Sample]) -> tuple[CropSource, HeldOut]:
+    """Read every image once: the source of crops to learn from, and a fixed batch of held-out ones.
+
+    A file that cannot be used would otherwise be noticed late: held-out images are needed when training is over.
+    """
+    recipe = run.recipe
+    grid = Grid(recipe.crop_px, run.network.stride, run.representation.margin_px, recipe.canonical_diameter_px)
+    source, held = (CropSource(part, grid, recipe.augmentation, run.here.world) for part in (learn, held_out))
+    problems = source.preload() + held.preload()
+    if problems:
+        raise DataError(
+            "\n  ".join([f"{len(problems)} of {len(learn) + len(held_out)} images cannot be used:", *problems])
+        )
+    return source, fixed_crops(held, run.representation)
+
+
+@dataclass
+class Lessons:
+    """What a run learns from, as it goes on: labelled images, then those of the pool that a teacher has labelled."""
+
+    run: TrainingState
+    source: CropSource
+    learn: Sequence[Sample]
+    held_out: Sequence[Sample]
+    others: Sequence[Sample]
+    out: Path
+    scale: Path
+    n_rounds: int = 0
+
+    def write_model(self, folder: Path) -> None:
+        """Write the mean network so far as a model; training can go on."""
+        run = self.run
+        network = deepcopy(cast(Network, run.average.module))  # whose weights are rounded
+        end = finish if run.recipe.start is None else blend
+        also = self._others()
+        end(network, run.representation, run.recipe, self.learn, self.held_out, folder, self.scale, also_seen=also)
+
+    def hold_due_round(self, share: float) -> bool:
+        """Hold the round that is due at this share of the budget, if one is; whether there was any.
+
+        A round takes a part of the budget itself. Where that makes several due at once, the last of them is held.
+        """
+        pool = self._pool()
+        n_due = pool.n_due(share) if pool else 0
+        if pool is None or n_due == self.n_rounds:
+            return False
+        self.run.save(self.out / CHECKPOINT_FILE)
+        # In a thread of its own: OpenVINO gives the thread that it runs in a small stack for signals, on which the main
+        # one would break off when it hears that a worker has ended.
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(pool.teach, n_due, self.write_model).result()
+        self.n_rounds = n_due
+        return True
+
+    def stream(self) -> Iterator[Batch]:
+        """Batches from the step on at which the run stands."""
+        run, recipe = self.run, self.run.recipe
+        others, settings = self._others(), recipe.augmentation.stronger()
+        if run.objective.rounds is None:  # nobody knows the scale of these images
+            settings = settings.model_copy(update={"off_scale": 1.0})
+        n_others = round(recipe.batch * run.objective.pool_share) if others else 0
+        n_others = min(max(n_others, int(bool(others))), recipe.batch - 1)
+        shares = [Share(self.source, recipe.batch - n_others)]
+        if n_others:
+            readers = run.here.world * max(1, recipe.workers)  # each worker keeps what it has read
+            shares.append(Share(CropSource(others, self.source.grid, settings, readers), n_others))
+        place = {"start": run.step, "rank": run.here.rank, "world": run.here.world}
+        return batches(shares, run.representation, recipe, **place, plain=run.objective.needs_plain)
+
+    def _others(self) -> Sequence[Sample]:
+        """Images beyond the labelled ones that are learned from now."""
+        pool = self._pool()
+        return pool.taught(self.n_rounds) if pool else self.others
+
+    def _pool(self) -> Pool | None:
+        run, folder = self.run, self.out / ROUNDS_FOLDER
+        rounds, threads = run.objective.rounds, run.recipe.threads
+        return Pool(self.others, self.held_out, folder, rounds, run.here, threads) if rounds else None
