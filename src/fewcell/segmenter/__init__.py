@@ -1,6 +1,7 @@
 """From an image to its cells, with a model folder."""
 
 from fewcell.segmenter.files import Failed, FileSettings, Segmented, parse_diameter, segment_files
+from fewcell.segmenter.measure import busiest_window
 from fewcell.segmenter.model_folder import (
     NETWORK_FILE,
     SCALE_FILE,
@@ -32,6 +33,7 @@ __all__ = [
     "Segmented",
     "Segmenter",
     "SourceFacts",
+    "busiest_window",
     "class_of",
     "find_model",
     "parse_diameter",

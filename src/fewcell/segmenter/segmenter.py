@@ -153,9 +153,7 @@ class Segmenter:
         pyramid, given_px = Pyramid(pixels), diameter_px
         is_blank = min(shape) < SMALLEST_SIDE_PX or not pixels.any() or (given_px is None and _is_noise(pixels))
         if given_px is None and not is_blank:
-            estimate = self.estimate_scale(pyramid)
-            is_likely = estimate.presence >= MIN_PRESENCE and estimate.diameter_px >= SPECK_PX
-            diameter_px = estimate.diameter_px if is_likely else None
+            diameter_px = self.likely_diameter(pyramid)
         if is_blank or diameter_px is None:
             return self._nothing(shape, given_px)
         factor = min(self.facts.canonical_diameter_px / diameter_px, LARGEST_FACTOR)
@@ -173,6 +171,12 @@ class Segmenter:
         found = _on_grid(found, shape, min_area)
         source = "given" if given_px else "estimated"
         return Segmentation(found, self.facts.canonical_diameter_px / factor, source)
+
+    def likely_diameter(self, image: Pyramid) -> float | None:
+        """How wide the median cell of a normalised image is, in its pixels; None where nothing looks like a cell."""
+        estimate = self.estimate_scale(image)
+        is_likely = estimate.presence >= MIN_PRESENCE and estimate.diameter_px >= SPECK_PX
+        return estimate.diameter_px if is_likely else None
 
     def estimate_scale(self, image: Pyramid) -> Estimate:
         """Estimate how wide the median cell of a normalised image is, and how likely it is that there are cells.

@@ -10,6 +10,7 @@ from torch import distributed
 
 from fewcell.data.dataset import Sample
 from fewcell.data.split import label_order
+from fewcell.engine import available_threads
 from fewcell.errors import DataError, FewcellError
 from fewcell.images import whole_file, write_labels
 from fewcell.segmenter import Segmenter
@@ -56,7 +57,8 @@ class Pool:
         mine = self._images(number)[self.here.rank :: self.here.world]
         missing = [i for i in mine if not self._facts(number, i).exists()]
         if missing:
-            segmenter = Segmenter.load(folder / MODEL, threads=self.threads)
+            threads = self.threads or max(1, available_threads() // self.here.world)
+            segmenter = Segmenter.load(folder / MODEL, threads=threads)
             teacher = Teacher(segmenter, self.held_out, self.rounds.keep)
             for i in missing:
                 self._label(number, i, teacher)

@@ -8,18 +8,19 @@ from numpy.typing import NDArray
 
 from fewcell.data.dataset import Sample, load_sample
 from fewcell.data.weak import read_boxes, read_points, read_regions
-from fewcell.images import Image
+from fewcell.images import Image, Pyramid, Window, normalise
 from fewcell.metrics import overlaps
 from fewcell.scoring import Scorer
-from fewcell.segmenter import Segmenter
+from fewcell.segmenter import Segmenter, busiest_window
 from fewcell.training.proposals import agreement, by_boxes, by_points, by_trust
-from fewcell.types import FloatArray, Labels
+from fewcell.types import UNKNOWN, FloatArray, Labels
 
 __all__ = ["VIEWS", "Lesson", "Teacher", "View"]
 
 RIGHT_IOU = 0.5
 SURE = 1e-3  # scores that are surer than this tell no more
 FOLDS = 5
+LESSON_PX = 512  # side of the part of an image, at canonical scale, that a teacher labels: of more, crops see little
 PRIOR_CELLS = 100  # so many held-out cells tell as much as score and agreement say by themselves
 PRIOR = (np.arange(20) + 0.5) / 20
 
@@ -67,13 +68,16 @@ class Lesson:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Cells found in an image, and in each view of it; features (cell, 1 + view): score and agreement."""
+    """Cells found in a window of an image, and in each view of it; features (cell, 1 + view): score and agreement.
 
+    diameter_px: as which they were sought; None where nothing looks like a cell.
+    """
+
+    window: Window
     found: Labels
     views: list[Labels]
     features: NDArray[np.float64]
-    diameter_px: float
-    scale_known: bool
+    diameter_px: float | None
 
 
 class Teacher:
@@ -96,7 +100,7 @@ class Teacher:
             image, truth = load_sample(sample)
             assert truth is not None
             seen = self._look(image)
-            table = overlaps(truth, seen.found)
+            table = overlaps(truth[_slices(seen.window)], seen.found)
             is_right = np.zeros(table.n_predicted, dtype=bool)
             is_right[table.pair_predicted[table.pair_iou >= RIGHT_IOU]] = True
             known = is_right | ~table.mostly_unknown
@@ -123,16 +127,18 @@ class Teacher:
         return _fit_trust(all_features, all_right), float(n_right / max(n_kept, 1))
 
     def label(self, sample: Sample) -> Lesson:
-        """Label an image by its points or boxes, if there are any, and otherwise by trust.
+        """Label an image by its points or boxes, if there are any, and otherwise a part of it by trust.
 
         Raises ReadError and DataError for files that cannot be used.
         """
         image, _ = load_sample(sample)
-        seen = self._look(image)
+        is_weak = bool(sample.points or sample.boxes)
+        seen = self._look(image, side_px=None if is_weak else LESSON_PX)
         trust = self.trust(seen.features)
-        shape = (seen.found.shape[0], seen.found.shape[1])
+        shape = (image.pixels.shape[1], image.pixels.shape[2])
         inside = read_regions(sample.regions, shape) if sample.regions else np.ones(shape, dtype=bool)
-        diameter, scale_known = seen.diameter_px, seen.scale_known
+        scale_known = seen.diameter_px is not None
+        diameter = seen.diameter_px or self.segmenter.facts.canonical_diameter_px
         if sample.points:
             labels = by_points(seen.found, read_points(sample.points, shape), inside, diameter)
         elif sample.boxes:
@@ -141,18 +147,34 @@ class Teacher:
             if len(boxes):
                 diameter, scale_known = float(np.median(np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)))), True
         else:
-            labels = by_trust(seen.found, trust >= self.keep, seen.views)
+            labels = np.full(shape, UNKNOWN, dtype=np.int32)
+            labels[_slices(seen.window)] = by_trust(seen.found, trust >= self.keep, seen.views)
         n_kept = len(np.unique(labels[(labels > 0) & (labels <= len(trust))]))
         return Lesson(labels, len(trust), n_kept, float(np.sum(trust) / max(len(trust), 1)), diameter, scale_known)
 
-    def _look(self, image: Image) -> _Seen:
-        first = self.segmenter.segment(image, min_score=0)
+    def _look(self, image: Image, side_px: int | None = LESSON_PX) -> _Seen:
+        """Look at the busiest part of an image, or all of it. side_px: of the part, at canonical scale."""
+        pyramid = Pyramid(normalise(image.pixels))
+        diameter = self.segmenter.likely_diameter(pyramid)
+        if diameter is None:
+            found = np.zeros(pyramid.shape, dtype=np.int32)
+            return _Seen(pyramid.whole, found, [found] * len(self.views), np.zeros((0, 1 + len(self.views))), None)
+        window = pyramid.whole
+        if side_px is not None:
+            window = busiest_window(pyramid, round(side_px * diameter / self.segmenter.facts.canonical_diameter_px))
+        part = image.pixels[:, *_slices(window)]
+        first = self.segmenter.segment(part, diameter_px=diameter, min_score=0)
         views = []
         for view in self.views:
-            found = self.segmenter.segment(view.of(image.pixels), diameter_px=first.diameter_px / view.scale)
+            found = self.segmenter.segment(view.of(part), diameter_px=diameter / view.scale)
             views.append(view.undo(found.labels))
         features = _features(first.scores.astype(np.float64), agreement(first.labels, views))
-        return _Seen(first.labels, views, features, first.diameter_px, first.diameter_source != "not known")
+        return _Seen(window, first.labels, views, features, diameter)
+
+
+def _slices(window: Window) -> tuple[slice, slice]:
+    top, left, bottom, right = window
+    return slice(top, bottom), slice(left, right)
 
 
 def _features(scores: NDArray[np.float64], agreements: NDArray[np.floating]) -> NDArray[np.float64]:
