@@ -10,6 +10,7 @@ from fewcell.metrics.matching import (
     scored_overlaps,
 )
 from fewcell.metrics.mistakes import Mistakes, find_mistakes
+from fewcell.metrics.points_and_boxes import bounding_boxes, box_iou, count_boxes, count_points
 from fewcell.metrics.scores import (
     THRESHOLDS,
     ImageScores,
@@ -30,7 +31,11 @@ __all__ = [
     "PanopticQuality",
     "aggregated_jaccard",
     "average_precision",
+    "bounding_boxes",
+    "box_iou",
+    "count_boxes",
     "count_matches",
+    "count_points",
     "f1",
     "find_mistakes",
     "match",

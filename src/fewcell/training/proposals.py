@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.metrics import overlaps
+from fewcell.metrics import bounding_boxes, box_iou, overlaps
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
 __all__ = ["agreement", "by_boxes", "by_points", "by_trust"]
@@ -70,23 +70,19 @@ def by_boxes(found: Labels, boxes: NDArray[np.float64], inside: NDArray[np.bool_
 
     boxes: (n, 4), top, left, bottom, right. inside: (height, width).
     """
-    from scipy.ndimage import find_objects
-
-    slices = find_objects(found)
-    corners = np.array([(s[0].start, s[1].start, s[0].stop, s[1].stop) if s else (0,) * 4 for s in slices], dtype=float)
-    iou = _box_iou(corners.reshape(-1, 4), boxes)
-    fills, filled = np.zeros(len(slices), dtype=bool), np.zeros(len(boxes), dtype=bool)
+    iou = box_iou(bounding_boxes(found), boxes)
+    fills, filled = np.zeros(len(iou), dtype=bool), np.zeros(len(boxes), dtype=bool)
     for cell, box in zip(*np.unravel_index(np.argsort(-iou, axis=None, kind="stable"), iou.shape), strict=True):
         if iou[cell, box] < BOX_IOU:
             break
         if not fills[cell] and not filled[box]:
             fills[cell] = filled[box] = True
-    kept = _numbered(found, np.where(fills, np.arange(1, len(slices) + 1), 0))
+    kept = _numbered(found, np.where(fills, np.arange(1, len(iou) + 1), 0))
     labels = _unknown_outside(np.zeros_like(found), inside)
     for top, left, bottom, right in np.rint(boxes[~filled]).astype(int):
         labels[top:bottom, left:right] = UNKNOWN
     labels = np.where(kept > 0, kept, labels)
-    return _with_ellipses(labels, boxes[~filled], len(slices) + 1)
+    return _with_ellipses(labels, boxes[~filled], len(iou) + 1)
 
 
 def _numbered(found: Labels, numbers: NDArray[np.integer]) -> Labels:
@@ -120,12 +116,3 @@ def _with_ellipses(labels: Labels, boxes: NDArray[np.float64], first: int) -> La
         seed = ellipse((top + bottom - 1) / 2, (left + right - 1) / 2, *axes, shape=labels.shape)
         labels[seed] = np.where(labels[seed] <= 0, number, labels[seed])
     return labels
-
-
-def _box_iou(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, m) IoUs of n boxes with m boxes."""
-    top_left = np.maximum(one[:, None, :2], other[None, :, :2])
-    bottom_right = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    shared = np.prod(np.maximum(bottom_right - top_left, 0), axis=2)
-    area_one, area_other = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (one, other))
-    return shared / (area_one[:, None] + area_other[None] - shared)
