@@ -1,5 +1,7 @@
 """The engine runs a network where it was asked to, or says why it cannot."""
 
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -92,3 +94,28 @@ def test_the_torch_engine_agrees_with_openvino(trained, image):
     on_openvino = OpenVinoEngine(trained.folder / "network.onnx", threads=1, precision="f32")(image)
     assert on_torch.dtype == np.float32
     np.testing.assert_allclose(on_torch, on_openvino, atol=1e-4)
+
+
+SIGNALLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from fewcell.engine import OpenVinoEngine
+heard = []
+signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+image = np.zeros((3, 16, 24), dtype=np.float32)
+engines = [OpenVinoEngine(Path(sys.argv[1]), threads=1) for _ in range(2)]
+for engine in engines:
+    engine(image)
+engines.pop(0)
+del engine
+engines.pop()
+os.kill(os.getpid(), signal.SIGUSR1)
+assert heard
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal on this system")
+def test_a_signal_is_heard_after_engines_have_ended_in_any_order(trained):
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, str(trained.folder / "network.onnx")], check=False)
+    assert done.returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -12,6 +13,7 @@ from fewcell.errors import DeviceError, MissingDependencyError, ModelError
 from fewcell.types import FloatArray
 
 if TYPE_CHECKING:
+    from openvino import InferRequest
     from torch import nn
 
 __all__ = ["DEVICES", "Engine", "OpenVinoEngine", "TorchEngine", "available_threads", "check_device", "cpu_precision"]
@@ -58,25 +60,30 @@ class OpenVinoEngine:
     def __init__(
         self, network: Path, *, threads: int | None = None, precision: Literal["auto", "bf16", "f32"] = "auto"
     ) -> None:
+        self.threads = threads or available_threads()
+        # OpenVINO gives the thread that compiles a stack of its own for signals. Where engines end in another order
+        # than they began, that stack is gone and still in use: the next signal (Ctrl-C, the end of a worker of the data
+        # loader) kills the process.
+        with ThreadPoolExecutor(1) as thread:
+            self.precision, self._request = thread.submit(self._compile, network, precision).result()
+
+    def _compile(
+        self, network: Path, precision: Literal["auto", "bf16", "f32"]
+    ) -> tuple[Literal["bf16", "f32"], InferRequest]:
         import openvino
 
-        self.threads = threads or available_threads()
-        self.precision = cpu_precision() if precision == "auto" else precision
+        known = cpu_precision() if precision == "auto" else precision
         core = openvino.Core()
+        settings = {
+            "INFERENCE_NUM_THREADS": self.threads,
+            "INFERENCE_PRECISION_HINT": known,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
         try:
-            model = core.read_model(network)
-            compiled = core.compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_NUM_THREADS": self.threads,
-                    "INFERENCE_PRECISION_HINT": self.precision,
-                    "PERFORMANCE_HINT": "LATENCY",
-                },
-            )
+            compiled = core.compile_model(core.read_model(network), "CPU", settings)
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot run {network}: {_first_line(error)}") from None
-        self._request = compiled.create_infer_request()
+        return known, compiled.create_infer_request()
 
     def __call__(self, image: FloatArray) -> FloatArray:
         """Run the network on one image (3, height, width); returns a new array (channel, h, w) float32."""

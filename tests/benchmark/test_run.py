@@ -131,10 +131,18 @@ def test_a_run_that_fails_stops_no_other_and_says_why(finished, tmp_path: Path, 
     assert len(failed) == 1
     assert failed[0].stage == "train"
     assert "crop_px must be a multiple of" in failed[0].message
-    log = Path(failed[0].message.rpartition(": ")[2])
+    log = Path(failed[0].message.rpartition(": ")[2].removesuffix(")"))
     assert log.is_relative_to(out)
     assert "crop_px must be a multiple of" in log.read_text()
     assert len(rows_of(rows)) == 2, "those that were finished before"
+
+
+def test_a_run_that_fails_before_anything_is_written_is_told_as_well(tmp_path: Path, disc_dataset: Path) -> None:
+    (tmp_path / "plan.toml").write_text(f'data = "{disc_dataset}"\n[recipe]\nsteps = 1\n[[compare]]\nlabels = [99]\n')
+    lines: list[str] = []
+    _, failed = run_plan(tmp_path / "plan.toml", tmp_path / "out", report=lines.append)
+    assert "99 labelled images" in failed[0].message
+    assert "99 labelled images" in lines[-1]
 
 
 def test_the_facts_of_a_training_name_its_experiments(finished) -> None:

@@ -26,6 +26,14 @@ def test_specks_are_no_cells(segmenter, draw_discs, monkeypatch):
     assert segmenter.segment(image, diameter_px=3.6).diameter_source == "given"
 
 
+def test_asking_for_sure_cells_does_not_make_an_image_empty_of_others(segmenter, draw_discs):
+    """That no cell is as sure as one asks for tells nothing of the scale."""
+    image, _ = draw_discs(7, (200, 260))
+    segmenter.facts = segmenter.facts.model_copy(update={"min_surest": 0.65})
+    found = segmenter.segment(image, min_score=1)
+    assert (len(found.scores), found.diameter_source, found.diameter_px) == (0, "estimated", 22.0)
+
+
 def test_an_image_in_which_no_cell_is_sure_has_none_unless_its_scale_is_given(segmenter, draw_discs):
     image, labels = draw_discs(7, (200, 260))
     assert len(segmenter.segment(image).scores) > 0.7 * labels.max()

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from fewcell.cli import app
 from fewcell.config import Part, Recipe
-from fewcell.data.dataset import load_sample, open_dataset
+from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
 from fewcell.data.split import split_each
 from fewcell.errors import ConfigError, DataError, ModelError
 from fewcell.segmenter import Segmenter, read_model
@@ -54,6 +54,8 @@ def test_few_images_are_cut_in_two_and_no_pixel_is_in_both_parts(inverted: Path)
             covered[top:bottom, left:right] += 1
         assert (covered == 1).all()
     assert len({part.window for part in held_out}) == 2, "either end may be held out"
+    whole = [true_diameter_px(s, truth) for s in samples for truth in [load_sample(s)[1]] if truth is not None]
+    assert [part.diameter_px for part in learn] == [part.diameter_px for part in held_out] == whole
     assert split_each(samples, 0.25, seed=1) == (learn, held_out)
 
 
@@ -81,6 +83,7 @@ def test_a_model_that_knows_all_there_is_to_know_is_kept(trained, disc_dataset: 
     assert facts.held_out["f1_50"] == facts.held_out["f1_50_before"] > 0.7
     assert facts.sha256 == start.sha256
     assert facts.trained_on == start.trained_on
+    assert facts.min_surest <= start.min_surest
 
 
 def test_between_start_and_end_lie_their_weighted_means(trained, inverted: Path, tmp_path: Path, monkeypatch) -> None:
@@ -127,7 +130,7 @@ def test_a_held_out_part_without_a_whole_cell_is_an_error_before_training(
     trained, disc_dataset: Path, tmp_path: Path
 ) -> None:
     """A quarter of 96 px is not much wider than a disc."""
-    with pytest.raises(DataError, match="Too few whole cells, 0, lie in the part of 1 images"):
+    with pytest.raises(DataError, match="No whole cell lies in the part of 1 images"):
         fit(recipe_of(trained.folder, seed=2), open_dataset(disc_dataset)[:1], tmp_path / "run")
 
 
@@ -136,6 +139,7 @@ def test_few_images_are_held_out_in_part(trained, inverted: Path, tmp_path: Path
     parts = []
     monkeypatch.setattr("fewcell.training.lessons.blend", lambda *args, **kwargs: parts.append(args[3:5]))
     monkeypatch.setattr("fewcell.training.lessons.FEW_IMAGES", 9)
+    monkeypatch.setattr("fewcell.training.lessons.FEWEST_WHOLE", 8)
     samples = (open_dataset(inverted) * 3)[:count]
     fit(recipe_of(trained.folder, steps=1), samples, tmp_path / "run")
     learn, held_out = parts[0]

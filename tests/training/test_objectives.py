@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from fewcell.config import Augmentation, Part
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import load_sample, open_dataset
 from fewcell.errors import ConfigError, DataError, WriteError
+from fewcell.images import resize_image, resize_labels
 from fewcell.metrics import f1, match
 from fewcell.networks import make_network
 from fewcell.representations import make_representation
@@ -181,6 +183,18 @@ def test_a_teacher_knows_which_of_its_cells_are_right(trained, samples) -> None:
     unsure = np.array([[np.log(0.9 / 0.1), 0.3, 0.3]])
     assert no_teacher.trust(unsure)[0] < 0.75, "a sure cell that no view shows again"
     assert no_teacher.precision == 0, "so its own labels are not used"
+
+
+def test_a_cell_much_larger_than_the_others_is_not_background(trained, samples, draw_discs, tmp_path: Path) -> None:
+    """Views look for cells of one size."""
+    small, _ = draw_discs(7, (280, 280), 11.0)
+    large, large_labels = draw_discs(8, (70, 140), 11.0)
+    large = resize_image(large[None].astype(np.float32), (280, 560))[0]
+    tifffile.imwrite(tmp_path / "mixed.tif", np.concatenate([small, large], axis=1).astype(np.uint8))
+    teacher = Teacher(Segmenter.load(trained.folder), [], keep=0.7)
+    labels = teacher.label(replace(samples[5], image=tmp_path / "mixed.tif", labels=None)).labels
+    inside = resize_labels(large_labels, (280, 560)) > 0
+    assert np.mean(labels[:, 280:][inside] == 0) < 0.2
 
 
 def test_points_decide_where_there_are_any(trained, samples, tmp_path: Path) -> None:

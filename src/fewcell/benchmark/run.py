@@ -50,7 +50,7 @@ def run_plan(
             error = _run_stage(stage, plan, out, run)
             if error:
                 failed.append(FailedRun(run.key, stage, error))
-                report(f"  failed: {error.splitlines()[-1]}")
+                report(f"  failed: {error.splitlines()[-2]}")
                 break
         _write_tables(runs, out)
     return out / "rows.csv", failed
@@ -76,10 +76,10 @@ def _run_stage(stage: str, plan: Path, out: Path, run: Run) -> str:
     if done.returncode == 0:
         return ""
     log = out / "failed" / f"{stage}_{run.key}.log"
-    log.parent.mkdir(exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(done.stderr, encoding="utf-8")
     said = "\n".join(done.stderr.strip().splitlines()[-12:]) or f"ended with code {done.returncode}, without a word"
-    return f"{said}\nAll that was said: {log}"
+    return f"{said}\n(All of it: {log})"
 
 
 def _write_tables(runs: Sequence[Run], out: Path) -> None:

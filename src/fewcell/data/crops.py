@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fewcell.config import Augmentation
 from fewcell.data.augment import immunostain, vary_intensity
-from fewcell.data.dataset import Sample, diameter_px, load_sample
+from fewcell.data.dataset import Sample, load_sample, true_diameter_px
 from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.data.sizes import drawn_cells, left_alone
 from fewcell.errors import DataError, FewcellError
@@ -249,7 +249,7 @@ class CropSource:
         pixels = pixels[:1] if len(image.pixels) == 1 else pixels
         if labels is None:
             labels = np.full(pixels.shape[1:], UNKNOWN, dtype=np.int32)
-        diameter = self.samples[index].diameter_px or diameter_px(labels) or self.grid.canonical_diameter_px
+        diameter = true_diameter_px(self.samples[index], labels) or self.grid.canonical_diameter_px
         return _Cached(*_pyramid(pixels, labels), diameter)
 
     def _keep(self, index: int, item: _Cached) -> None:

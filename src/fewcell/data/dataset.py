@@ -24,6 +24,7 @@ __all__ = [
     "open_dataset",
     "read_manifest",
     "read_truth",
+    "true_diameter_px",
 ]
 
 LABEL_SUFFIXES = (".tiff", ".tif", ".png")  # small letters; files may have large ones
@@ -172,6 +173,11 @@ def diameter_px(labels: Labels) -> float | None:
     """The median diameter of the cells: that of the circle of equal area. None if there is no cell."""
     area = fastremap.unique(labels[labels > 0], return_counts=True)[1]
     return float(np.median(2 * np.sqrt(area / np.pi))) if len(area) else None
+
+
+def true_diameter_px(sample: Sample, labels: Labels) -> float | None:
+    """How wide the cells of a sample are: as it says itself (a part of an image cuts many), or as its labels do."""
+    return sample.diameter_px or diameter_px(labels)
 
 
 def _by_stem(stems: dict[Path, str]) -> dict[str, Path]:

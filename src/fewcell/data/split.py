@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.data.dataset import Sample
+from fewcell.data.dataset import Sample, true_diameter_px
 from fewcell.errors import DataError
 from fewcell.images.read import read_labels
 
@@ -88,7 +88,9 @@ def split_each(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[
     rng = np.random.default_rng(seed)
     for sample in samples:
         assert sample.labels is not None
-        height, width = read_labels(sample.labels).shape
+        labels = read_labels(sample.labels)
+        height, width = labels.shape
+        sample = replace(sample, diameter_px=true_diameter_px(sample, labels))  # of a part it would be too small
         is_high, is_first = height > width, bool(rng.integers(2))
         side = height if is_high else width
         at = round(side * (share if is_first else 1 - share))

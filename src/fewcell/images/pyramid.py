@@ -45,7 +45,7 @@ class Pyramid:
         return self._gray[step], step
 
     def view(self, window: Window, shape: Shape) -> FloatArray:
-        """A part of the image, resampled to (height, width) = shape: (3, height, width) float32, no aliasing."""
+        """A part of the image, resampled with little aliasing to (height, width) = shape: (3, *shape) float32."""
         top, left, bottom, right = window
         pixels, step = self.level(max(shape[0] / (bottom - top), shape[1] / (right - left)))
         first_y, first_x = top // step, left // step

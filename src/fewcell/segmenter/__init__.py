@@ -15,9 +15,10 @@ from fewcell.segmenter.model_folder import (
     write_model,
 )
 from fewcell.segmenter.scale import N_CLASSES, TRAINED_OCTAVES, WINDOW_PX, class_of
-from fewcell.segmenter.segmenter import Segmentation, Segmenter, predict_at_scale
+from fewcell.segmenter.segmenter import COARSER, Segmentation, Segmenter, predict_at_scale
 
 __all__ = [
+    "COARSER",
     "NETWORK_FILE",
     "N_CLASSES",
     "SCALE_FILE",

@@ -151,29 +151,32 @@ class Segmenter:
             raise ConfigError(f"The diameter must be a positive number of pixels, got {diameter_px}.")
         shape = (pixels.shape[1], pixels.shape[2])
         pyramid, given_px = Pyramid(pixels), diameter_px
-        is_blank = min(shape) < SMALLEST_SIDE_PX or not pixels.any() or (given_px is None and _is_noise(pixels))
-        if given_px is None and not is_blank:
+        if given_px is None:
             diameter_px = self.likely_diameter(pyramid)
-        if is_blank or diameter_px is None:
+        if diameter_px is None or _is_blank(pyramid):
             return self._nothing(shape, given_px)
         factor = min(self.facts.canonical_diameter_px / diameter_px, LARGEST_FACTOR)
         _check_memory(factor, shape, self.facts.network.stride, self.representation.decode_bytes)
         level, min_area = self.facts.min_score, max(1, min_area_px)
         min_score = level if min_score is None else min_score
-        found = self._segment_at(pyramid, factor, min_score)
+        found = self._segment_at(pyramid, factor, min(level, min_score))
+        surest = found.scores.max(initial=0)
         if given_px is None and min(shape) * factor >= COARSER * SMALLEST_COARSE_PX:
-            large = self._segment_at(pyramid, factor / COARSER, max(level, min_score))
+            large = self._segment_at(pyramid, factor / COARSER, level)
+            surest = max(surest, large.scores.max(initial=0))
             grid = min(found.labels.shape, shape)  # fewer pixels: merging costs less there
             grid_area = min_area * np.prod(grid) / np.prod(shape)
             found = merge_scales(*(_on_grid(one, grid, grid_area) for one in (found, large)), level)
-        if given_px is None and found.scores.max(initial=0) < self.facts.min_surest:
+        if given_px is None and surest < self.facts.min_surest:
             return self._nothing(shape, given_px)
-        found = _on_grid(found, shape, min_area)
+        found = _on_grid(_select_instances(found, min_score, min_area=0), shape, min_area)
         source = "given" if given_px else "estimated"
         return Segmentation(found, self.facts.canonical_diameter_px / factor, source)
 
     def likely_diameter(self, image: Pyramid) -> float | None:
         """How wide the median cell of a normalised image is, in its pixels; None where nothing looks like a cell."""
+        if _is_blank(image) or _is_noise(image.level(1)[0]):
+            return None
         estimate = self.estimate_scale(image)
         is_likely = estimate.presence >= MIN_PRESENCE and estimate.diameter_px >= SPECK_PX
         return estimate.diameter_px if is_likely else None
@@ -257,6 +260,11 @@ def _select_instances(found: Instances, min_score: float, *, min_area: float) ->
     numbers = np.zeros(len(found) + 1, dtype=np.int32)
     numbers[1:][keep] = np.arange(1, keep.sum() + 1)
     return Instances(numbers[found.labels], found.scores[keep])
+
+
+def _is_blank(image: Pyramid) -> bool:
+    """Whether a normalised image is too small or too even to hold a cell."""
+    return min(image.shape) < SMALLEST_SIDE_PX or not image.level(1)[0].any()
 
 
 def _is_noise(pixels: FloatArray) -> bool:

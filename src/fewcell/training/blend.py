@@ -11,14 +11,14 @@ import torch
 
 from fewcell import __version__
 from fewcell.config import Recipe
-from fewcell.data.dataset import Sample, diameter_px, load_sample
+from fewcell.data.dataset import Sample, load_sample, true_diameter_px
 from fewcell.engine import OpenVinoEngine
 from fewcell.metrics import f1, match
 from fewcell.networks import Network, load_network
 from fewcell.representations import Representation
 from fewcell.segmenter import NETWORK_FILE, WEIGHTS_FILE, Segmenter, find_model, read_model, write_model
 from fewcell.training.export import export_network, round_weights
-from fewcell.training.finish import count_sources
+from fewcell.training.finish import SUREST_SHARE, count_sources, surest_cells
 
 __all__ = ["blend", "recipe_from"]
 
@@ -92,6 +92,9 @@ def blend(
             "held_out": {"f1_50": round(best_f1, 4), "f1_50_before": round(before, 4), "share": best_share},
             "recipe": recipe.model_dump(mode="json"),
         }
+        # What is new may be harder, its cells less sure: that is no reason to find none.
+        surest = [SUREST_SHARE * score for score in surest_cells(best, held_out)]
+        update["min_surest"] = round(min([start.facts.min_surest, *surest]), 3)
         facts = start.facts.model_copy(update=update)
         write_model(folder, facts, best.folder / NETWORK_FILE, scale, best.folder / WEIGHTS_FILE)
 
@@ -112,7 +115,7 @@ def _mean_f1(segmenter: Segmenter, samples: Sequence[Sample]) -> float:
     for sample in samples:
         image, truth = load_sample(sample)
         assert truth is not None
-        true_px = diameter_px(truth)
+        true_px = true_diameter_px(sample, truth)
         if true_px is None:
             continue
         found = segmenter.segment(image, diameter_px=true_px)

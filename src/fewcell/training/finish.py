@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fewcell import __version__
 from fewcell.config import Part, Recipe
-from fewcell.data.dataset import Sample, diameter_px, load_sample
+from fewcell.data.dataset import Sample, load_sample, true_diameter_px
 from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.data.split import label_order
 from fewcell.engine import Engine, OpenVinoEngine
@@ -32,7 +32,7 @@ from fewcell.segmenter import (
 from fewcell.training.export import export_network, round_weights
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["count_sources", "finish"]
+__all__ = ["SUREST_SHARE", "count_sources", "finish", "surest_cells"]
 
 SCALES = (1.0, 0.8, 1.25)  # the scorer also sees cells of a size that was estimated wrongly
 UNUSUAL = 0.3  # how much a cell counts for the scorer that was found at another scale, or where there is none
@@ -176,7 +176,7 @@ def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
     for sample in (held_out[i] for i in _spread(held_out, FACTS_IMAGES)):
         image, labels = load_sample(sample)
         assert labels is not None
-        true = diameter_px(labels)
+        true = true_diameter_px(sample, labels)
         if true is not None and len(np.unique(labels[labels > 0])) >= FEWEST_CELLS:
             measured = segmenter.measure_diameter(Pyramid(normalise(image.pixels)), true)
             ratios += [measured / true] if measured else []
@@ -184,15 +184,21 @@ def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
 
 
 def _min_surest(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
-    """Somewhat less than the surest cell has for a score in any held-out image; 0 where there are too few to tell."""
+    """How sure the surest cell of an image must be; 0 where there are too few held-out images to tell."""
+    surest = surest_cells(segmenter, held_out)
+    return round(SUREST_SHARE * min(surest), 3) if len(surest) >= FEWEST_IMAGES else 0.0
+
+
+def surest_cells(segmenter: Segmenter, held_out: Sequence[Sample]) -> list[float]:
+    """The highest score in each of these images in which any cell is found."""
     surest = []
     for sample in (held_out[i] for i in _spread(held_out, FACTS_IMAGES)):
         image, labels = load_sample(sample)
         assert labels is not None
-        true = diameter_px(labels)
+        true = true_diameter_px(sample, labels)
         found = segmenter.segment(image, diameter_px=true).scores if true else ()
-        surest += [max(found)] if len(found) else []
-    return round(float(SUREST_SHARE * min(surest)), 3) if len(surest) >= FEWEST_IMAGES else 0.0
+        surest += [float(max(found))] if len(found) else []
+    return surest
 
 
 def _cases(sample: Sample, fold: int, engine: Engine, network: NetworkFacts, recipe: Recipe) -> list[_Case]:
@@ -208,7 +214,7 @@ def _predictions(
     image, labels = load_sample(sample)
     assert labels is not None
     pyramid = Pyramid(normalise(image.pixels))
-    factor = recipe.canonical_diameter_px / (diameter_px(labels) or recipe.canonical_diameter_px)
+    factor = recipe.canonical_diameter_px / (true_diameter_px(sample, labels) or recipe.canonical_diameter_px)
     for scale in scales:
         prediction = predict_at_scale(pyramid, factor * scale, engine, network)
         height, width = prediction.shape[1:]
@@ -221,7 +227,7 @@ def _empty_cases(held_out: Sequence[Sample], engine: Engine, network: NetworkFac
     for i, which in enumerate(_spread(held_out, UNFOCUSED_IMAGES)):
         image, labels = load_sample(held_out[which])
         assert labels is not None
-        diameter = diameter_px(labels) or recipe.canonical_diameter_px
+        diameter = true_diameter_px(held_out[which], labels) or recipe.canonical_diameter_px
         pixels = normalise(image.pixels).transpose(1, 2, 0)
         blurred = out_of_focus(pixels, diameter, np.random.default_rng((3, i)))
         images.append((blurred, recipe.canonical_diameter_px / diameter))

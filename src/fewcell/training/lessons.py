@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ __all__ = ["ROUNDS_FOLDER", "Lessons", "fingerprint", "read_all", "split"]
 
 ROUNDS_FOLDER = "rounds"
 FEW_IMAGES = 32  # of fewer, too few could be spared whole to tell anything: a part of each is held out
-FEWEST_WHOLE = 20  # cells in these parts (or one an image); with fewer, whole images are held out
+FEWEST_WHOLE = 20  # cells in these parts; with fewer, whole images are held out
 FEWEST_IMAGES = 4  # of fewer, none can be
 
 
@@ -39,15 +38,17 @@ def split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], lis
         try:
             learn, held_out = split_each(labelled, recipe.held_out, recipe.seed)
             n_whole = sum(_whole_cells(part) for part in held_out)
-        except FewcellError:  # such files are listed later, all of them
-            n_whole = 0
+        except FewcellError:
+            if len(labelled) < FEWEST_IMAGES:
+                raise
+            n_whole = 0  # such files are listed later, all of them
         else:
-            if n_whole >= min(FEWEST_WHOLE, len(labelled)):
+            if n_whole >= (FEWEST_WHOLE if len(labelled) >= FEWEST_IMAGES else 1):
                 return learn, held_out
         if len(labelled) < FEWEST_IMAGES:
             raise DataError(
-                f"Too few whole cells, {n_whole}, lie in the part of {len(labelled)} images that is held out. Label "
-                f"{FEWEST_IMAGES} images or more, or larger ones."
+                f"No whole cell lies in the part of {len(labelled)} images that is held out. Label {FEWEST_IMAGES} "
+                "images or more, or larger ones."
             )
     return hold_out(labelled, recipe.held_out, recipe.seed)
 
@@ -112,10 +113,7 @@ class Lessons:
         if pool is None or n_due == self.n_rounds:
             return False
         self.run.save(self.out / CHECKPOINT_FILE)
-        # In a thread of its own: OpenVINO gives the thread that it runs in a small stack for signals, on which the main
-        # one would break off when it hears that a worker has ended.
-        with ThreadPoolExecutor(1) as apart:
-            apart.submit(pool.teach, n_due, self.write_model).result()
+        pool.teach(n_due, self.write_model)
         self.n_rounds = n_due
         return True
 

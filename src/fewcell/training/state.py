@@ -66,7 +66,9 @@ class TrainingState:
                 f"{path} was made by another recipe: {'; '.join(changed)}. Resume with the recipe it began with."
             )
         if facts.get("data", self.data) != self.data:  # older checkpoints do not say
-            raise DataError(f"{path} was made from other images. Resume with the data that the run began with.")
+            raise DataError(
+                f"{path} was made from other images, or by another fewcell. Resume with what the run began with."
+            )
         load_checkpoint(path, {"network": self.network, "average": self.average}, self.optimizer)
         self.step, self.seconds = facts["step"], facts["seconds"]
 

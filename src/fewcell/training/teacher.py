@@ -11,7 +11,7 @@ from fewcell.data.weak import read_boxes, read_points, read_regions
 from fewcell.images import Image, Pyramid, Window, normalise
 from fewcell.metrics import overlaps
 from fewcell.scoring import Scorer
-from fewcell.segmenter import Segmenter, busiest_window
+from fewcell.segmenter import COARSER, Segmenter, busiest_window
 from fewcell.training.proposals import agreement, by_boxes, by_points, by_trust
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
@@ -68,9 +68,10 @@ class Lesson:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Cells found in a window of an image, and in each view of it; features (cell, 1 + view): score and agreement.
+    """Cells found in a window of an image, and in other views of it.
 
-    diameter_px: as which they were sought; None where nothing looks like a cell.
+    features: (cell, 1 + view), score and agreement. views: those that have to agree, and one for larger cells.
+    diameter_px: as which cells were sought; None where nothing looks like one.
     """
 
     window: Window
@@ -157,19 +158,26 @@ class Teacher:
         pyramid = Pyramid(normalise(image.pixels))
         diameter = self.segmenter.likely_diameter(pyramid)
         if diameter is None:
-            found = np.zeros(pyramid.shape, dtype=np.int32)
-            return _Seen(pyramid.whole, found, [found] * len(self.views), np.zeros((0, 1 + len(self.views))), None)
+            return self._saw_nothing(pyramid)
         window = pyramid.whole
         if side_px is not None:
             window = busiest_window(pyramid, round(side_px * diameter / self.segmenter.facts.canonical_diameter_px))
         part = image.pixels[:, *_slices(window)]
         first = self.segmenter.segment(part, diameter_px=diameter, min_score=0)
+        if first.scores.max(initial=0) < self.segmenter.facts.min_surest:
+            return self._saw_nothing(pyramid)
         views = []
         for view in self.views:
             found = self.segmenter.segment(view.of(part), diameter_px=diameter / view.scale)
             views.append(view.undo(found.labels))
         features = _features(first.scores.astype(np.float64), agreement(first.labels, views))
+        # Cells among others that are much smaller are found in none of these; they are not background.
+        views.append(self.segmenter.segment(part, diameter_px=COARSER * diameter).labels)
         return _Seen(window, first.labels, views, features, diameter)
+
+    def _saw_nothing(self, pyramid: Pyramid) -> _Seen:
+        nothing = np.zeros(pyramid.shape, dtype=np.int32)
+        return _Seen(pyramid.whole, nothing, [], np.zeros((0, 1 + len(self.views))), None)
 
 
 def _slices(window: Window) -> tuple[slice, slice]:
