@@ -5,7 +5,8 @@
 Each labelled image is segmented with every score kept, once with the true median diameter and once as users do who do
 not know it. Printed: the expected calibration error over 20 ranges of scores, for experiments of which the manifest has
 training images and for others. A row of the CSV is one range: cells found in it, how many are right (an IoU of 0.5 or
-more with a true cell), their mean score.
+more with a true cell), their mean score. With the estimate, low ranges hold fewer cells than they would: much larger
+cells below the model's threshold are never kept, and an image in which no cell is sure has none.
 """
 
 import argparse
@@ -35,6 +36,8 @@ def main() -> None:
             continue
         image, truth = load_sample(sample)
         assert truth is not None
+        if diameter_px(truth) is None:
+            continue
         for diameter, given in (("true", diameter_px(truth)), ("estimated", None)):
             found = segmenter.segment(image, diameter_px=given, min_score=0)
             seen = sample.experiment in trained
