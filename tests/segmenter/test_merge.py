@@ -90,7 +90,7 @@ def test_large_cells_among_small_ones_are_found(trained, draw_discs, monkeypatch
     image = np.concatenate([small, large], axis=1)[None].astype(np.float32)
     labels = np.concatenate([small_labels, np.where(large_labels > 0, large_labels + small_labels.max(), 0)], axis=1)
     segmenter = Segmenter.load(trained.folder, threads=1)
-    monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_: Estimate(22.0, 0.99))
+    monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_, **__: Estimate(22.0, 0.99))
     found = segmenter.segment(image)
     assert f1(match(labels, found.labels, (0.5,))[0]) > 0.8
     assert f1(match(large_labels, found.labels[:, 280:], (0.5,))[0]) > 0.8

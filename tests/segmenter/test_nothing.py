@@ -10,7 +10,7 @@ from fewcell.segmenter.scale import Estimate
 
 @pytest.fixture
 def segmenter(trained, monkeypatch):
-    monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_: Estimate(22.0, 0.99))
+    monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_, **__: Estimate(22.0, 0.99))
     return Segmenter.load(trained.folder, threads=1)
 
 
@@ -21,7 +21,7 @@ class Doubtful(Scorer):
 
 def test_specks_are_no_cells(segmenter, draw_discs, monkeypatch):
     image, _ = draw_discs(7, (200, 260))
-    monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_: Estimate(3.6, 0.99))
+    monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_, **__: Estimate(3.6, 0.99))
     assert segmenter.segment(image).diameter_source == "not known"
     assert segmenter.segment(image, diameter_px=3.6).diameter_source == "given"
 

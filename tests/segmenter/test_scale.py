@@ -128,6 +128,15 @@ def test_cells_that_are_found_are_measured(segmenter, say, draw_discs, said_px):
     assert segmenter.estimate_scale(Pyramid(normalise(image[None]))).diameter_px == pytest.approx(DISC_PX, rel=0.15)
 
 
+def test_without_a_search_cells_are_measured_once(segmenter, say, draw_discs):
+    image = Pyramid(normalise(draw_discs(7, (200, 260))[0][None]))
+    say(28.0)
+    assert segmenter.estimate_scale(image, search=False).diameter_px == pytest.approx(DISC_PX, rel=0.2)
+    say(1000.0)
+    assert segmenter.estimate_scale(image, search=False).diameter_px == 1000, "nothing there to be measured"
+    assert segmenter.estimate_scale(image).diameter_px == pytest.approx(DISC_PX, rel=0.2)
+
+
 def test_what_measurements_were_off_by_on_held_out_images_is_put_right(segmenter, say, draw_discs):
     say(22.0)
     image = Pyramid(normalise(draw_discs(7, (200, 260))[0][None]))

@@ -35,7 +35,7 @@ from fewcell.training.teacher import VIEWS, Teacher, View
 def scale_of_discs():
     """These tests are about what a teacher makes of what it finds, not about the scale of discs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Segmenter, "estimate_scale", lambda *_: Estimate(22.0, 0.99))
+        patch.setattr(Segmenter, "estimate_scale", lambda *_, **__: Estimate(22.0, 0.99))
         yield
 
 

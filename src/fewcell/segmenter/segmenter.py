@@ -173,27 +173,34 @@ class Segmenter:
         source = "given" if given_px else "estimated"
         return Segmentation(found, self.facts.canonical_diameter_px / factor, source)
 
-    def likely_diameter(self, image: Pyramid) -> float | None:
-        """How wide the median cell of a normalised image is, in its pixels; None where nothing looks like a cell."""
+    def likely_diameter(self, image: Pyramid, *, search: bool = True) -> float | None:
+        """How wide the median cell of a normalised image is, in its pixels; None where nothing looks like a cell.
+
+        search: see `estimate_scale`.
+        """
         if _is_blank(image) or _is_noise(image.level(1)[0]):
             return None
-        estimate = self.estimate_scale(image)
+        estimate = self.estimate_scale(image, search=search)
         is_likely = estimate.presence >= MIN_PRESENCE and estimate.diameter_px >= SPECK_PX
         return estimate.diameter_px if is_likely else None
 
-    def estimate_scale(self, image: Pyramid) -> Estimate:
+    def estimate_scale(self, image: Pyramid, *, search: bool = True) -> Estimate:
         """Estimate how wide the median cell of a normalised image is, and how likely it is that there are cells.
 
         A small network that has seen cells of all sizes says roughly how wide they are, and what is found there is
-        measured: see `search_diameter`.
+        measured. search: further, for smaller cells that make up larger ones and for those that are less likely, see
+        `search_diameter`; a network that has learned little finds such in any texture.
         """
         seen = [*windows_of(image)]
         logits = np.stack([self._scale_engine(one.pixels) for one in seen])
         said = combine([one.scale for one in seen], logits)
         if said.presence < MIN_PRESENCE:
             return said
-        likely = (said.diameter_px, *said.others, self.facts.canonical_diameter_px)
-        found = search_diameter(image, likely, self._finder(image), self.facts.canonical_diameter_px)
+        if search:
+            likely = (said.diameter_px, *said.others, self.facts.canonical_diameter_px)
+            found = search_diameter(image, likely, self._finder(image), self.facts.canonical_diameter_px)
+        else:
+            found = self.measure_diameter(image, said.diameter_px)
         return replace(said, diameter_px=said.diameter_px if found is None else found / self.facts.diameter_bias)
 
     def measure_diameter(self, image: Pyramid, diameter_px: float) -> float | None:

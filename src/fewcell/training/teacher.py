@@ -156,7 +156,7 @@ class Teacher:
     def _look(self, image: Image, side_px: int | None = LESSON_PX) -> _Seen:
         """Look at the busiest part of an image, or all of it. side_px: of the part, at canonical scale."""
         pyramid = Pyramid(normalise(image.pixels))
-        diameter = self.segmenter.likely_diameter(pyramid)
+        diameter = self.segmenter.likely_diameter(pyramid, search=False)
         if diameter is None:
             return self._saw_nothing(pyramid)
         window = pyramid.whole
