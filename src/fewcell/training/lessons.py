@@ -45,7 +45,7 @@ def split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], lis
         else:
             if n_whole >= (FEWEST_WHOLE if len(labelled) >= FEWEST_IMAGES else 1):
                 return learn, held_out
-        if len(labelled) < FEWEST_IMAGES:
+        if len(labelled) < FEWEST_IMAGES and recipe.start is not None:  # what is better than it must be told
             raise DataError(
                 f"No whole cell lies in the part of {len(labelled)} images that is held out. Label {FEWEST_IMAGES} "
                 "images or more, or larger ones."
