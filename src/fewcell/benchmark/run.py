@@ -78,7 +78,8 @@ def _run_stage(stage: str, plan: Path, out: Path, run: Run) -> str:
     log = out / "failed" / f"{stage}_{run.key}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(done.stderr, encoding="utf-8")
-    said = "\n".join(done.stderr.strip().splitlines()[-12:]) or f"ended with code {done.returncode}, without a word"
+    lines = [line for line in done.stderr.splitlines() if line.strip("=- ")]
+    said = "\n".join(lines[-12:]) or f"ended with code {done.returncode}, without a word"
     return f"{said}\n(All of it: {log})"
 
 
