@@ -33,8 +33,8 @@ class Consensus(Objective):
         teacher: nn.Module,
         *,
         pool_share: float = 0.5,
-        at: tuple[float, ...] = (0.35, 0.55, 0.75),
-        images: int = 150,
+        at: tuple[float, ...] = (0.35, 0.6),
+        images: int = 200,
         keep: float = 0.7,
         precision: float = 0.8,
     ) -> None:
