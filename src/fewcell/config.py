@@ -34,6 +34,7 @@ class Augmentation(_Strict):
     scale_jitter: cells are trained at canonical scale times a factor between 1 / scale_jitter and scale_jitter.
     off_scale: of crops whose scale is drawn from a quarter to four times the canonical one instead.
     immunostain: of images whose modality is histology, turned into a drawn immunostain.
+    paste: of crops into which cells of another image of the same modality are set.
     empty, defocus: of crops without any cell, drawn, or so far out of focus that nothing is left of the cells.
     """
 
@@ -51,6 +52,7 @@ class Augmentation(_Strict):
     noise: Probability = 0.3
     jpeg: Probability = 0.1
     immunostain: Probability = 0.3
+    paste: Probability = 0.0
     empty: Probability = 0.04
     defocus: Probability = 0.03
 

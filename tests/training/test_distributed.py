@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fewcell.config import Part
 from fewcell.data.dataset import open_dataset
 from fewcell.errors import ConfigError
 from fewcell.training import fit as fit_module
@@ -22,6 +23,7 @@ TIMEOUT_S = 120
 # for itself comes at other steps than in the first.
 DRIVER = """
 import json, os, signal, sys, time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +31,8 @@ from safetensors.torch import save_file
 
 from fewcell.config import Recipe
 from fewcell.data.dataset import open_dataset
+from fewcell.segmenter import Segmenter
+from fewcell.segmenter.scale import Estimate
 from fewcell.training import fit as fit_module, lessons as lessons_module, state as state_module
 
 signal.alarm(int(sys.argv[4]))
@@ -56,7 +60,11 @@ watch(fit_module, "write_log")
 begin = fit_module.begin
 fit_module.begin = lambda *args: runs.append(begin(*args)) or runs[0]
 
-fit_module.fit(Recipe(**values), open_dataset(sys.argv[2]), out / "run", report=lambda _: wrote.append("report"))
+recipe, samples = Recipe(**values), open_dataset(sys.argv[2])
+if recipe.objective.name == "consensus":
+    samples = [sample if i < 4 else replace(sample, labels=None) for i, sample in enumerate(samples)]
+    Segmenter.estimate_scale = lambda *_, **__: Estimate(22.0, 0.99)  # the scale of discs is not what is tested
+fit_module.fit(recipe, samples, out / "run", report=lambda _: wrote.append("report"))
 save_file({k: v.detach().contiguous() for k, v in runs[0].network.named_parameters()}, out / f"{rank}.safetensors")
 (out / f"{rank}.json").write_text(json.dumps({"step": runs[0].step, "wrote": sorted(set(wrote))}))
 """
@@ -74,22 +82,39 @@ def run_two_processes(recipe, dataset, out):
     assert done.returncode == 0, f"The two processes failed, or had not ended after {TIMEOUT_S} s.\n{done.stderr}"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("budget", [{"steps": 20}, {"minutes": 0.04}], ids=["steps", "minutes"])
-def test_two_processes_end_together_with_the_same_weights(budget, tiny_recipe, disc_dataset, tmp_path):
-    run_two_processes(tiny_recipe(**budget, checkpoint_minutes=0.005), disc_dataset, tmp_path)
+def assert_together(tmp_path):
+    """Both processes have the same weights, which are those of the checkpoint; only the first wrote. Its facts."""
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
-    assert first["step"] == second["step"] == budget.get("steps", first["step"])
-    assert first["step"] > 1
-    assert first["wrote"] == ["finish", "report", "rewind_log", "save_checkpoint", "write_log"]
+    assert first["step"] == second["step"]
     assert second["wrote"] == []
     assert (tmp_path / "run" / "model" / "model.json").is_file()
-
     weights, others = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
     assert weights.keys() == others.keys()
     assert [k for k in weights if not torch.equal(weights[k], others[k])] == []
     saved = load_file(tmp_path / "run" / "checkpoint.safetensors")
     assert [k for k in weights if not torch.equal(weights[k], saved[f"network/{k}"])] == []
+    return first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", [{"steps": 20}, {"minutes": 0.04}], ids=["steps", "minutes"])
+def test_two_processes_end_together_with_the_same_weights(budget, tiny_recipe, disc_dataset, tmp_path):
+    run_two_processes(tiny_recipe(**budget, checkpoint_minutes=0.005), disc_dataset, tmp_path)
+    first = assert_together(tmp_path)
+    assert first["step"] == budget.get("steps", first["step"])
+    assert first["step"] > 1
+    assert first["wrote"] == ["finish", "report", "rewind_log", "save_checkpoint", "write_log"]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_rounds_of_a_teacher(tiny_recipe, disc_dataset, tmp_path):
+    settings = {"at": [0.6, 0.8], "images": 3, "precision": 0.0}
+    objective = Part(name="consensus", settings=settings)
+    run_two_processes(tiny_recipe(steps=80, objective=objective), disc_dataset, tmp_path)
+    assert assert_together(tmp_path)["step"] == 80
+    facts = [json.loads(path.read_text()) for path in (tmp_path / "run" / "rounds").glob("*/labels/*.json")]
+    assert len(facts) == 6, "three images in each of two rounds"
+    assert any(fact["used"] for fact in facts)
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(tiny_recipe, disc_dataset, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from fewcell.config import Augmentation
 from fewcell.data.augment import immunostain, vary_intensity
 from fewcell.data.dataset import Sample, load_sample, true_diameter_px
 from fewcell.data.empties import empty_image, out_of_focus
+from fewcell.data.paste import paste_cells
 from fewcell.data.sizes import drawn_cells, left_alone
 from fewcell.errors import DataError, FewcellError
 from fewcell.images.memory import available_bytes
@@ -169,6 +170,8 @@ class CropSource:
                 nuclei = _warp_labels(item.labels[level], view.matrix, 2**level, self.grid.size_px)
                 plain = immunostain(plain, nuclei, rng)
             labels = _warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
+            if self.settings.paste > 0 and rng.random() < self.settings.paste:
+                plain, labels = self._paste(plain, labels, index, rng)
         image = np.clip(vary_intensity(plain.copy(), self.settings, rng), -0.5, 4.0, dtype=np.float32)
         return _channels_first(image), _channels_first(plain), labels
 
@@ -214,6 +217,24 @@ class CropSource:
         cell_px = self.grid.canonical_diameter_px * float(np.exp(rng.uniform(np.log(0.25), 0)))
         view = draw_view(item.labels[0].shape, self.grid.size_px, item.diameter_px / cell_px, self.settings, rng)
         return out_of_focus(self._image(item, view)[0], item.diameter_px / view.step_px, rng)
+
+    def _paste(
+        self, plain: FloatArray, labels: Labels, index: int, rng: np.random.Generator
+    ) -> tuple[FloatArray, Labels]:
+        """A crop with cells of another image of its modality; as it is where there is none that can be read."""
+        modality = self.samples[index].modality
+        others = [i for i, s in enumerate(self.samples) if s.modality == modality and s.labels is not None and i != index]
+        if not others:
+            return plain, labels
+        try:
+            donor = self._read(others[int(rng.integers(len(others)))])
+        except FewcellError:  # it is said when its own crop is drawn
+            return plain, labels
+        step = donor.diameter_px / self.grid.canonical_diameter_px
+        view = draw_view(donor.labels[0].shape, self.grid.size_px, step, self.settings, rng)
+        image, level = self._image(donor, view)
+        cells = _warp_labels(donor.labels[level], self._on_grid(view), 2**level, self._labels_px)
+        return paste_cells(plain, labels, image, cells, self.grid.margin_px, rng)
 
     def _no_labels(self) -> Labels:
         return np.zeros((self._labels_px, self._labels_px), dtype=np.int32)
