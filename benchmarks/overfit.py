@@ -50,11 +50,11 @@ def overfit(name: str, samples: list[Sample], steps: int, learning_rate: float) 
     labels = [source.crop(i, np.random.default_rng(i))[1][inner, inner] for i in range(len(samples))]
 
     start = time.perf_counter()
-    objective = Supervised(network, representation, network)
+    objective = Supervised(representation, network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.1)
     for _ in range(steps):
-        loss = torch.stack(list(objective.losses(batch, 0.0).values())).sum()
+        loss = torch.stack(list(objective.losses(network(batch.images), batch, 0.0).values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)

@@ -131,7 +131,7 @@ def waiting(
     """Train for some steps, as `fewcell train` does, and see what share of the time the network waited."""
     with machine(recipe) as here:
         network.to(here.device, memory_format=torch.channels_last).train()
-        objective = Supervised(network, representation, network)
+        objective = Supervised(representation, network)
         optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate)
         stream = batches([Share(source, recipe.batch)], representation, recipe)
         waited, start = 0.0, time.perf_counter()
@@ -142,7 +142,7 @@ def waiting(
             batch = next(stream)
             waited += time.perf_counter() - asked
             with here.autocast():
-                loss = torch.stack(list(objective.losses(batch, 0.0).values())).sum()
+                loss = torch.stack(list(objective.losses(network(batch.images), batch, 0.0).values())).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

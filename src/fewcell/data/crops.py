@@ -223,7 +223,9 @@ class CropSource:
     ) -> tuple[FloatArray, Labels]:
         """A crop with cells of another image of its modality; as it is where there is none that can be read."""
         modality = self.samples[index].modality
-        others = [i for i, s in enumerate(self.samples) if s.modality == modality and s.labels is not None and i != index]
+        others = [
+            i for i, s in enumerate(self.samples) if s.modality == modality and s.labels is not None and i != index
+        ]
         if not others:
             return plain, labels
         try:

@@ -28,7 +28,6 @@ class Consensus(Objective):
 
     def __init__(
         self,
-        network: nn.Module,
         representation: Representation,
         teacher: nn.Module,
         *,
@@ -44,12 +43,10 @@ class Consensus(Objective):
                 f"consensus takes pool_share, at, keep and precision between 0 and 1, and at least one image a round; "
                 f"got {pool_share}, {at}, {keep}, {precision} and {images}."
             )
-        self.network = network
         self.representation = representation
         self.pool_share = pool_share
         self.rounds = Rounds(tuple(sorted(at)), images, keep, precision)
 
-    def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
+    def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
         """One part, 'supervised': to the loss, a label is a label."""
-        output = self.network(batch.images)
         return {"supervised": self.representation.loss(output, batch.targets, batch.known)}

@@ -105,7 +105,11 @@ def _train(run: TrainingState, lessons: Lessons, fixed: HeldOut, out: Path, repo
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(share, recipe.warmup)
         with here.autocast():
-            loss = torch.stack(list(run.objective.losses(batch, share).values())).sum()
+            output = run.shared(batch.images)
+            parts = run.objective.losses(output, batch, share)
+            if run.memory:
+                parts["forgotten"] = run.memory.loss(output, batch)
+            loss = torch.stack(list(parts.values())).sum()
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)

@@ -20,6 +20,7 @@ from fewcell.training.batches import Share, batches
 from fewcell.training.blend import blend
 from fewcell.training.finish import finish
 from fewcell.training.held_out import HeldOut, fixed_crops
+from fewcell.training.memory import REPLAY_SHARE, replay
 from fewcell.training.objective import Batch
 from fewcell.training.rounds import Pool
 from fewcell.training.state import CHECKPOINT_FILE, TrainingState
@@ -123,12 +124,15 @@ class Lessons:
         others, settings = self._others(), recipe.augmentation.stronger()
         if run.objective.rounds is None:  # nobody knows the scale of these images
             settings = settings.model_copy(update={"off_scale": 1.0})
-        n_others = round(recipe.batch * run.objective.pool_share) if others else 0
-        n_others = min(max(n_others, int(bool(others))), recipe.batch - 1)
-        shares = [Share(self.source, recipe.batch - n_others)]
+        readers = run.here.world * max(1, recipe.workers)  # each worker keeps what it has read
+        n_replay = round(recipe.batch * REPLAY_SHARE) if run.memory else 0
+        n_new = recipe.batch - n_replay
+        n_others = min(max(round(n_new * run.objective.pool_share), 1), n_new - 1) if others else 0
+        shares = [Share(self.source, n_new - n_others)]
         if n_others:
-            readers = run.here.world * max(1, recipe.workers)  # each worker keeps what it has read
             shares.append(Share(CropSource(others, self.source.grid, settings, readers), n_others))
+        if n_replay:
+            shares.append(Share(replay(self.source.grid, readers), n_replay))
         place = {"start": run.step, "rank": run.here.rank, "world": run.here.world}
         return batches(shares, run.representation, recipe, **place, plain=run.objective.needs_plain)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fewcell.errors import ConfigError
 from fewcell.representations import Representation
-from fewcell.training.objective import Batch, Objective
+from fewcell.training.objective import Batch, Objective, distance
 
 __all__ = ["MeanTeacher"]
 
@@ -30,7 +30,6 @@ class MeanTeacher(Objective):
 
     def __init__(
         self,
-        network: nn.Module,
         representation: Representation,
         teacher: nn.Module,
         *,
@@ -43,19 +42,16 @@ class MeanTeacher(Objective):
                 f"mean_teacher takes pool_share and ramp between 0 and 1, and a weight of 0 or more; got {pool_share}, "
                 f"{ramp} and {weight}."
             )
-        self.network, self.representation, self.teacher = network, representation, teacher
+        self.representation, self.teacher = representation, teacher
         self.pool_share, self.weight, self.ramp = pool_share, weight, ramp
-        self.span = [channel.high - channel.low for channel in representation.channels]
 
-    def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
+    def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
         """Two parts, 'supervised' and 'consistency'."""
-        output = self.network(batch.images)
         predicted = self.representation.activate(output.float())
-        span = predicted.new_tensor(self.span)[:, None, None]
-        distance = ((predicted - self._taught(batch)) / span).square().mean()
+        far = distance(self.representation, predicted, self._taught(batch)).mean()
         return {
             "supervised": self.representation.loss(output, batch.targets, batch.known),
-            "consistency": self.weight * min(1.0, share / self.ramp) * distance,
+            "consistency": self.weight * min(1.0, share / self.ramp) * far,
         }
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The contract of an objective: what a network is trained to do with a batch."""
+"""The contract of an objective: what a network is trained to make of a batch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "Objective", "Rounds", "Undo"]
+from fewcell.representations import Representation
+
+__all__ = ["Batch", "Objective", "Rounds", "Undo", "distance"]
 
 
 @dataclass(frozen=True)
@@ -70,5 +72,14 @@ class Objective(ABC):
     rounds: Rounds | None = None
 
     @abstractmethod
-    def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
-        """The parts of the loss, by name, each a scalar; training minimises their sum. share: of the budget spent."""
+    def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
+        """The parts of the loss, by name, each a scalar; training minimises their sum.
+
+        output: of the network for the batch's images, raw: (batch, channel, h, w). share: of the budget spent.
+        """
+
+
+def distance(representation: Representation, predicted: Tensor, taught: Tensor) -> Tensor:
+    """The square distance of two activated predictions, mean over channels, each over its range: (batch, h, w)."""
+    span = predicted.new_tensor([channel.high - channel.low for channel in representation.channels])
+    return ((predicted - taught) / span[:, None, None]).square().mean(dim=1)

@@ -21,7 +21,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
 }
 
 
-def make_objective(part: Part, network: nn.Module, representation: Representation, teacher: nn.Module) -> Objective:
+def make_objective(part: Part, representation: Representation, teacher: nn.Module) -> Objective:
     """Build the objective that a recipe names. teacher: the moving average of the network.
 
     Raises ConfigError for an unknown name or setting.
@@ -29,6 +29,6 @@ def make_objective(part: Part, network: nn.Module, representation: Representatio
     if part.name not in OBJECTIVES:
         raise ConfigError(f"There is no objective {part.name!r}; {nearest(part.name, OBJECTIVES)}")
     try:
-        return OBJECTIVES[part.name](network, representation, teacher, **part.settings)
+        return OBJECTIVES[part.name](representation, teacher, **part.settings)
     except TypeError as error:
         raise ConfigError(f"The objective {part.name!r} does not take {part.settings} ({error}).") from None

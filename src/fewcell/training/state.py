@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
@@ -16,6 +16,7 @@ from fewcell.representations import Representation, make_representation
 from fewcell.segmenter import WEIGHTS_FILE, find_model, read_model
 from fewcell.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from fewcell.training.machine import Machine
+from fewcell.training.memory import Memory
 from fewcell.training.objective import Objective
 from fewcell.training.objectives import make_objective
 
@@ -27,15 +28,21 @@ MAY_DIFFER = {"threads", "workers", "checkpoint_minutes", "precision"}  # settin
 
 @dataclass
 class TrainingState:
-    """The state that a checkpoint keeps, and what it belongs to. data: the fingerprint of the images."""
+    """The state that a checkpoint keeps, and what it belongs to.
+
+    shared: the network, as several processes train it together. memory: of the model that training began with, if any.
+    data: the fingerprint of the images.
+    """
 
     recipe: Recipe
     here: Machine
     representation: Representation
     network: Network
+    shared: nn.Module
     average: AveragedModel
     objective: Objective
     optimizer: torch.optim.Optimizer
+    memory: Memory | None
     data: str = ""
     step: int = 0
     seconds: float = 0.0
@@ -96,8 +103,9 @@ def begin(recipe: Recipe, here: Machine) -> TrainingState:
     average = AveragedModel(network, multi_avg_fn=_ema(recipe.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     shared = DistributedDataParallel(network) if here.world > 1 else network
-    objective = make_objective(recipe.objective, shared, representation, average.module)
-    return TrainingState(recipe, here, representation, network, average, objective, optimizer)
+    objective = make_objective(recipe.objective, representation, average.module)
+    memory = Memory(network, representation) if recipe.start else None
+    return TrainingState(recipe, here, representation, network, shared, average, objective, optimizer, memory)
 
 
 def _first_network(recipe: Recipe, representation: Representation) -> Network:

@@ -14,11 +14,9 @@ __all__ = ["Supervised"]
 class Supervised(Objective):
     """The representation's loss on labelled pixels."""
 
-    def __init__(self, network: nn.Module, representation: Representation, teacher: nn.Module) -> None:
-        self.network = network
+    def __init__(self, representation: Representation, teacher: nn.Module) -> None:
         self.representation = representation
 
-    def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
+    def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
         """One part, 'supervised'."""
-        output = self.network(batch.images)
         return {"supervised": self.representation.loss(output, batch.targets, batch.known)}

@@ -1,0 +1,85 @@
+"""What a model that is taught something new goes on saying of everything else."""
+
+import numpy as np
+import pytest
+import torch
+
+from fewcell.config import Augmentation
+from fewcell.data.crops import CropSource, Grid
+from fewcell.data.dataset import open_dataset
+from fewcell.networks import make_network
+from fewcell.representations import make_representation
+from fewcell.training import fit as fit_module
+from fewcell.training.batches import make_batch
+from fewcell.training.blend import recipe_from
+from fewcell.training.fit import fit
+from fewcell.training.memory import PICTURES, Memory, replay
+
+
+@pytest.fixture
+def representation():
+    return make_representation("boundary")
+
+
+def network_of(representation, seed):
+    torch.manual_seed(seed)
+    return make_network("resunet", len(representation.channels), {"widths": [8, 12], "blocks": 1}).eval()
+
+
+@pytest.fixture
+def batch(disc_dataset, representation):
+    """Two crops with labels, two to remember by."""
+    learn, grid = open_dataset(disc_dataset)[:2], Grid(64, 2, representation.margin_px, 24.0)
+    sources = [CropSource(learn, grid, Augmentation()), replay(grid, 1)]
+    sources = [sources[i] for i in (0, 0, 1, 1)]
+    batch = make_batch(sources, representation, [0, 1, 0, 7], [np.random.default_rng(i) for i in range(4)])
+    assert batch.known.flatten(1).any(1).tolist() == [True, True, False, False]
+    return batch
+
+
+def test_a_network_that_is_still_the_start_has_forgotten_nothing(representation, batch) -> None:
+    start = network_of(representation, 0)
+    memory = Memory(start, representation)
+    assert float(memory.loss(start(batch.images), batch).detach()) == pytest.approx(0, abs=1e-6)
+    other = network_of(representation, 1)
+    loss = memory.loss(other(batch.images), batch)
+    assert float(loss.detach()) > 0.01
+    loss.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in other.parameters())
+
+
+def test_only_what_is_not_known_counts(representation, batch) -> None:
+    start, other = (network_of(representation, seed) for seed in (0, 1))
+    output = start(batch.images).detach()
+    output[:2] = other(batch.images[:2])
+    memory = Memory(start, representation)
+    inside = memory.loss(torch.where(batch.known[:, None], output, start(batch.images)), batch)
+    assert float(inside.detach()) == pytest.approx(0, abs=1e-6)
+    batch.known[:] = True
+    assert float(memory.loss(output, batch)) == 0
+
+
+def test_a_memory_does_not_change_with_the_network(representation, batch) -> None:
+    start = network_of(representation, 0)
+    memory = Memory(start, representation)
+    with torch.no_grad():
+        for parameter in start.parameters():
+            parameter += 1
+    assert float(memory.loss(start(batch.images), batch).detach()) > 0
+
+
+def test_pictures_to_remember_by_are_there_and_can_be_read() -> None:
+    source = replay(Grid(64, 2, 0, 24.0), 1)
+    assert len(source.samples) == len(PICTURES)
+    assert source.preload() == []
+    assert all(sample.labels is None for sample in source.samples)
+
+
+def test_training_that_begins_with_a_model_remembers_it(trained, disc_dataset, tmp_path, monkeypatch) -> None:
+    losses, loss = [], Memory.loss
+    monkeypatch.setattr(Memory, "loss", lambda *args: losses.append(loss(*args)) or losses[-1])
+    monkeypatch.setattr(fit_module.Lessons, "write_model", lambda *_: None)
+    recipe = fit_module.Recipe(**(recipe_from(str(trained.folder)) | {"minutes": None, "steps": 10}))
+    fit(recipe, open_dataset(disc_dataset)[:4], tmp_path)
+    assert len(losses) == 10
+    assert float(losses[0].detach()) < max(float(value.detach()) for value in losses[1:]), "it began as the start"
