@@ -21,6 +21,7 @@ pytest.importorskip("jinja2")
 
 from fewcell.report import charts, pictures, write_report
 from fewcell.report.ablations import load_ablations
+from fewcell.report.budgets import label_budgets
 from fewcell.report.page import _code
 from fewcell.report.results import load_results
 from fewcell.report.verdicts import verdicts
@@ -40,6 +41,7 @@ def make_tables(folder: Path, *, seeds: int = 1, budgets: tuple[str, ...] = ("20
                 row |= {
                     "settings": "",
                     "labels": "all",
+                    "labelled_images": 741,
                     "minutes": budget,
                     "diameter": "true",
                     "seed": seed,
@@ -294,3 +296,56 @@ def test_ways_that_were_measured_on_other_images_are_not_compared(tmp_path: Path
     save_table([row | {"f1_50": 1, "f1_75": 1}], tmp_path / "canopy-other.csv")
     with pytest.raises(DataError, match="'ladder' was not measured with the same networks on the same images"):
         load_ablations([tmp_path])
+
+
+def add_budgets(folder: Path) -> Path:
+    """Supervised and consensus with 24 and 96 labels: consensus is ahead by 0.05 and 0.02 in every image."""
+    f1s = {("supervised", 24): 0.6, ("supervised", 96): 0.7, ("supervised", 741): 0.75}
+    f1s |= {("consensus", 24): 0.65, ("consensus", 96): 0.72}
+    rows, images, curves = [], [], []
+    for (objective, count), f1 in f1s.items():
+        run = f"resunet_canopy_{objective}_{count}_true"
+        row = {"run": run, "network": "resunet", "representation": "canopy", "objective": objective, "settings": ""}
+        row |= {"labels": "all" if count == 741 else count, "labelled_images": count, "minutes": 20}
+        row |= {"seed": 0, "diameter": "true", "steps": 1440, "total_s_per_mpx": 1.0}
+        row |= {"f1_50": f1, "f1_50_unseen": f1, "commit": "abc1234", "machine": "2 cores"}
+        rows.append(row | {f"{name}_f1_50": f1 for name in HEADLINE_MODALITIES})
+        for i, modality in enumerate(4 * HEADLINE_MODALITIES):
+            line = {
+                "run": run,
+                "stem": f"{modality}_{i}",
+                "modality": modality,
+                "experiment": f"e{i}",
+                "seen": "unseen",
+            }
+            line |= {"scorable": "yes", "f1_50": f1 + (0.1 if i < 8 else -0.1), "n_true": 50, "missed": 2, "split": 1}
+            images.append(line | {"merged": 0, "badly_outlined": 0, "false": 1})
+        curves.append({"run": run.removesuffix("_true"), "seconds": 60, "held_out_f1": f1})
+    for name, table in (("rows", rows), ("images", images), ("curves", curves)):
+        save_table(table, folder / f"{name}.csv")
+    return folder
+
+
+def test_what_labels_are_worth_is_paired_with_learning_from_labels_alone(tmp_path: Path, no_pictures: None) -> None:
+    budgets = label_budgets(load_results([add_budgets(tmp_path)]))
+    supervised, consensus = (budgets[f"resunet + canopy + {name}"] for name in ("supervised", "consensus"))
+    assert [budget.n_labelled for budget in supervised] == [24, 96, 741]
+    assert [budget.ahead for budget in supervised] == [None, None, None]
+    for budget, ahead in zip(consensus, (0.05, 0.02), strict=True):
+        assert budget.ahead is not None
+        mean, interval = budget.ahead
+        assert (mean, interval.low, interval.high) == pytest.approx((ahead, ahead, ahead))
+        measured = budget.measured("unseen")
+        assert measured is not None
+        assert measured[1] is not None
+        assert measured[1].low < measured[0] < measured[1].high
+    page, twin = (path.read_text() for path in write_report([tmp_path], tmp_path / "report.html"))
+    assert "| resunet + canopy + consensus | 24 | 1 | 0.650 | +0.050 (+0.050 to +0.050) |" in twin
+    assert "of which more or fewer were labelled" in page
+    assert "What labels are worth" in page
+
+
+def test_where_all_have_the_same_labels_nothing_is_said_of_budgets(tmp_path: Path, no_pictures: None) -> None:
+    folder = make_tables(tmp_path)
+    assert label_budgets(load_results([folder])) == {}
+    assert all("labels are worth" not in path.read_text() for path in write_report([folder], tmp_path / "report.html"))

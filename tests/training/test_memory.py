@@ -56,7 +56,7 @@ def test_only_what_is_not_known_counts(representation, batch) -> None:
     inside = memory.loss(torch.where(batch.known[:, None], output, start(batch.images)), batch)
     assert float(inside.detach()) == pytest.approx(0, abs=1e-6)
     batch.known[:] = True
-    assert float(memory.loss(output, batch)) == 0
+    assert float(memory.loss(output, batch).detach()) == 0
 
 
 def test_a_memory_does_not_change_with_the_network(representation, batch) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "Group",
     "Headline",
     "Interval",
+    "Resampled",
     "Summary",
     "bootstrap",
     "summarise",

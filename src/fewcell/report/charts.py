@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fewcell.metrics import THRESHOLDS
+from fewcell.report.budgets import Budget
 from fewcell.report.results import MISTAKES, Line, Method, Results
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ __all__ = [
     "MISTAKE_COLOURS",
     "cost_chart",
     "curve_chart",
+    "label_chart",
     "mistake_chart",
     "modality_chart",
     "threshold_chart",
@@ -100,6 +102,32 @@ def curve_chart(results: Results) -> str:
                 axis.plot(*zip(*curve, strict=True), **_line(row), label=None if number else method.name)
         axis.set(xlabel="minutes of training", ylabel="mean F1 on held-out crops", ylim=(0, 1))
         _legend(axis)
+        drawn.append(_svg(figure))
+    return drawn[0]
+
+
+def label_chart(budgets: Mapping[str, Sequence[Budget]], modalities: Sequence[str]) -> str:
+    """Mean F1 against the number of labelled images, over all, over unseen experiments, and in every modality."""
+    panels = ("all", "unseen", *modalities)
+    counts = sorted({budget.n_labelled for of_way in budgets.values() for budget in of_way})
+    with _drawing(1.6 + 2.1 * len(panels), 3.6, columns=len(panels)) as (figure, axes, drawn):
+        for axis, panel in zip(axes, panels, strict=True):
+            for row, (way, of_way) in enumerate(budgets.items()):
+                known = [(budget.n_labelled, found) for budget in of_way if (found := budget.measured(panel))]
+                if not known:
+                    continue
+                axis.plot([x for x, _ in known], [mean for _, (mean, _) in known], **_line(row), label=way)
+                for x, (_, interval) in known:
+                    if interval:  # side by side, so that none hides another
+                        at = x * 1.04 ** (row - (len(budgets) - 1) / 2)
+                        axis.plot([at, at], [interval.low, interval.high], color=_colour(row), linewidth=2, alpha=0.4)
+            axis.set(title=panel, xscale="log", xlabel="labelled images", ylim=(0, 1))
+            axis.set_xticks(counts, [str(count) for count in counts])
+            axis.set_xticks([], minor=True)
+            axis.grid(alpha=0.3)
+        axes[0].set_ylabel("mean F1 at IoU 0.5")
+        figure.tight_layout()
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         drawn.append(_svg(figure))
     return drawn[0]
 

@@ -11,10 +11,12 @@ from fewcell.errors import require
 from fewcell.images import whole_file
 from fewcell.networks import NETWORKS
 from fewcell.report.ablations import load_ablations
+from fewcell.report.budgets import label_budgets
 from fewcell.report.charts import (
     MISTAKE_COLOURS,
     cost_chart,
     curve_chart,
+    label_chart,
     mistake_chart,
     modality_chart,
     threshold_chart,
@@ -67,6 +69,7 @@ def write_report(
         "headline": ", ".join(HEADLINE_MODALITIES),
         "table": _table(results),
         "modality_table": _modality_table(results),
+        "budgets": (budgets := label_budgets(results)),
         "verdicts": verdicts(results),
         "descriptions": _descriptions(results),
         "networks": _networks(results),
@@ -78,6 +81,7 @@ def write_report(
         "cost_chart": cost_chart(results),
         "threshold_chart": threshold_chart(results),
         "curve_chart": curve_chart(results),
+        "label_chart": label_chart(budgets, results.modalities) if budgets else "",
         "mistake_chart": mistake_chart(results),
         "trust_chart": trust_chart(results) if any(method.scores for method in results.methods) else "",
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fewcell.benchmark import HEADLINE_MODALITIES, Interval, bootstrap
+from fewcell.benchmark.summary import Resampled
 from fewcell.errors import DataError
 
 __all__ = ["MISTAKES", "Line", "Method", "Results", "load_results"]
@@ -52,18 +53,31 @@ class Method:
 
     def interval(self, modality: str | None = None) -> Interval | None:
         """The 95 % interval of the mean F1 at IoU 0.5 of a modality, or of the headline; experiments resampled."""
-        modalities = HEADLINE_MODALITIES if modality is None else (modality,)
+        resampled = self.resampled(modality)
+        if resampled is None:
+            return None
+        low, high = np.quantile(resampled[0], (0.025, 0.975))
+        return Interval(float(low), float(high), resampled[1])
+
+    def resampled(self, modality: str | None = None, seen: str | None = None) -> Resampled | None:
+        """The mean F1 at IoU 0.5 of a modality, or of the headline, in each of many draws of experiments.
+
+        seen: of "seen" or "unseen" images only. Methods that were scored on the same images have the same draws, so
+        that differences are paired. None where a modality has no image, or but one.
+        """
         drawn = []
-        for name in modalities:
+        for name in HEADLINE_MODALITIES if modality is None else (modality,):
             lines = [line for line in self.images if line["modality"] == name and line["scorable"] == "yes"]
+            lines = [line for line in lines if seen is None or line["seen"] == seen]
+            if not lines:
+                return None
             drawn.append(
                 bootstrap(*zip(*((float(i["f1_50"]), i["experiment"], i["stem"]) for i in lines), strict=True))
             )
             if drawn[-1] is None:
                 return None
         over = "images" if any(over == "images" for _, over in drawn) else "experiments"
-        low, high = np.quantile(np.mean([means for means, _ in drawn], axis=0), (0.025, 0.975))
-        return Interval(float(low), float(high), over)
+        return np.mean([means for means, _ in drawn], axis=0), over
 
     def mistakes(self) -> dict[str, float]:
         """How many cells went wrong in each way, per 100 true cells."""
