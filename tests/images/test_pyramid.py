@@ -58,13 +58,37 @@ def test_a_small_view_is_a_mean_without_aliasing():
 
 
 @pytest.mark.parametrize(("scale", "step"), [(2.0, 1), (1.0, 1), (0.51, 1), (0.5, 2), (0.3, 2), (0.25, 4), (0.1, 8)])
-def test_a_level_is_never_coarser_than_asked_for(scale, step):
-    pixels, wide = Pyramid(noise((101, 64))).level(scale)
+def test_a_gray_copy_is_never_coarser_than_asked_for(scale, step):
+    gray, wide = Pyramid(noise((101, 64))).gray(scale)
     assert wide == step
-    assert pixels.shape == (3, -(-101 // step), -(-64 // step))
+    assert gray.shape == (-(-101 // step), -(-64 // step))
+
+
+def test_of_a_very_large_image_only_an_overview_is_looked_at_whole(monkeypatch):
+    pixels = noise((101, 64))
+    assert np.array_equal(Pyramid(pixels).overview(), pixels)
+    monkeypatch.setattr("fewcell.images.pyramid.MOST_OVERVIEW_PX", 51 * 32)
+    assert Pyramid(pixels).overview().shape == (3, 51, 32)
+    assert Pyramid(pixels).gray(1.0)[1] == 2
+    assert np.array_equal(Pyramid(pixels).view((0, 0, 101, 64), (101, 64)), pixels), "views are as fine as ever"
 
 
 def test_a_gray_image_is_kept_once():
     gray = np.broadcast_to(noise((40, 40), 1), (3, 40, 40))
-    assert len(Pyramid(gray).level(1)[0]) == len(Pyramid(gray.copy()).level(0.25)[0]) == 1
-    assert len(Pyramid(noise((40, 40))).level(0.25)[0]) == 3
+    assert len(Pyramid(gray).overview()) == len(Pyramid(gray.copy()).overview()) == 1
+    assert len(Pyramid(noise((40, 40))).overview()) == 3
+
+
+@given(st.integers(20, 120), st.integers(20, 120), st.floats(0.1, 4), st.data())
+@settings(max_examples=60, deadline=None)
+def test_parts_of_a_view_are_views_of_parts(height, width, factor, data):
+    shape = (max(2, round(height * factor)), max(2, round(width * factor)))
+    pyramid, scale = Pyramid(noise((height, width))), max(shape[0] / height, shape[1] / width)
+    whole = pyramid.view(pyramid.whole, shape, scale)
+    (top, bottom), (left, right) = (
+        sorted(data.draw(st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True))) for side in shape
+    )
+    step_y, step_x = height / shape[0], width / shape[1]
+    field = (top * step_y, left * step_x, bottom * step_y, right * step_x)
+    part = pyramid.view(field, (bottom - top, right - left), scale)
+    np.testing.assert_allclose(part, whole[:, top:bottom, left:right], atol=1e-4)

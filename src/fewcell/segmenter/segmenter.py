@@ -178,7 +178,7 @@ class Segmenter:
 
         search: see `estimate_scale`.
         """
-        if _is_blank(image) or _is_noise(image.level(1)[0]):
+        if _is_blank(image) or _is_noise(image.overview()):
             return None
         estimate = self.estimate_scale(image, search=search)
         is_likely = estimate.presence >= MIN_PRESENCE and estimate.diameter_px >= SPECK_PX
@@ -271,7 +271,7 @@ def _select_instances(found: Instances, min_score: float, *, min_area: float) ->
 
 def _is_blank(image: Pyramid) -> bool:
     """Whether a normalised image is too small or too even to hold a cell."""
-    return min(image.shape) < SMALLEST_SIDE_PX or not image.level(1)[0].any()
+    return min(image.shape) < SMALLEST_SIDE_PX or not image.overview().any()
 
 
 def _is_noise(pixels: FloatArray) -> bool:
