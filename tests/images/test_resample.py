@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fewcell.images import resize_image, resize_labels
+from fewcell.images import resize_image, resize_labels, resize_labels_part
 from fewcell.types import UNKNOWN
 
 SIZES = st.integers(1, 40)
@@ -223,3 +223,21 @@ def test_channels_do_not_mix():
     pixels = smooth_image(channels=3)
     apart = [resize_image(c[None], (50, 70))[0] for c in pixels]
     np.testing.assert_array_equal(resize_image(pixels, (50, 70)), np.stack(apart))
+
+
+@given(LABELS, SIZES, SIZES, st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_part_is_resampled_as_the_whole_is(labels, height, width, data):
+    whole = resize_labels(labels, (height, width))
+    (y0, y1), (x0, x1) = (
+        sorted(data.draw(st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True)))
+        for side in (height, width)
+    )
+    steps = [old / new for old, new in zip(labels.shape, (height, width), strict=True)]
+    (top, bottom), (left, right) = (
+        (max(int(first * step) - 2, 0), min(int(np.ceil(last * step)) + 2, old))
+        for first, last, step, old in zip((y0, x0), (y1, x1), steps, labels.shape, strict=True)
+    )
+    part = labels[top:bottom, left:right]
+    found = resize_labels_part(part, (top, left), labels.shape, (height, width), (y0, x0, y1, x1))
+    np.testing.assert_array_equal(found, whole[y0:y1, x0:x1])

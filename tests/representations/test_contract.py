@@ -352,3 +352,20 @@ def test_settings_are_frozen_and_survive_a_model_file(representation: Representa
 def test_unknown_names_and_settings_are_errors(make: Callable[[], Representation], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         make()
+
+
+@every_variant
+def test_a_prediction_kept_in_bytes_is_read_as_the_same_cells(representation: Representation) -> None:
+    with torch.no_grad():
+        prediction = representation.activate(smooth_output(representation, (96, 112), 3))[0].numpy()
+    packed = representation.to_bytes(prediction)
+    assert packed.dtype == np.uint8
+    back = representation.from_bytes(packed)
+    spans = np.array([channel.high - channel.low for channel in representation.channels])
+    within = np.clip(prediction, *(np.array([[c.low, c.high] for c in representation.channels]).T[..., None, None]))
+    assert (np.abs(back - within).max(axis=(1, 2)) <= 0.51 * spans / 254).all()
+    np.testing.assert_array_equal(representation.to_bytes(back), packed)
+    truth = scattered(6, 8, seed=4)
+    targets = representation.targets(truth)
+    kept = representation.decode(representation.from_bytes(representation.to_bytes(targets)))
+    assert f1(match(truth, kept.labels, (0.5,))[0]) >= 0.98

@@ -5,7 +5,7 @@ from fewcell.images.memory import available_bytes
 from fewcell.images.normalise import Contrast, estimate_contrast, normalise
 from fewcell.images.pyramid import Pyramid, Window
 from fewcell.images.read import SUFFIXES, Image, list_images, read_image, read_labels
-from fewcell.images.resample import resize_image, resize_labels
+from fewcell.images.resample import resize_image, resize_labels, resize_labels_part
 from fewcell.images.write import draw_overlay, whole_file, write_cells, write_labels, write_overlay
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "read_labels",
     "resize_image",
     "resize_labels",
+    "resize_labels_part",
     "whole_file",
     "write_cells",
     "write_labels",

@@ -6,9 +6,10 @@ from PIL import Image as PillowImage
 
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["Shape", "are_alike", "resize_image", "resize_labels"]
+__all__ = ["Shape", "are_alike", "resize_image", "resize_labels", "resize_labels_part"]
 
 Shape = tuple[int, int]
+Window = tuple[int, int, int, int]
 Box = tuple[float, float, float, float]
 
 
@@ -42,10 +43,22 @@ def resize_labels(labels: Labels, shape: Shape) -> Labels:
     its centre: a cell smaller than a new pixel can vanish. No label is ever invented, and UNKNOWN is treated
     as one more label. Returns the labels themselves where the shape stays.
     """
-    if labels.shape == tuple(shape):
-        return labels
-    top, bottom, fy = _neighbours(labels.shape[0], shape[0])
-    left, right, fx = _neighbours(labels.shape[1], shape[1])
+    height, width = labels.shape
+    return resize_labels_part(labels, (0, 0), (height, width), shape, (0, 0, *shape))
+
+
+def resize_labels_part(labels: Labels, first: Shape, whole: Shape, shape: Shape, window: Window) -> Labels:
+    """A window of what `resize_labels` makes of large labels, from a part of these.
+
+    labels: the part, whose first pixel is `first` in labels of shape `whole`; it must reach at least one pixel beyond
+    what the window shows, or to the edge. shape: of the large labels once resampled. window: top, left, bottom and
+    right there, ends excluded.
+    """
+    y0, x0, y1, x1 = window
+    if whole == tuple(shape):
+        return labels[y0 - first[0] : y1 - first[0], x0 - first[1] : x1 - first[1]]
+    top, bottom, fy = _neighbours(whole[0], shape[0], first[0], y0, y1)
+    left, right, fx = _neighbours(whole[1], shape[1], first[1], x0, x1)
     beside, below = np.append(labels[:, 1:], labels[:, -1:], axis=1), np.append(labels[1:], labels[-1:], axis=0)
     differs = (labels != beside) | (labels != below) | (beside != np.append(beside[1:], beside[-1:], axis=0))
     resized = labels[top][:, left]
@@ -59,8 +72,13 @@ def resize_labels(labels: Labels, shape: Shape) -> Labels:
     return resized
 
 
-def _neighbours(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
-    """For each new pixel along one axis: the old pixels before and after its centre, and how far between."""
-    centre = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+def _neighbours(
+    old: int, new: int, first: int, start: int, stop: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
+    """For new pixels from start to stop along one axis: the old pixels before and after their centres, how far between.
+
+    first: the old pixel that counts as 0.
+    """
+    centre = np.clip((np.arange(start, stop) + 0.5) * old / new - 0.5, 0, old - 1)
     before = np.floor(centre).astype(np.intp)
-    return before, np.minimum(before + 1, old - 1), (centre - before).astype(np.float32)
+    return before - first, np.minimum(before + 1, old - 1) - first, (centre - before).astype(np.float32)

@@ -9,6 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewcell.metrics import f1, match
 from fewcell.types import FloatArray, Instances, Labels
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Channel", "Representation", "collect_instances", "mean_f1"]
+
+BYTE_STEPS = np.float32(254)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,20 @@ class Representation(ABC):
 
         Scores are a first guess (see the variant); the segmenter replaces them by those of its scorer.
         """
+
+    def to_bytes(self, prediction: FloatArray) -> NDArray[np.uint8]:
+        """A prediction in a quarter of its memory: each channel's range in 254 steps, so that its middle is kept."""
+        low, span = self._ranges()
+        return np.rint(np.clip((prediction - low) * (BYTE_STEPS / span), 0, BYTE_STEPS)).astype(np.uint8)
+
+    def from_bytes(self, packed: NDArray[np.uint8]) -> FloatArray:
+        """The prediction that `to_bytes` packed, but for half a step at most."""
+        low, span = self._ranges()
+        return packed * (span / BYTE_STEPS) + low
+
+    def _ranges(self) -> tuple[FloatArray, FloatArray]:
+        low, high = np.array([(channel.low, channel.high) for channel in self.channels], dtype=np.float32).T
+        return low[:, None, None], (high - low)[:, None, None]
 
     def tune(
         self, predictions: Sequence[FloatArray], labels: Sequence[Labels], fitted: Sequence[Representation] = ()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewcell.engine import Engine, OpenVinoEngine, TorchEngine, check_device
 from fewcell.errors import AxesError, ConfigError, ModelError, TooLargeError
@@ -224,6 +225,11 @@ class Segmenter:
     def _segment_at(self, image: Pyramid, factor: float, min_score: float, window: Window | None = None) -> Instances:
         """Find cells in a normalised image, or a window of it, enlarged by `factor`; labels on the network's grid."""
         prediction = predict_at_scale(image, factor, self.engine, self.facts.network, window)
+        return self.read_cells(self.representation.to_bytes(prediction), min_score)
+
+    def read_cells(self, packed: NDArray[np.uint8], min_score: float) -> Instances:
+        """Read the cells from a prediction that is kept in bytes, as it is on slides; labels on the network's grid."""
+        prediction = self.representation.from_bytes(packed)
         found = self.representation.decode(prediction)
         scores = self.scorer(instance_features(found, prediction))
         return _select_instances(Instances(found.labels, scores), min_score, min_area=0)
