@@ -7,7 +7,7 @@ import numpy as np
 
 from fewcell.types import FloatArray
 
-__all__ = ["Tile", "pad_to_multiple", "plan_tiles", "plan_windows", "predict_in_windows", "predict_tiled"]
+__all__ = ["Shape", "Tile", "pad_to_multiple", "plan_tiles", "plan_windows", "predict_in_windows", "predict_tiled"]
 
 Shape = tuple[int, int]
 

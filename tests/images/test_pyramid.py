@@ -30,7 +30,7 @@ def test_a_view_of_all_pixels_is_the_image(channels):
 @pytest.mark.parametrize("shape", [(31, 47), (80, 100), (16, 25)])
 def test_a_view_that_is_more_than_half_as_large_is_resampled_from_the_image(shape, channels):
     pixels = np.broadcast_to(noise((31, 47), channels), (3, 31, 47))
-    assert np.array_equal(Pyramid(pixels).view((0, 0, 31, 47), shape), resize_image(pixels, shape))
+    np.testing.assert_allclose(Pyramid(pixels).view((0, 0, 31, 47), shape), resize_image(pixels, shape), atol=1e-5)
 
 
 @given(SIDES, SIDES, st.integers(1, 6), st.data())
@@ -81,14 +81,12 @@ def test_a_gray_image_is_kept_once():
 
 @given(st.integers(20, 120), st.integers(20, 120), st.floats(0.1, 4), st.data())
 @settings(max_examples=60, deadline=None)
-def test_parts_of_a_view_are_views_of_parts(height, width, factor, data):
+def test_a_part_of_a_view_is_the_same_to_the_bit(height, width, factor, data):
     shape = (max(2, round(height * factor)), max(2, round(width * factor)))
-    pyramid, scale = Pyramid(noise((height, width))), max(shape[0] / height, shape[1] / width)
-    whole = pyramid.view(pyramid.whole, shape, scale)
+    pyramid = Pyramid(noise((height, width)))
+    whole = pyramid.view(pyramid.whole, shape)
     (top, bottom), (left, right) = (
         sorted(data.draw(st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True))) for side in shape
     )
-    step_y, step_x = height / shape[0], width / shape[1]
-    field = (top * step_y, left * step_x, bottom * step_y, right * step_x)
-    part = pyramid.view(field, (bottom - top, right - left), scale)
-    np.testing.assert_allclose(part, whole[:, top:bottom, left:right], atol=1e-4)
+    part = pyramid.view(pyramid.whole, shape, (top, left, bottom, right))
+    np.testing.assert_array_equal(part, whole[:, top:bottom, left:right])

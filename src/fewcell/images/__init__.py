@@ -6,13 +6,19 @@ from fewcell.images.normalise import Contrast, estimate_contrast, normalise
 from fewcell.images.pyramid import Pyramid, Window
 from fewcell.images.read import SUFFIXES, Image, list_images, read_image, read_labels
 from fewcell.images.resample import resize_image, resize_labels, resize_labels_part
+from fewcell.images.slide import SLIDE_SUFFIXES, Level, Slide, open_slide
+from fewcell.images.slide_pyramid import SlidePyramid
 from fewcell.images.write import draw_overlay, whole_file, write_cells, write_labels, write_overlay
 
 __all__ = [
+    "SLIDE_SUFFIXES",
     "SUFFIXES",
     "Contrast",
     "Image",
+    "Level",
     "Pyramid",
+    "Slide",
+    "SlidePyramid",
     "Window",
     "available_bytes",
     "draw_overlay",
@@ -20,6 +26,7 @@ __all__ = [
     "list_images",
     "measure_cells",
     "normalise",
+    "open_slide",
     "read_image",
     "read_labels",
     "resize_image",

@@ -3,17 +3,14 @@
 import numpy as np
 from PIL import Image as PillowImage
 
-from fewcell.images.resample import Shape, are_alike, resize_image
+from fewcell.images.resample import Rows, Shape, are_alike
 from fewcell.types import FloatArray
 
-__all__ = ["MOST_OVERVIEW_PX", "Field", "Pyramid", "Window"]
+__all__ = ["MOST_OVERVIEW_PX", "Pyramid", "Window"]
 
 Window = tuple[int, int, int, int]
 """A part of an image: top, left, bottom, right in its pixels, ends excluded."""
-Field = tuple[float, float, float, float]
-"""As a window, whose edges may cut pixels."""
 
-MARGIN_PX = 3  # of a copy: beyond the edge of a field, as far as resampling looks
 MOST_OVERVIEW_PX = 16_000_000
 
 
@@ -47,22 +44,24 @@ class Pyramid:
             self._gray[step] = pixels[0] if len(pixels) == 1 else pixels.mean(axis=0)
         return self._gray[step], step
 
-    def view(self, field: Field, shape: Shape, scale: float | None = None) -> FloatArray:
+    def view(self, window: Window, shape: Shape, part: Window | None = None) -> FloatArray:
         """A part of the image, resampled with little aliasing to (height, width) = shape: (3, *shape) float32.
 
-        scale: pixels of the view for one of the image's, to take all views of one scale from the same copy; by default
-        as the shape asks for. Parts of a view are views of parts.
+        part: what is wanted of that view, a window in its pixels, by default all; it is the same to the bit.
         """
-        top, left, bottom, right = field
-        step = _step(scale or max(shape[0] / (bottom - top), shape[1] / (right - left)))
+        top, left, bottom, right = window
+        y0, x0, y1, x1 = part or (0, 0, *shape)
+        step = _step(max(shape[0] / (bottom - top), shape[1] / (right - left)))
         height, width = (-(-side // step) for side in self.shape)
-        first_y, first_x = (max(int(edge / step) - MARGIN_PX, 0) for edge in (top, left))
-        last_y = min(int(np.ceil(bottom / step)) + MARGIN_PX, height)
-        last_x = min(int(np.ceil(right / step)) + MARGIN_PX, width)
-        part = self._part(step, (first_y, first_x, last_y, last_x))
-        box = (left / step - first_x, top / step - first_y, right / step - first_x, bottom / step - first_y)
-        seen = resize_image(part, shape, box)
-        return np.repeat(seen, 3, axis=0) if len(seen) == 1 else np.ascontiguousarray(seen)
+        rows = Rows.resampled(top / step, (bottom - top) / step / shape[0], (y0, y1), height)
+        columns = Rows.resampled(left / step, (right - left) / step / shape[1], (x0, x1), width)
+        pixels = self._part(step, (rows.first, columns.first, rows.stop, columns.stop))
+        seen = np.empty((3, y1 - y0, x1 - x0), dtype=np.float32)
+        for channel, plane in zip(seen, pixels if len(pixels) == 3 else pixels[:1], strict=False):
+            channel[:] = columns.of(rows.of(plane).T).T
+        if len(pixels) == 1:
+            seen[1:] = seen[0]
+        return seen
 
     def _overview_step(self) -> int:
         step = 1

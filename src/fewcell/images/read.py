@@ -30,7 +30,18 @@ from fewcell.images.raster import Raster, Request
 from fewcell.images.tiff import read_tiff
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
-__all__ = ["SUFFIXES", "Image", "list_images", "read_image", "read_labels"]
+__all__ = [
+    "SUFFIXES",
+    "Image",
+    "channels_first",
+    "list_images",
+    "one_clear_error",
+    "pick_channels",
+    "quiet_libraries",
+    "read_image",
+    "read_labels",
+    "read_raster",
+]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".btf", ".tf8", ".svs")
 # What fewcell writes beside images: in a folder, no images to segment.
@@ -87,8 +98,8 @@ def read_image(
     TooLargeError where it would not fit into memory, ReadError where it is damaged or of another kind.
     """
     request = Request(Path(path), axes, plane)
-    with _one_clear_error(request.path):
-        raster = _read_raster(request)
+    with one_clear_error(request.path), quiet_libraries():
+        raster = read_raster(request)
         return _to_image(raster, channels, request.path)
 
 
@@ -99,8 +110,8 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
     numbers), for colour, stacks, fractions, numbers below -1, and numbers too large for int32.
     """
     request = Request(Path(path), as_labels=True)
-    with _one_clear_error(request.path):
-        return _to_labels(_read_raster(request), request.path)
+    with one_clear_error(request.path), quiet_libraries():
+        return _to_labels(read_raster(request), request.path)
 
 
 def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -152,14 +163,23 @@ def _check_is_image_file(path: Path) -> None:
 
 
 @contextmanager
-def _one_clear_error(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside becomes one ReadError that names the file; libraries keep silent."""
+def quiet_libraries() -> Iterator[None]:
+    """Libraries neither warn nor log what becomes an error here. Not for threads: they share how warnings are shown."""
     logger, silence = logging.getLogger("tifffile"), lambda record: False
     logger.addFilter(silence)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    finally:
+        logger.removeFilter(silence)
+
+
+@contextmanager
+def one_clear_error(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside becomes one ReadError that names the file."""
+    try:
+        yield
     except FewcellError:
         raise
     except MemoryError as error:
@@ -176,8 +196,6 @@ def _one_clear_error(path: Path) -> Iterator[None]:
             f"{path}: is damaged, or of a variety that is not supported ({_short(error)}). "
             "Open it in another program (for instance Fiji) and save it as TIFF."
         ) from error
-    finally:
-        logger.removeFilter(silence)
 
 
 def _short(error: Exception) -> str:
@@ -185,7 +203,8 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
-def _read_raster(request: Request) -> Raster:
+def read_raster(request: Request) -> Raster:
+    """Read the plane that was asked for, with the file's own numbers, into memory."""
     readers = {
         b"\x89PNG\r\n\x1a\n": read_png,
         b"\xff\xd8\xff": read_jpeg,
@@ -202,29 +221,38 @@ def _read_raster(request: Request) -> Raster:
     raise ReadError(f"{request.path}: {what}. Supported are PNG, JPEG, BMP and TIFF.")
 
 
-def _channels_first(raster: Raster) -> NDArray[Any]:
+def channels_first(raster: Raster) -> NDArray[Any]:
+    """The pixels of an image, (channel, height, width), as the file stores them."""
     channel_axis = next((a for a in "CS" if a in raster.axes), "")
     array = raster.array.transpose([raster.axes.index(a) for a in channel_axis + "YX"])
     return array if channel_axis else array[np.newaxis]
 
 
 def _to_image(raster: Raster, channels: Sequence[int] | None, path: Path) -> Image:
-    array = _channels_first(raster)
-    count = len(array)
-    if len(raster.channel_names) == count:
-        names = raster.channel_names
-    elif raster.is_colour:
-        names = ("red", "green", "blue")
-    else:
-        names = tuple(f"channel_{i}" for i in range(count)) if count > 1 else ("intensity",)
-    chosen = range(count) if channels is None else channels
-    _check_channels(chosen, names, str(path))
-    if list(chosen) != list(range(count)):
-        array = array[list(chosen)]
+    array = channels_first(raster)
+    chosen, names, is_colour = pick_channels(raster.channel_names, len(array), raster.is_colour, channels, path)
+    if chosen != list(range(len(array))):
+        array = array[chosen]
     with np.errstate(over="ignore"):
         pixels = np.ascontiguousarray(array, dtype=np.float32)
-    is_colour = raster.is_colour and list(chosen) == [0, 1, 2]
-    return Image(pixels, raster.pixel_size_um, tuple(names[i] for i in chosen), is_colour, array.dtype.name)
+    return Image(pixels, raster.pixel_size_um, names, is_colour, array.dtype.name)
+
+
+def pick_channels(
+    names: tuple[str, ...], count: int, is_colour: bool, channels: Sequence[int] | None, path: Path
+) -> tuple[list[int], tuple[str, ...], bool]:
+    """Which of the `count` channels of a file are taken, what they are called, and whether they are a colour picture's.
+
+    names: as the file calls them; they count if there is one for each channel. channels: as for `read_image`.
+    """
+    if len(names) != count:
+        if is_colour:
+            names = ("red", "green", "blue")
+        else:
+            names = tuple(f"channel_{i}" for i in range(count)) if count > 1 else ("intensity",)
+    chosen = list(range(count) if channels is None else channels)
+    _check_channels(chosen, names, str(path))
+    return chosen, tuple(names[i] for i in chosen), is_colour and chosen == [0, 1, 2]
 
 
 def _check_channels(chosen: Sequence[int], names: Sequence[str], what: str) -> None:
@@ -236,7 +264,7 @@ def _check_channels(chosen: Sequence[int], names: Sequence[str], what: str) -> N
 
 
 def _to_labels(raster: Raster, path: Path) -> Labels:
-    array, *more = _channels_first(raster)
+    array, *more = channels_first(raster)
     if more:
         raise ReadError(
             f"{path}: labels must have one number a pixel, but there are {1 + len(more)} (colours or channels). "

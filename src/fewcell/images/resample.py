@@ -1,16 +1,21 @@
 """Images and labels on another grid. Grids cover the same field: pixel edges, not centres, are aligned."""
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["Shape", "are_alike", "resize_image", "resize_labels", "resize_labels_part"]
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = ["Rows", "Shape", "are_alike", "resize_image", "resize_labels", "resize_labels_part"]
 
 Shape = tuple[int, int]
 Window = tuple[int, int, int, int]
-Box = tuple[float, float, float, float]
 
 
 def are_alike(pixels: FloatArray) -> bool:
@@ -18,21 +23,57 @@ def are_alike(pixels: FloatArray) -> bool:
     return pixels.strides[0] == 0 or all(np.array_equal(channel, pixels[0]) for channel in pixels[1:])
 
 
-def resize_image(pixels: FloatArray, shape: Shape, box: Box | None = None) -> FloatArray:
+def resize_image(pixels: FloatArray, shape: Shape) -> FloatArray:
     """Resample an image to (height, width) = shape, without aliasing when it shrinks.
 
-    pixels: (channel, height, width) float32, finite. box: the part to resample, left, top, right and bottom, where
-    pixels may be cut; by default all. Bilinear (a triangle as wide as the step when shrinking). Returns the image
-    itself where the shape stays.
+    pixels: (channel, height, width) float32, finite. Bilinear (a triangle as wide as the step when shrinking). Returns
+    the image itself where the shape stays.
     """
-    whole = (0.0, 0.0, float(pixels.shape[2]), float(pixels.shape[1]))
-    box = box or whole
-    if pixels.shape[-2:] == tuple(shape) and box == whole:
+    if pixels.shape[-2:] == tuple(shape):
         return pixels
     size, bilinear = (shape[1], shape[0]), PillowImage.Resampling.BILINEAR
     different = pixels[:1] if are_alike(pixels) else pixels
-    new = np.stack([np.asarray(PillowImage.fromarray(channel).resize(size, bilinear, box)) for channel in different])
+    new = np.stack([np.asarray(PillowImage.fromarray(channel).resize(size, bilinear)) for channel in different])
     return new if len(new) == len(pixels) else np.repeat(new, len(pixels), axis=0)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How rows (or columns) are made of others: those from `first` to `stop`, by weights, None where they are the same.
+
+    Whatever others are made at the same time, the weights of one are the same to the bit.
+    """
+
+    first: int
+    stop: int
+    weights: "csr_array | None"
+
+    @classmethod
+    def resampled(cls, start: float, step: float, made: tuple[int, int], size: int) -> Self:
+        """Rows that are `step` apart, the zeroth from `start` on, bilinear (a triangle as wide as the step).
+
+        made: the first of those that are made, and the end. size: how many rows there are to make them of; beyond
+        those is nothing.
+        """
+        from scipy.sparse import csr_array
+
+        if step == 1 and start == int(start) and 0 <= start + made[0] <= start + made[1] <= size:
+            return cls(int(start) + made[0], int(start) + made[1], None)
+        reach = max(step, 1.0)
+        centre = start + (np.arange(*made) + 0.5) * step
+        row = np.floor(centre - reach).astype(np.intp)[:, None] + np.arange(int(2 * reach) + 2)
+        weight = np.maximum(1 - np.abs(row + 0.5 - centre[:, None]) / reach, 0)
+        weight[(row < 0) | (row >= size)] = 0
+        weight /= weight.sum(axis=1, keepdims=True)
+        used = weight > 0
+        first, stop = int(row[used].min()), int(row[used].max()) + 1
+        ends = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
+        shape = (len(centre), stop - first)
+        return cls(first, stop, csr_array((weight[used].astype(np.float32), row[used] - first, ends), shape=shape))
+
+    def of(self, lines: FloatArray) -> FloatArray:
+        """Make rows of the lines (stop - first, anything) that they are made of."""
+        return lines if self.weights is None else self.weights @ lines
 
 
 def resize_labels(labels: Labels, shape: Shape) -> Labels:

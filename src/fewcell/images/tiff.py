@@ -16,15 +16,15 @@ from fewcell.images.picture import gray_or_colour
 from fewcell.images.raster import Raster, Request, choose_plane
 from fewcell.images.tiff_metadata import tiff_channel_names, tiff_pixel_size_um
 
-__all__ = ["read_tiff"]
+__all__ = ["check_complete", "check_page_list", "expand", "main_series", "read_tiff"]
 
 
 def read_tiff(request: Request) -> Raster:
     """Read the plane that was asked for, and nothing else where planes are stored one by one."""
     path = request.path
     with tifffile.TiffFile(path) as tif:
-        _check_page_list(path, tif)
-        series = _main_series(path, tif)
+        check_page_list(path, tif)
+        series = main_series(path, tif)
         page = series.keyframe
         index, axes = choose_plane(request, series.shape, series.axes)
         if page.dtype is None:
@@ -32,17 +32,17 @@ def read_tiff(request: Request) -> Raster:
         numbers = _page_numbers(series, index)
         wanted = [series[n] for n in numbers] if numbers else list(series)
         check_size(path, (len(wanted), *page.shape) if numbers else series.shape, series.dtype)
-        _check_complete(path, tif, series, wanted)
+        check_complete(path, tif, series, wanted)
         if numbers:
             kept = [n for n, i in zip(series.shape, index, strict=True) if isinstance(i, slice)]
             array = tif.asarray(key=numbers, series=series).reshape(kept)
         else:
             array = tif.asarray(series=series)[index]
         raster = Raster(array, axes, False, tiff_pixel_size_um(tif, page), tiff_channel_names(tif))
-        return raster if request.as_labels else _expand(path, raster, tif, page)
+        return raster if request.as_labels else expand(path, raster, tif, page)
 
 
-def _main_series(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+def main_series(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
     """The only image of a TIFF, or the largest where the others are its thumbnail, label or overview."""
     if not tif.series:
         raise ReadError(f"{path}: holds no image. Get a fresh copy.")
@@ -69,7 +69,7 @@ def _page_numbers(series: tifffile.TiffPageSeries, index: tuple[int | slice, ...
     return np.arange(len(series)).reshape(stack)[index[: len(stack)]].ravel().tolist()
 
 
-def _check_page_list(path: Path, tif: tifffile.TiffFile) -> None:
+def check_page_list(path: Path, tif: tifffile.TiffFile) -> None:
     """Raise where the list of pages breaks off or runs in a circle: tifffile would leave out the rest."""
     layout, file = tif.tiff, tif.filehandle
 
@@ -87,7 +87,7 @@ def _check_page_list(path: Path, tif: tifffile.TiffFile) -> None:
         offset = number(offset + layout.tagnosize + tags_size, layout.offsetformat)
 
 
-def _check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, pages: Sequence[Any]) -> None:
+def check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, pages: Sequence[Any]) -> None:
     """Raise where strips or tiles are missing or beyond the end of the file: tifffile would put zeros."""
     if any(page is not None and page.parent is not tif for page in pages):
         raise ReadError(
@@ -118,7 +118,7 @@ def _has_its_bytes(page: Any, key: tifffile.TiffPage, file_size: int) -> bool:
     )
 
 
-def _expand(path: Path, raster: Raster, tif: tifffile.TiffFile, page: Any) -> Raster:
+def expand(path: Path, raster: Raster, tif: tifffile.TiffFile, page: Any) -> Raster:
     """Turn what TIFF calls photometric interpretation into gray or colour where brighter is larger."""
     kind, array = getattr(page.photometric, "name", str(page.photometric)), raster.array
     is_measured = tif.is_imagej or tif.is_ome

@@ -98,7 +98,7 @@ class Representation(ABC):
     def from_bytes(self, packed: NDArray[np.uint8]) -> FloatArray:
         """The prediction that `to_bytes` packed, but for half a step at most."""
         low, span = self._ranges()
-        return packed * (span / BYTE_STEPS) + low
+        return packed.astype(np.float32) * (span / BYTE_STEPS) + low
 
     def _ranges(self) -> tuple[FloatArray, FloatArray]:
         low, high = np.array([(channel.low, channel.high) for channel in self.channels], dtype=np.float32).T

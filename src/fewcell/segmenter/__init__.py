@@ -2,6 +2,7 @@
 
 from fewcell.segmenter.files import Failed, FileSettings, Segmented, parse_diameter, segment_files
 from fewcell.segmenter.measure import busiest_window
+from fewcell.segmenter.merge import merge_scales
 from fewcell.segmenter.model_folder import (
     NETWORK_FILE,
     SCALE_FILE,
@@ -15,13 +16,23 @@ from fewcell.segmenter.model_folder import (
     write_model,
 )
 from fewcell.segmenter.scale import N_CLASSES, TRAINED_OCTAVES, WINDOW_PX, class_of
-from fewcell.segmenter.segmenter import COARSER, Segmentation, Segmenter, predict_at_scale
+from fewcell.segmenter.segmenter import (
+    COARSER,
+    TILE_PX,
+    Segmentation,
+    Segmenter,
+    canonical_shape,
+    is_blank,
+    predict_at_scale,
+    select_instances,
+)
 
 __all__ = [
     "COARSER",
     "NETWORK_FILE",
     "N_CLASSES",
     "SCALE_FILE",
+    "TILE_PX",
     "TRAINED_OCTAVES",
     "WEIGHTS_FILE",
     "WINDOW_PX",
@@ -35,11 +46,15 @@ __all__ = [
     "Segmenter",
     "SourceFacts",
     "busiest_window",
+    "canonical_shape",
     "class_of",
     "find_model",
+    "is_blank",
+    "merge_scales",
     "parse_diameter",
     "predict_at_scale",
     "read_model",
     "segment_files",
+    "select_instances",
     "write_model",
 ]

@@ -26,13 +26,13 @@ from fewcell.segmenter.model_folder import (
     write_model,
 )
 from fewcell.segmenter.scale import Estimate, combine, windows_of
-from fewcell.tiles import predict_in_windows, predict_tiled
+from fewcell.tiles import Shape, predict_in_windows, predict_tiled
 from fewcell.types import FloatArray, Instances, Labels
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Segmentation", "Segmenter", "predict_at_scale"]
+__all__ = ["Segmentation", "Segmenter", "canonical_shape", "is_blank", "predict_at_scale", "select_instances"]
 
 BYTES_PER_PIXEL = 24  # labels and scratch arrays on the image's own grid
 BYTES_PER_CANONICAL_PIXEL = 24  # the resampled image and its padded copy
@@ -154,32 +154,41 @@ class Segmenter:
         pyramid, given_px = Pyramid(pixels), diameter_px
         if given_px is None:
             diameter_px = self.likely_diameter(pyramid)
-        if diameter_px is None or _is_blank(pyramid):
+        if diameter_px is None or is_blank(pyramid):
             return self._nothing(shape, given_px)
-        factor = min(self.facts.canonical_diameter_px / diameter_px, LARGEST_FACTOR)
+        factor, *coarser = self.factors(shape, diameter_px, is_given=given_px is not None)
         _check_memory(factor, shape, self.facts.network.stride, self.representation.decode_bytes)
         level, min_area = self.facts.min_score, max(1, min_area_px)
         min_score = level if min_score is None else min_score
         found = self._segment_at(pyramid, factor, min(level, min_score))
         surest = found.scores.max(initial=0)
-        if given_px is None and min(shape) * factor >= COARSER * SMALLEST_COARSE_PX:
-            large = self._segment_at(pyramid, factor / COARSER, level)
+        for coarse in coarser:
+            large = self._segment_at(pyramid, coarse, level)
             surest = max(surest, large.scores.max(initial=0))
             grid = min(found.labels.shape, shape)  # fewer pixels: merging costs less there
             grid_area = min_area * np.prod(grid) / np.prod(shape)
             found = merge_scales(*(_on_grid(one, grid, grid_area) for one in (found, large)), level)
         if given_px is None and surest < self.facts.min_surest:
             return self._nothing(shape, given_px)
-        found = _on_grid(_select_instances(found, min_score, min_area=0), shape, min_area)
+        found = _on_grid(select_instances(found, min_score, min_area=0), shape, min_area)
         source = "given" if given_px else "estimated"
         return Segmentation(found, self.facts.canonical_diameter_px / factor, source)
+
+    def factors(self, shape: Shape, diameter_px: float, *, is_given: bool) -> list[float]:
+        """By how much an image is enlarged to find its cells: once, and where nobody said how wide they are, once more.
+
+        Then much larger cells are sought as well, at a smaller scale, unless the image is too small to show them.
+        """
+        factor = min(self.facts.canonical_diameter_px / diameter_px, LARGEST_FACTOR)
+        seeks_larger = not is_given and min(shape) * factor >= COARSER * SMALLEST_COARSE_PX
+        return [factor, factor / COARSER] if seeks_larger else [factor]
 
     def likely_diameter(self, image: Pyramid, *, search: bool = True) -> float | None:
         """How wide the median cell of a normalised image is, in its pixels; None where nothing looks like a cell.
 
         search: see `estimate_scale`.
         """
-        if _is_blank(image) or _is_noise(image.overview()):
+        if is_blank(image) or _is_noise(image.overview()):
             return None
         estimate = self.estimate_scale(image, search=search)
         is_likely = estimate.presence >= MIN_PRESENCE and estimate.diameter_px >= SPECK_PX
@@ -232,7 +241,7 @@ class Segmenter:
         prediction = self.representation.from_bytes(packed)
         found = self.representation.decode(prediction)
         scores = self.scorer(instance_features(found, prediction))
-        return _select_instances(Instances(found.labels, scores), min_score, min_area=0)
+        return select_instances(Instances(found.labels, scores), min_score, min_area=0)
 
 
 def predict_at_scale(
@@ -248,7 +257,7 @@ def predict_at_scale(
     factor = min(factor, LARGEST_FACTOR)
     stride = network.stride
     top, left, bottom, right = window = window or image.whole
-    height, width = (max(1, round(side * factor / stride)) * stride for side in (bottom - top, right - left))
+    height, width = canonical_shape((bottom - top, right - left), factor, stride)
     resampled = image.view(window, (height, width))
     grid = {"stride": stride, "multiple_px": network.multiple_px}
     if network.window_px is not None:
@@ -259,12 +268,18 @@ def predict_at_scale(
     return predict_tiled(resampled, engine, **grid, halo_px=halo_px, core_px=core_px)
 
 
+def canonical_shape(shape: Shape, factor: float, stride: int) -> Shape:
+    """Height and width of an image that is enlarged by about `factor`: whole pixels of the network's grid."""
+    height, width = (max(1, round(side * factor / stride)) * stride for side in shape)
+    return height, width
+
+
 def _on_grid(found: Instances, shape: tuple[int, int], min_area: float) -> Instances:
     """Instances on another grid of the same field, those that are large enough there."""
-    return _select_instances(Instances(resize_labels(found.labels, shape), found.scores), -1.0, min_area=min_area)
+    return select_instances(Instances(resize_labels(found.labels, shape), found.scores), -1.0, min_area=min_area)
 
 
-def _select_instances(found: Instances, min_score: float, *, min_area: float) -> Instances:
+def select_instances(found: Instances, min_score: float, *, min_area: float) -> Instances:
     """Keep instances with enough score and area, numbered anew."""
     area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
     keep = (found.scores >= min_score) & (area >= min_area)
@@ -275,7 +290,7 @@ def _select_instances(found: Instances, min_score: float, *, min_area: float) ->
     return Instances(numbers[found.labels], found.scores[keep])
 
 
-def _is_blank(image: Pyramid) -> bool:
+def is_blank(image: Pyramid) -> bool:
     """Whether a normalised image is too small or too even to hold a cell."""
     return min(image.shape) < SMALLEST_SIDE_PX or not image.overview().any()
 

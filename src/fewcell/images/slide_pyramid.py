@@ -1,0 +1,80 @@
+"""A slide seen from any distance: normalised by one estimate for all of it, and read as it is looked at."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from fewcell.images.normalise import Contrast, estimate_contrast, normalise
+from fewcell.images.pyramid import Pyramid, Window
+from fewcell.images.slide import Slide
+from fewcell.types import FloatArray
+
+__all__ = ["SlidePyramid"]
+
+STRIP_BYTES = 64_000_000  # of a slide's own numbers that are read at once, as float32
+NEARLY = 1.02  # a stored copy whose pixels are so nearly a power of two wide is taken for one
+
+
+class SlidePyramid(Pyramid):
+    """The views of a slide, which are those of the same image in memory as long as the slide holds no copies itself.
+
+    contrast: of the whole slide, by default estimated from its overview. Several threads may look at the same time.
+    """
+
+    def __init__(self, slide: Slide, contrast: Contrast | None = None) -> None:
+        self.slide = slide
+        self.shape = slide.shape
+        self.whole = (0, 0, *self.shape)
+        self._gray = {}
+        self._copies = {_power(level.step): number for number, level in enumerate(slide.levels)}
+        self._seen: dict[int, FloatArray] = {}
+        self.contrast = contrast or estimate_contrast(
+            self._numbers(self._overview_step(), self._all(self._overview_step()))
+        )
+
+    def _level(self, step: int) -> FloatArray:
+        """Only of an overview and what is smaller: it is kept."""
+        if step not in self._seen:
+            self._seen[step] = self._part(step, self._all(step))
+        return self._seen[step]
+
+    def _all(self, step: int) -> Window:
+        return 0, 0, -(-self.shape[0] // step), -(-self.shape[1] // step)
+
+    def _part(self, step: int, window: Window) -> FloatArray:
+        pixels = normalise(self._numbers(step, window), self.contrast)
+        return pixels[:1] if pixels.strides[0] == 0 else pixels
+
+    def _numbers(self, step: int, window: Window) -> NDArray[np.float32]:
+        """The slide's own numbers in a window of the copy whose pixels are `step` of the slide's wide."""
+        stored = max(copy for copy in self._copies if copy and copy <= step)
+        level, times = self._copies[stored], step // stored
+        top, left, bottom, right = window
+        height, width = self.slide.levels[level].shape
+        rows = max(1, STRIP_BYTES // (4 * self.slide.n_channels * times * times * max(right - left, 1)))
+        first_x, last_x = min(left * times, width - 1), min(right * times, width)
+        strips = []
+        for start in range(top, bottom, rows):
+            first_y, last_y = min(start * times, height - 1), min(min(start + rows, bottom) * times, height)
+            numbers = self.slide.read((first_y, first_x, max(last_y, first_y + 1), max(last_x, first_x + 1)), level)
+            strips.append(_reduced(numbers, times))
+        seen = np.concatenate(strips, axis=1)
+        missing = [(0, 0), (0, bottom - top - seen.shape[1]), (0, right - left - seen.shape[2])]
+        return (
+            np.pad(seen, missing, mode="edge") if any(pad for _, pad in missing) else seen
+        )  # copies may be rounded down
+
+
+def _power(step: tuple[float, float]) -> int:
+    """The power of two that a step is, 0 if it is none."""
+    power = 2 ** max(0, round(np.log2(max(step))))
+    return power if all(1 / NEARLY < side / power < NEARLY for side in step) else 0
+
+
+def _reduced(numbers: NDArray, times: int) -> NDArray[np.float32]:
+    """The means of times x times pixels, halved again and again, as those of an image in memory are."""
+    pixels = numbers.astype(np.float32)
+    while times > 1:
+        pixels = np.stack([np.asarray(PillowImage.fromarray(channel).reduce(2)) for channel in pixels])
+        times //= 2
+    return pixels

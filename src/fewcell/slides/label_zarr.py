@@ -1,0 +1,83 @@
+"""Label images of slides: OME-Zarr 0.5 with smaller copies, written chunk by chunk."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fewcell.images import Window
+from fewcell.slides.plan import SlidePlan
+from fewcell.tiles import Shape
+
+__all__ = ["CHUNK_PX", "chunks_of", "create_labels", "shrink_chunk", "write_facts"]
+
+CHUNK_PX = 1024
+
+
+def create_labels(path: Path, shape: Shape, pixel_size_um: float | None) -> None:
+    """Make an empty label image of a slide, and copies of half the size each until one fits into a chunk.
+
+    Source: the OME-Zarr specification 0.5 (https://ngff.openmicroscopy.org/0.5/), multiscales and image-label.
+    """
+    import zarr
+
+    group = zarr.create_group(str(path), zarr_format=3, overwrite=True)
+    datasets, level = [], 0
+    unit = {} if pixel_size_um is None else {"unit": "micrometer"}
+    while True:
+        group.create_array(
+            str(level),
+            shape=shape,
+            chunks=(CHUNK_PX, CHUNK_PX),
+            dtype="uint32",
+            dimension_names=["y", "x"],
+            fill_value=0,
+        )
+        step = 2**level * (pixel_size_um or 1.0)
+        datasets.append({"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": [step, step]}]})
+        if max(shape) <= CHUNK_PX:
+            break
+        shape, level = (-(-shape[0] // 2), -(-shape[1] // 2)), level + 1
+    axes = [{"name": name, "type": "space", **unit} for name in ("y", "x")]
+    multiscales = [{"name": "cells", "axes": axes, "datasets": datasets, "type": "nearest"}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": multiscales, "image-label": {}}
+
+
+def chunks_of(path: Path) -> tuple[list[Any], list[tuple[int, Window]]]:
+    """The arrays of a label image, and its chunks as (level, window), in an order in which they can be written."""
+    import zarr
+
+    group = zarr.open_group(str(path), mode="r+")
+    arrays = [group[str(level)] for level in range(len(list(group.array_keys())))]
+    windows = [
+        (level, (top, left, min(top + CHUNK_PX, array.shape[0]), min(left + CHUNK_PX, array.shape[1])))
+        for level, array in enumerate(arrays)
+        for top in range(0, array.shape[0], CHUNK_PX)
+        for left in range(0, array.shape[1], CHUNK_PX)
+    ]
+    return arrays, windows
+
+
+def shrink_chunk(arrays: Sequence[Any], level: int, window: Window) -> None:
+    """Write a chunk of a copy: of 2 x 2 pixels of the next larger one, the first."""
+    top, left, bottom, right = window
+    arrays[level][top:bottom, left:right] = arrays[level - 1][2 * top : 2 * bottom : 2, 2 * left : 2 * right : 2]
+
+
+def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str]) -> None:
+    """Write down how the labels were made, in the attributes of the image."""
+    import zarr
+
+    facts = {
+        "fewcell": plan.version,
+        "slide": Path(plan.slide).name,
+        "model": Path(plan.model).name,
+        "model_sha256": dict(sorted(plan.model_sha256.items())),
+        "diameter_px": round(plan.diameter_px, 2),
+        "diameter_source": plan.diameter_source,
+        "min_score": plan.min_score,
+        "min_area_px": plan.min_area_px,
+        "channels": None if plan.channels is None else list(plan.channels),
+        "n_cells": n_cells,
+        "failed_tiles": list(failed),
+    }
+    zarr.open_group(str(path), mode="r+").attrs["made_by"] = facts

@@ -1,0 +1,192 @@
+"""The work on a slide, piece by piece: tiles that the network sees, and blocks whose cells are read."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewcell.errors import ReadError
+from fewcell.images import SlidePyramid, Window, measure_cells, open_slide, resize_labels_part
+from fewcell.segmenter import Segmenter, merge_scales, select_instances
+from fewcell.slides.plan import Block, SlidePlan, Zoom
+from fewcell.slides.stitch import Piece, own_cells
+from fewcell.tiles import Shape
+from fewcell.types import FloatArray, Instances
+
+__all__ = ["PLAN_FILE", "Work"]
+
+PLAN_FILE = "plan.json"
+_PREDICTIONS, _PIECES = "predictions", "pieces"
+EMPTY_CONTRAST = 0.05  # of the range of the slide: where nothing stands out by more there is nothing to be seen
+GRID_MARGIN_PX = 2  # of the network's grid, beyond what a window shows
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Cells read in a part of a grid: its first pixel, and the whole grid's shape."""
+
+    found: Instances
+    first: Shape
+    whole: Shape
+
+    def on(self, shape: Shape, window: Window, min_area: float) -> Instances:
+        """The cells in a window of the whole resampled to `shape`, those that are large enough there."""
+        labels = resize_labels_part(self.found.labels, self.first, self.whole, shape, window)
+        return select_instances(Instances(labels, self.found.scores), -1.0, min_area=min_area)
+
+
+class Work:
+    """Does the tiles and blocks of a plan, in a folder of its own. Several threads or processes may share the folder.
+
+    Which of them are done is not its business: done again, they give the same bytes.
+    """
+
+    def __init__(self, folder: Path, plan: SlidePlan, segmenter: Segmenter) -> None:
+        """folder: with the arrays that `prepare` made."""
+        self.folder, self.plan, self.segmenter = folder, plan, segmenter
+        self.slide = open_slide(plan.slide, channels=plan.channels, axes=plan.axes, plane=plan.plane)
+        if self.slide.fingerprint() != plan.fingerprint:
+            raise ReadError(f"{plan.slide}: has changed since its segmentation began. Start again with --overwrite.")
+        self.pyramid = SlidePyramid(self.slide, plan.contrast)
+        self.tiles, self.blocks = plan.tiles(), plan.blocks()
+
+    @classmethod
+    def open(cls, folder: Path, *, threads: int | None = None) -> Self:
+        """As another process sees it: all is read from the folder."""
+        plan = SlidePlan.read(folder / PLAN_FILE)
+        return cls(folder, plan, Segmenter.load(plan.model, threads=threads))
+
+    def prepare(self) -> None:
+        """Make the arrays that tiles are written to."""
+        import zarr
+
+        (self.folder / _PIECES).mkdir(parents=True, exist_ok=True)
+        stride, channels = self.plan.stride, len(self.segmenter.representation.channels)
+        chunk = self.plan.tile_px // stride
+        for number, zoom in enumerate(self.plan.zooms):
+            zarr.create_array(
+                str(self.folder / _PREDICTIONS / str(number)),
+                shape=(channels, *(side // stride for side in zoom.padded)),
+                chunks=(channels, chunk, chunk),
+                dtype="uint8",
+                overwrite=True,
+            )
+
+    @cached_property
+    def _arrays(self) -> list[Any]:
+        import zarr
+
+        return [
+            zarr.open_array(str(self.folder / _PREDICTIONS / str(number)), mode="r+")
+            for number in range(len(self.plan.zooms))
+        ]
+
+    def look(self, number: int) -> FloatArray | None:
+        """What the network is to see of a tile: (3, height, width); None if there is nothing to be seen."""
+        zoom_number, tile = self.tiles[number]
+        zoom = self.plan.zooms[zoom_number]
+        top, left, bottom, right = tile.window
+        last_y, last_x = min(bottom, zoom.shape[0]), min(right, zoom.shape[1])
+        seen = self.pyramid.view(self.pyramid.whole, zoom.shape, (top, left, last_y, last_x))
+        if np.ptp(seen, axis=(1, 2)).max() < EMPTY_CONTRAST:
+            return None
+        return np.pad(seen, ((0, 0), (0, bottom - last_y), (0, right - last_x)), mode="symmetric")
+
+    def predict(self, number: int, seen: FloatArray | None) -> NDArray[np.uint8]:
+        """What the network says of the core of a tile, in bytes: (channel, h, w). seen: as by `look`."""
+        tile, stride = self.tiles[number][1], self.plan.stride
+        y0, x0, y1, x1 = (side // stride for side in tile.core)
+        representation = self.segmenter.representation
+        if seen is None:
+            nothing = np.zeros((len(representation.channels), y1 - y0, x1 - x0), dtype=np.float32)
+            return representation.to_bytes(nothing)
+        prediction = self.segmenter.engine(np.ascontiguousarray(seen))
+        top, left = y0 - tile.window[0] // stride, x0 - tile.window[1] // stride
+        return representation.to_bytes(prediction[:, top : top + y1 - y0, left : left + x1 - x0])
+
+    def keep(self, number: int, packed: NDArray[np.uint8]) -> None:
+        """Write what `predict` gave for a tile: one chunk of one array."""
+        zoom, tile = self.tiles[number]
+        y0, x0, y1, x1 = (side // self.plan.stride for side in tile.core)
+        self._arrays[zoom][:, y0:y1, x0:x1] = packed
+
+    def read_block(self, number: int) -> Piece:
+        """Read the cells of a block from the predictions of its tiles, measure them, and write them down."""
+        block, widest = self.blocks[number], self._widest_px()
+        while True:
+            found, surest = self._find(block)
+            owned = own_cells(found, block, self.plan.shape)
+            if not owned.is_cut or _halo_px(block) >= widest:
+                break
+            block = self.plan.wider(block)
+        top, left = owned.window[:2]
+        columns: dict[str, NDArray[Any]] = {}
+        if len(owned.instances):
+            pixels = self.slide.read(owned.window)
+            columns = measure_cells(
+                owned.instances,
+                pixels,
+                pixel_size_um=self.plan.pixel_size_um,
+                channel_names=self.slide.channel_names,
+            )
+            columns["y"], columns["x"] = columns["y"] + top, columns["x"] + left
+        piece = Piece(owned.window, owned.instances.labels, columns, surest)
+        piece.write(self.piece_file(number))
+        return piece
+
+    def piece_file(self, number: int) -> Path:
+        return self.folder / _PIECES / f"{number:06d}.npz"
+
+    def _find(self, block: Block) -> tuple[Instances, float]:
+        """The cells in a block's window, on the slide's grid, and how sure the surest is."""
+        plan = self.plan
+        first, *coarser = self._read_zooms(block)
+        surest = float(first.found.scores.max(initial=0))
+        if not coarser:
+            return self._chosen(first, block.window), surest
+        grid = min(first.whole, plan.shape)  # fewer pixels: merging costs less there
+        grid_area = plan.min_area_px * np.prod(grid) / np.prod(plan.shape)
+        window = _scaled(block.window, plan.shape, grid)
+        merged = first.on(grid, window, grid_area)
+        for other in coarser:
+            surest = max(surest, float(other.found.scores.max(initial=0)))
+            merged = merge_scales(merged, other.on(grid, window, grid_area), plan.level)
+        return self._chosen(_Part(merged, (window[0], window[1]), grid), block.window), surest
+
+    def _chosen(self, part: _Part, window: Window) -> Instances:
+        sure = select_instances(part.found, self.plan.min_score, min_area=0)
+        return _Part(sure, part.first, part.whole).on(self.plan.shape, window, self.plan.min_area_px)
+
+    def _read_zooms(self, block: Block) -> list[_Part]:
+        plan, parts = self.plan, []
+        for number, zoom in enumerate(plan.zooms):
+            y0, x0, y1, x1 = _scaled(block.window, plan.shape, zoom.grid)
+            packed = self._arrays[number][:, y0:y1, x0:x1]
+            level = min(plan.level, plan.min_score) if number == 0 else plan.level
+            parts.append(_Part(self.segmenter.read_cells(packed, level), (y0, x0), zoom.grid))
+        return parts
+
+    def _widest_px(self) -> float:
+        """How much around a block can matter at most, in pixels of the slide."""
+        zoom: Zoom = self.plan.zooms[-1]
+        reach = self.segmenter.representation.reach_px
+        return max(self.plan.shape) if reach is None else reach * self.plan.stride / zoom.factor
+
+
+def _halo_px(block: Block) -> int:
+    return max(abs(edge - seen) for edge, seen in zip(block.core, block.window, strict=True))
+
+
+def _scaled(window: Window, shape: Shape, grid: Shape) -> Window:
+    """The window of another grid of the same field that shows what a window shows, and a little more."""
+    edges = []
+    for i, (low, high) in enumerate(((window[0], window[2]), (window[1], window[3]))):
+        step = grid[i] / shape[i]
+        edges.append(
+            (max(int(low * step) - GRID_MARGIN_PX, 0), min(int(np.ceil(high * step)) + GRID_MARGIN_PX, grid[i]))
+        )
+    (top, bottom), (left, right) = edges
+    return top, left, bottom, right
