@@ -98,7 +98,8 @@ class Representation(ABC):
     def from_bytes(self, packed: NDArray[np.uint8]) -> FloatArray:
         """The prediction that `to_bytes` packed, but for half a step at most."""
         low, span = self._ranges()
-        return packed.astype(np.float32) * (span / BYTE_STEPS) + low
+        step = (span / BYTE_STEPS).astype(np.float32)
+        return packed * step + low
 
     def _ranges(self) -> tuple[FloatArray, FloatArray]:
         low, high = np.array([(channel.low, channel.high) for channel in self.channels], dtype=np.float32).T
