@@ -124,6 +124,22 @@ def test_nothing_is_learned_of_crops_without_labels_but_by_the_teacher(samples) 
     assert all(p.grad is None for p in teacher.parameters())
 
 
+def test_consensus_learns_softly_only_where_nothing_is_known(samples) -> None:
+    representation = make_representation("boundary")
+    source = source_of(samples, representation)
+    batch = make_batch([source] * 2, representation, [0, 6], generators(2), plain=True)
+    torch.manual_seed(1)
+    network, teacher = (make_network("resunet", 3, {"widths": [8, 12], "blocks": 1}) for _ in range(2))
+    objective = make_objective(Part(name="consensus", settings={"soft": 4.0}), representation, teacher)
+    assert objective.needs_plain
+    output = network(batch.images)
+    losses = objective.losses(output, batch, 1.0)
+    (gradient,) = torch.autograd.grad(losses["soft"], output)
+    assert gradient[0].abs().sum() == 0, "all is known of the first crop"
+    assert gradient[1].abs().sum() > 0
+    assert not make_objective(Part(name="consensus"), representation, teacher).needs_plain
+
+
 def test_each_part_of_a_batch_comes_from_its_own_source(samples, tiny_recipe) -> None:
     representation = make_representation("boundary")
     labelled, others = source_of(samples[:4], representation), source_of(samples[4:], representation)
@@ -144,6 +160,7 @@ def test_each_part_of_a_batch_comes_from_its_own_source(samples, tiny_recipe) ->
         ("consensus", {"at": []}, "between 0 and 1"),
         ("consensus", {"keep": 70}, "between 0 and 1"),
         ("consensus", {"images": 0}, "at least one image"),
+        ("consensus", {"soft": -1}, "soft of 0 or more"),
         ("consensu", {}, "consensus"),
     ],
 )

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from fewcell.errors import ConfigError
 from fewcell.representations import Representation
-from fewcell.training.objective import Batch, Objective, Rounds
+from fewcell.training.mean_teacher import taught
+from fewcell.training.objective import Batch, Objective, Rounds, distance
 
 __all__ = ["Consensus"]
 
@@ -20,7 +21,8 @@ class Consensus(Objective):
     Points and boxes say more than agreement: where there are any, they decide.
 
     pool_share: of each batch, drawn from images that the teacher has labelled. at, images, keep, precision: see
-    `Rounds`.
+    `Rounds`. soft: weight of the distance to what the moving average of the network predicts where nothing is known,
+    as for `MeanTeacher`: cells that agreement leaves out are the difficult ones.
 
     Source: ours. Self-training by agreement of whole instances, beside that of pixels (mean teachers: Tarvainen and
     Valpola, 2017; agreement of augmented views as a filter: Wang et al., data distillation, 2018).
@@ -36,17 +38,31 @@ class Consensus(Objective):
         images: int = 200,
         keep: float = 0.7,
         precision: float = 0.8,
+        soft: float = 0.0,
     ) -> None:
         shares = {"pool_share": pool_share, "keep": keep, "precision": precision} | {f"at {a}": a for a in at}
-        if not at or not all(0 <= share <= 1 for share in shares.values()) or not 0 < pool_share < 1 or images < 1:
+        if (
+            not at
+            or not all(0 <= share <= 1 for share in shares.values())
+            or not 0 < pool_share < 1
+            or images < 1
+            or soft < 0
+        ):
             raise ConfigError(
-                f"consensus takes pool_share, at, keep and precision between 0 and 1, and at least one image a round; "
-                f"got {pool_share}, {at}, {keep}, {precision} and {images}."
+                f"consensus takes pool_share, at, keep and precision between 0 and 1, at least one image a round, and "
+                f"soft of 0 or more; got {pool_share}, {at}, {keep}, {precision}, {images} and {soft}."
             )
-        self.representation = representation
+        self.representation, self.teacher, self.soft = representation, teacher, soft
+        self.needs_plain = soft > 0
         self.pool_share = pool_share
         self.rounds = Rounds(tuple(sorted(at)), images, keep, precision)
 
     def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
-        """One part, 'supervised': to the loss, a label is a label."""
-        return {"supervised": self.representation.loss(output, batch.targets, batch.known)}
+        """'supervised', for to the loss, a label is a label; and 'soft', if it has a weight."""
+        parts = {"supervised": self.representation.loss(output, batch.targets, batch.known)}
+        if self.soft:
+            predicted = self.representation.activate(output.float())
+            far = distance(self.representation, predicted, taught(self.teacher, self.representation, batch))
+            unknown = ~batch.known
+            parts["soft"] = self.soft * (far * unknown).sum() / max(int(unknown.sum()), 1)
+        return parts

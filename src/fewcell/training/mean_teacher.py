@@ -9,7 +9,7 @@ from fewcell.errors import ConfigError
 from fewcell.representations import Representation
 from fewcell.training.objective import Batch, Objective, distance
 
-__all__ = ["MeanTeacher"]
+__all__ = ["MeanTeacher", "taught"]
 
 
 @final
@@ -48,21 +48,22 @@ class MeanTeacher(Objective):
     def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
         """Two parts, 'supervised' and 'consistency'."""
         predicted = self.representation.activate(output.float())
-        far = distance(self.representation, predicted, self._taught(batch)).mean()
+        far = distance(self.representation, predicted, taught(self.teacher, self.representation, batch)).mean()
         return {
             "supervised": self.representation.loss(output, batch.targets, batch.known),
             "consistency": self.weight * min(1.0, share / self.ramp) * far,
         }
 
-    @torch.no_grad()
-    def _taught(self, batch: Batch) -> Tensor:
-        """What the teacher predicts, turned back."""
-        assert batch.plain is not None
-        self.teacher.eval()
-        predicted = self.representation.activate(self.teacher(batch.plain).float())
-        back = [
-            # Flipping back comes last: first the turn is undone, then the flip, each without the other.
-            self.representation.turn(self.representation.turn(one, quarters=-way.quarters % 4), flip=way.flip)
-            for one, way in zip(predicted.cpu().numpy(), batch.turned, strict=True)
-        ]
-        return torch.stack([torch.from_numpy(one) for one in back]).to(predicted.device)
+
+@torch.no_grad()
+def taught(teacher: nn.Module, representation: Representation, batch: Batch) -> Tensor:
+    """What a teacher predicts of the plain images of a batch, turned back: (batch, channel, h, w)."""
+    assert batch.plain is not None
+    teacher.eval()
+    predicted = representation.activate(teacher(batch.plain).float())
+    back = [
+        # Flipping back comes last: first the turn is undone, then the flip, each without the other.
+        representation.turn(representation.turn(one, quarters=-way.quarters % 4), flip=way.flip)
+        for one, way in zip(predicted.cpu().numpy(), batch.turned, strict=True)
+    ]
+    return torch.stack([torch.from_numpy(one) for one in back]).to(predicted.device)
