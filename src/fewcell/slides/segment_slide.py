@@ -103,7 +103,9 @@ def segment_slide(
         shutil.rmtree(out)
     os.replace(folder / LABELS, out)
     shutil.rmtree(folder)
-    return SlideSegmentation(plan, n_cells, out, run.seconds, len(work.tiles), run.empty_tiles, tuple(run.failed))
+    return SlideSegmentation(
+        plan, n_cells, out, run.seconds, len(work.tiles), run.empty_tiles, tuple(run.failed.values())
+    )
 
 
 def _unfinished(out: Path, plan: SlidePlan, overwrite: bool) -> Path:
@@ -136,7 +138,7 @@ class _Run:
     seconds: dict[str, float]
 
     def __post_init__(self) -> None:
-        self.failed: list[str] = []
+        self.failed: dict[int, str] = {}
         self.empty_tiles = 0
 
     def predict_tiles(self) -> None:
@@ -191,7 +193,7 @@ class _Run:
             else:
                 shrink_chunk(arrays, level, window)
             self.journal.finish(f"chunk {name}")
-        write_facts(path, plan, int(first[-1]), self.failed)
+        write_facts(path, plan, int(first[-1]), [*self.failed.values()])
         self.seconds["write labels"] = time.perf_counter() - start
         return int(first[-1])
 
@@ -199,15 +201,18 @@ class _Run:
         try:
             image = self.work.look(number)
         except FewcellError as error:
-            core = self.work.tiles[number][1].core
-            self.failed.append(f"tile {number} at {core[:2]}: {error}")
+            zoom, tile = self.work.tiles[number]
+            step = self.work.plan.shape[0] / self.work.plan.zooms[zoom].shape[0]
+            place = ", ".join(str(round(edge * step)) for edge in tile.core)
+            self.failed[number] = f"{place} (top, left, bottom, right): {error}"
             return None
         self.empty_tiles += image is None
         return image
 
     def _keep(self, number: int, packed: Any) -> None:
         self.work.keep(number, packed)
-        self.journal.finish(f"tile {number}")
+        if number not in self.failed:  # if the run goes on another time, it may be readable then
+            self.journal.finish(f"tile {number}")
 
     def _progress(self, stage: str, pieces: Iterable[T], total: int) -> Iterator[T]:
         """Hand pieces of work on, and say how far it is after each."""

@@ -1,0 +1,213 @@
+"""Slides: cells across seams, runs that were killed, tiles that cannot be read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fewcell.errors import ConfigError, ReadError, WriteError
+from fewcell.images import Slide, read_image
+from fewcell.metrics import overlaps
+from fewcell.segmenter import Segmenter
+from fewcell.slides import SlideSettings, segment_slide
+from fewcell.slides import plan as plan_module
+from fewcell.slides.work import Work
+
+SHAPE = (420, 530)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="session")
+def segmenter(trained) -> Segmenter:
+    return Segmenter.load(trained.folder, threads=1)
+
+
+@pytest.fixture(scope="session")
+def slide_file(draw_discs, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("slide") / "discs.tif"
+    tifffile.imwrite(path, draw_discs(3, shape=SHAPE)[0], tile=(64, 80))
+    return path
+
+
+@pytest.fixture
+def small_blocks(monkeypatch) -> Iterator[None]:
+    monkeypatch.setattr(plan_module, "BLOCK_PX", 150)
+    monkeypatch.setattr(plan_module, "HALO_PX", 60)
+    return
+
+
+def labels_of(path: Path, level: int = 0) -> np.ndarray:
+    return zarr.open_array(str(path / str(level)), mode="r")[:].astype(np.int32)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def assert_same_cells(one: np.ndarray, other: np.ndarray, iou: float = 1.0) -> None:
+    """Every cell has a twin that is the same, to the pixel where `iou` is 1."""
+    assert one.max() == other.max()
+    table = overlaps(one, other)
+    assert (table.pair_iou >= iou).sum() == one.max()
+
+
+@pytest.mark.parametrize("diameter_px", [22.0, 17.3, 60.0])
+def test_a_slide_has_the_cells_of_the_image(segmenter, slide_file, tmp_path, small_blocks, diameter_px) -> None:
+    whole = segmenter.segment(read_image(slide_file), diameter_px=diameter_px)
+    assert diameter_px > 30 or len(whole.scores) > 100
+    found = segment_slide(
+        slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=diameter_px, tile_px=96)
+    )
+    assert found.n_cells == len(whole.scores)
+    assert_same_cells(whole.labels, labels_of(found.labels))
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_a_slide_of_unknown_scale_has_the_cells_of_the_image(
+    segmenter, slide_file, tmp_path, small_blocks, monkeypatch
+) -> None:
+    """Then larger cells are sought as well, and both are merged."""
+    monkeypatch.setattr(Segmenter, "likely_diameter", lambda *_, **__: 22.0)
+    whole = segmenter.segment(read_image(slide_file))
+    found = segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(tile_px=128))
+    assert len(found.plan.zooms) == 2
+    assert found.plan.diameter_source == whole.diameter_source == "estimated"
+    assert len(whole.scores) > 100
+    assert_same_cells(whole.labels, labels_of(found.labels))
+
+
+@given(st.integers(0, 1000), st.integers(60, 260), st.sampled_from([64, 96, 160, 1024]), st.floats(0.6, 1.6))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_cell_shows_where_seams_were(
+    segmenter, draw_discs, tmp_path_factory, monkeypatch, seed, block_px, tile_px, size
+) -> None:
+    monkeypatch.setattr(plan_module, "BLOCK_PX", block_px)
+    monkeypatch.setattr(plan_module, "HALO_PX", 80)
+    folder = tmp_path_factory.mktemp("seams")
+    image = draw_discs(seed, shape=(230, 290), radius_px=11 * size)[0]
+    tifffile.imwrite(folder / "i.tif", image)
+    whole = segmenter.segment(image[None].astype(np.float32), diameter_px=22 * size)
+    chosen = SlideSettings(diameter_px=22 * size, tile_px=tile_px)
+    found = segment_slide(folder / "i.tif", folder / "o.zarr", segmenter, chosen)
+    # Pixels as far from one cell as from another go to either of them, or to none (`boundary` alone).
+    assert_same_cells(whole.labels, labels_of(found.labels), iou=0.97)
+
+
+@pytest.mark.parametrize("moment", [0, 1, 5, 12, 18, 26, 33, 35, 36])
+def test_a_run_that_was_killed_ends_with_the_same_bytes(
+    segmenter, slide_file, tmp_path, small_blocks, monkeypatch, moment
+) -> None:
+    chosen = SlideSettings(diameter_px=22, tile_px=128)
+    segment_slide(slide_file, tmp_path / "whole.zarr", segmenter, chosen)
+    count = 0
+
+    def dies(self, name):
+        nonlocal count
+        count += 1
+        if count > moment:
+            raise Killed
+        return finish(self, name)
+
+    from fewcell.slides.journal import Journal
+
+    finish = Journal.finish
+    monkeypatch.setattr(Journal, "finish", dies)
+    with pytest.raises(Killed):
+        segment_slide(slide_file, tmp_path / "killed.zarr", segmenter, chosen)
+    monkeypatch.setattr(Journal, "finish", finish)
+    assert not (tmp_path / "killed.zarr").exists()
+    looked, look = [], Work.look
+    monkeypatch.setattr(Work, "look", lambda self, number: looked.append(number) or look(self, number))
+    found = segment_slide(slide_file, tmp_path / "killed.zarr", segmenter, chosen)
+    assert len(looked) == max(0, min(found.n_tiles, found.n_tiles + 1 - moment)), "what was done is not done again"
+    assert files_of(tmp_path / "killed.zarr") == files_of(tmp_path / "whole.zarr")
+
+
+def test_an_unfinished_run_is_not_gone_on_with_otherwise(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Work, "read_block", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=22))
+    monkeypatch.undo()
+    with pytest.raises(WriteError, match="unfinished: holds a run with other settings"):
+        segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=30))
+    segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=30), overwrite=True)
+    with pytest.raises(WriteError, match="exists already"):
+        segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=30))
+
+
+def test_a_tile_that_cannot_be_read_is_listed_and_the_rest_goes_on(
+    segmenter, slide_file, tmp_path, monkeypatch
+) -> None:
+    chosen = SlideSettings(diameter_px=22, tile_px=128)
+    whole = segment_slide(slide_file, tmp_path / "whole.zarr", segmenter, chosen)
+    look = Work.look
+
+    def breaks(self, number):
+        if number == 0:
+            raise ReadError("discs.tif: this part of the file is damaged.")
+        return look(self, number)
+
+    monkeypatch.setattr(Work, "look", breaks)
+    found = segment_slide(slide_file, tmp_path / "o.zarr", segmenter, chosen)
+    assert len(found.failed) == 1
+    assert "0, 0, 117, 117 (top, left, bottom, right): discs.tif: this part" in found.failed[0]
+    assert 0.7 * whole.n_cells < found.n_cells < whole.n_cells
+    assert zarr.open_group(str(found.labels)).attrs["made_by"]["failed_tiles"] == list(found.failed)
+
+
+@pytest.mark.parametrize("diameter_px", [None, 22.0])
+def test_a_blank_slide_has_no_cells(segmenter, tmp_path, diameter_px) -> None:
+    tifffile.imwrite(tmp_path / "i.tif", np.full((300, 200), 7, np.uint8), tile=(64, 64))
+    found = segment_slide(tmp_path / "i.tif", tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=diameter_px))
+    assert found.n_cells == 0
+    assert labels_of(found.labels).shape == (300, 200)
+    assert not labels_of(found.labels).any()
+
+
+def test_where_nothing_is_to_be_seen_the_network_does_not_look(segmenter, draw_discs, tmp_path) -> None:
+    image = np.full((500, 400), 40, np.uint8)
+    image[:120, :120] = draw_discs(1, shape=(120, 120))[0]
+    tifffile.imwrite(tmp_path / "i.tif", image, tile=(64, 64))
+    found = segment_slide(tmp_path / "i.tif", tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=22, tile_px=96))
+    assert 10 < found.empty_tiles < found.n_tiles
+    assert found.n_cells > 5
+
+
+def test_labels_are_an_ome_zarr_with_smaller_copies(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("fewcell.slides.label_zarr.CHUNK_PX", 128)
+    found = segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=22), pixel_size_um=0.5)
+    group = zarr.open_group(str(found.labels), mode="r")
+    ome = group.attrs["ome"]
+    assert ome["version"] == "0.5"
+    datasets = ome["multiscales"][0]["datasets"]
+    assert [d["path"] for d in datasets] == ["0", "1", "2", "3"]
+    assert [d["coordinateTransformations"][0]["scale"] for d in datasets] == [[0.5 * 2**i] * 2 for i in range(4)]
+    assert {axis["unit"] for axis in ome["multiscales"][0]["axes"]} == {"micrometer"}
+    full = labels_of(found.labels)
+    for level in range(1, 4):
+        full = full[::2, ::2]
+        np.testing.assert_array_equal(labels_of(found.labels, level), full)
+    assert group.attrs["made_by"]["n_cells"] == found.n_cells
+
+
+def test_a_network_that_sees_everything_is_refused(segmenter, slide_file, tmp_path) -> None:
+    network = segmenter.facts.network.model_copy(update={"reach_px": None})
+    facts = segmenter.facts.model_copy(update={"network": network})
+    everywhere = Segmenter(segmenter.engine, segmenter.representation, segmenter.scorer, facts, segmenter.folder)
+    with pytest.raises(ConfigError, match="cannot be used on slides"):
+        segment_slide(slide_file, tmp_path / "o.zarr", everywhere)
+
+
+def test_a_slide_that_changed_is_noticed(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    fingerprints = iter(["a" * 16, "b" * 16])
+    monkeypatch.setattr(Slide, "fingerprint", lambda self: next(fingerprints))
+    with pytest.raises(ReadError, match="has changed since"):
+        segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=22))
