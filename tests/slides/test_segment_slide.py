@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from fewcell.errors import ConfigError, ReadError, WriteError
 from fewcell.images import Slide, read_image
 from fewcell.metrics import overlaps
-from fewcell.segmenter import Segmenter
-from fewcell.slides import SlideSettings, segment_slide
+from fewcell.segmenter import FileSettings, Segmenter
 from fewcell.slides import plan as plan_module
+from fewcell.slides import segment_slide
 from fewcell.slides.work import Work
 
 SHAPE = (420, 530)
@@ -63,9 +63,7 @@ def assert_same_cells(one: np.ndarray, other: np.ndarray, iou: float = 1.0) -> N
 def test_a_slide_has_the_cells_of_the_image(segmenter, slide_file, tmp_path, small_blocks, diameter_px) -> None:
     whole = segmenter.segment(read_image(slide_file), diameter_px=diameter_px)
     assert diameter_px > 30 or len(whole.scores) > 100
-    found = segment_slide(
-        slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=diameter_px, tile_px=96)
-    )
+    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=diameter_px), tile_px=96)
     assert found.n_cells == len(whole.scores)
     assert_same_cells(whole.labels, labels_of(found.labels))
     assert not list(tmp_path.glob("*.unfinished"))
@@ -77,7 +75,7 @@ def test_a_slide_of_unknown_scale_has_the_cells_of_the_image(
     """Then larger cells are sought as well, and both are merged."""
     monkeypatch.setattr(Segmenter, "likely_diameter", lambda *_, **__: 22.0)
     whole = segmenter.segment(read_image(slide_file))
-    found = segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(tile_px=128))
+    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", tile_px=128)
     assert len(found.plan.zooms) == 2
     assert found.plan.diameter_source == whole.diameter_source == "estimated"
     assert len(whole.scores) > 100
@@ -95,18 +93,18 @@ def test_no_cell_shows_where_seams_were(
     image = draw_discs(seed, shape=(230, 290), radius_px=11 * size)[0]
     tifffile.imwrite(folder / "i.tif", image)
     whole = segmenter.segment(image[None].astype(np.float32), diameter_px=22 * size)
-    chosen = SlideSettings(diameter_px=22 * size, tile_px=tile_px)
-    found = segment_slide(folder / "i.tif", folder / "o.zarr", segmenter, chosen)
-    # Pixels as far from one cell as from another go to either of them, or to none (`boundary` alone).
-    assert_same_cells(whole.labels, labels_of(found.labels), iou=0.97)
+    chosen = FileSettings(diameter=22 * size)
+    found = segment_slide(segmenter, folder / "i.tif", folder / "o.zarr", chosen, tile_px=tile_px)
+    # Pixels as far from one cell as from another go to either of them, or to none: `boundary` alone does not say which.
+    assert_same_cells(whole.labels, labels_of(found.labels), iou=0.9)
 
 
 @pytest.mark.parametrize("moment", [0, 1, 5, 12, 18, 26, 33, 35, 36])
 def test_a_run_that_was_killed_ends_with_the_same_bytes(
     segmenter, slide_file, tmp_path, small_blocks, monkeypatch, moment
 ) -> None:
-    chosen = SlideSettings(diameter_px=22, tile_px=128)
-    segment_slide(slide_file, tmp_path / "whole.zarr", segmenter, chosen)
+    chosen = FileSettings(diameter=22)
+    segment_slide(segmenter, slide_file, tmp_path / "whole.zarr", chosen, tile_px=128)
     count = 0
 
     def dies(self, name):
@@ -121,12 +119,12 @@ def test_a_run_that_was_killed_ends_with_the_same_bytes(
     finish = Journal.finish
     monkeypatch.setattr(Journal, "finish", dies)
     with pytest.raises(Killed):
-        segment_slide(slide_file, tmp_path / "killed.zarr", segmenter, chosen)
+        segment_slide(segmenter, slide_file, tmp_path / "killed.zarr", chosen, tile_px=128)
     monkeypatch.setattr(Journal, "finish", finish)
     assert not (tmp_path / "killed.zarr").exists()
     looked, look = [], Work.look
     monkeypatch.setattr(Work, "look", lambda self, number: looked.append(number) or look(self, number))
-    found = segment_slide(slide_file, tmp_path / "killed.zarr", segmenter, chosen)
+    found = segment_slide(segmenter, slide_file, tmp_path / "killed.zarr", chosen, tile_px=128)
     assert len(looked) == max(0, min(found.n_tiles, found.n_tiles + 1 - moment)), "what was done is not done again"
     assert files_of(tmp_path / "killed.zarr") == files_of(tmp_path / "whole.zarr")
 
@@ -134,20 +132,20 @@ def test_a_run_that_was_killed_ends_with_the_same_bytes(
 def test_an_unfinished_run_is_not_gone_on_with_otherwise(segmenter, slide_file, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Work, "read_block", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=22))
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))
     monkeypatch.undo()
     with pytest.raises(WriteError, match="unfinished: holds a run with other settings"):
-        segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=30))
-    segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=30), overwrite=True)
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=30))
+    segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=30, overwrite=True))
     with pytest.raises(WriteError, match="exists already"):
-        segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=30))
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=30))
 
 
 def test_a_tile_that_cannot_be_read_is_listed_and_the_rest_goes_on(
     segmenter, slide_file, tmp_path, monkeypatch
 ) -> None:
-    chosen = SlideSettings(diameter_px=22, tile_px=128)
-    whole = segment_slide(slide_file, tmp_path / "whole.zarr", segmenter, chosen)
+    chosen = FileSettings(diameter=22)
+    whole = segment_slide(segmenter, slide_file, tmp_path / "whole.zarr", chosen, tile_px=128)
     look = Work.look
 
     def breaks(self, number):
@@ -156,7 +154,7 @@ def test_a_tile_that_cannot_be_read_is_listed_and_the_rest_goes_on(
         return look(self, number)
 
     monkeypatch.setattr(Work, "look", breaks)
-    found = segment_slide(slide_file, tmp_path / "o.zarr", segmenter, chosen)
+    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, tile_px=128)
     assert len(found.failed) == 1
     assert "0, 0, 117, 117 (top, left, bottom, right): discs.tif: this part" in found.failed[0]
     assert 0.7 * whole.n_cells < found.n_cells < whole.n_cells
@@ -166,7 +164,7 @@ def test_a_tile_that_cannot_be_read_is_listed_and_the_rest_goes_on(
 @pytest.mark.parametrize("diameter_px", [None, 22.0])
 def test_a_blank_slide_has_no_cells(segmenter, tmp_path, diameter_px) -> None:
     tifffile.imwrite(tmp_path / "i.tif", np.full((300, 200), 7, np.uint8), tile=(64, 64))
-    found = segment_slide(tmp_path / "i.tif", tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=diameter_px))
+    found = segment_slide(segmenter, tmp_path / "i.tif", tmp_path / "o.zarr", FileSettings(diameter=diameter_px))
     assert found.n_cells == 0
     assert labels_of(found.labels).shape == (300, 200)
     assert not labels_of(found.labels).any()
@@ -176,14 +174,14 @@ def test_where_nothing_is_to_be_seen_the_network_does_not_look(segmenter, draw_d
     image = np.full((500, 400), 40, np.uint8)
     image[:120, :120] = draw_discs(1, shape=(120, 120))[0]
     tifffile.imwrite(tmp_path / "i.tif", image, tile=(64, 64))
-    found = segment_slide(tmp_path / "i.tif", tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=22, tile_px=96))
+    found = segment_slide(segmenter, tmp_path / "i.tif", tmp_path / "o.zarr", FileSettings(diameter=22), tile_px=96)
     assert 10 < found.empty_tiles < found.n_tiles
     assert found.n_cells > 5
 
 
 def test_labels_are_an_ome_zarr_with_smaller_copies(segmenter, slide_file, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("fewcell.slides.label_zarr.CHUNK_PX", 128)
-    found = segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=22), pixel_size_um=0.5)
+    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22, pixel_size_um=0.5))
     group = zarr.open_group(str(found.labels), mode="r")
     ome = group.attrs["ome"]
     assert ome["version"] == "0.5"
@@ -203,11 +201,11 @@ def test_a_network_that_sees_everything_is_refused(segmenter, slide_file, tmp_pa
     facts = segmenter.facts.model_copy(update={"network": network})
     everywhere = Segmenter(segmenter.engine, segmenter.representation, segmenter.scorer, facts, segmenter.folder)
     with pytest.raises(ConfigError, match="cannot be used on slides"):
-        segment_slide(slide_file, tmp_path / "o.zarr", everywhere)
+        segment_slide(everywhere, slide_file, tmp_path / "o.zarr")
 
 
 def test_a_slide_that_changed_is_noticed(segmenter, slide_file, tmp_path, monkeypatch) -> None:
     fingerprints = iter(["a" * 16, "b" * 16])
     monkeypatch.setattr(Slide, "fingerprint", lambda self: next(fingerprints))
     with pytest.raises(ReadError, match="has changed since"):
-        segment_slide(slide_file, tmp_path / "o.zarr", segmenter, SlideSettings(diameter_px=22))
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))

@@ -1,9 +1,12 @@
 """A slide seen from any distance: normalised by one estimate for all of it, and read as it is looked at."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from fewcell.errors import AxesError
 from fewcell.images.normalise import Contrast, estimate_contrast, normalise
 from fewcell.images.pyramid import Pyramid, Window
 from fewcell.images.slide import Slide
@@ -18,11 +21,22 @@ NEARLY = 1.02  # a stored copy whose pixels are so nearly a power of two wide is
 class SlidePyramid(Pyramid):
     """The views of a slide, which are those of the same image in memory as long as the slide holds no copies itself.
 
-    contrast: of the whole slide, by default estimated from its overview. Several threads may look at the same time.
+    Several threads may look at the same time.
     """
 
-    def __init__(self, slide: Slide, contrast: Contrast | None = None) -> None:
+    def __init__(self, slide: Slide, channels: Sequence[int] | None = None, contrast: Contrast | None = None) -> None:
+        """channels: which of the slide's are seen, in order, 1 to 3; by default all. contrast: of the whole slide, by
+        default estimated from its overview.
+
+        Raises AxesError for channels that it does not have, or for more than three.
+        """
         self.slide = slide
+        self.channels = [*range(slide.n_channels)] if channels is None else [*channels]
+        if not all(0 <= channel < slide.n_channels for channel in self.channels):
+            raise AxesError(
+                f"{slide.path}: channels {self.channels} were asked for, but it has {slide.n_channels}: "
+                f"{', '.join(slide.channel_names)}; the first is 0."
+            )
         self.shape = slide.shape
         self.whole = (0, 0, *self.shape)
         self._gray = {}
@@ -57,7 +71,7 @@ class SlidePyramid(Pyramid):
         for start in range(top, bottom, rows):
             first_y, last_y = min(start * times, height - 1), min(min(start + rows, bottom) * times, height)
             numbers = self.slide.read((first_y, first_x, max(last_y, first_y + 1), max(last_x, first_x + 1)), level)
-            strips.append(_reduced(numbers, times))
+            strips.append(_reduced(numbers[self.channels], times))
         seen = np.concatenate(strips, axis=1)
         missing = [(0, 0), (0, bottom - top - seen.shape[1]), (0, right - left - seen.shape[2])]
         return (

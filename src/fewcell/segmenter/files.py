@@ -42,6 +42,20 @@ class FileSettings:
     min_area_px: float = 0
     overwrite: bool = False
 
+    def diameter_px(self, path: Path, pixel_size_um: float | None) -> float | None:
+        """The diameter in pixels of a file; None if it is to be estimated. pixel_size_um: of the file, if known.
+
+        Raises ConfigError for micrometres where nobody says how large a pixel is.
+        """
+        if self.diameter is None or not self.diameter_in_um:
+            return self.diameter
+        if pixel_size_um is None:
+            raise ConfigError(
+                f"{path}: a diameter in um needs the pixel size, which the file does not say. Add --pixel-size UM, "
+                "or give the diameter in pixels."
+            )
+        return self.diameter / pixel_size_um
+
 
 @dataclass(frozen=True)
 class Segmented:
@@ -112,7 +126,7 @@ def _segment_file(segmenter: Segmenter, path: Path, outputs: dict[str, Path], se
     seen = image if settings.channels is None else image.choose(settings.channels)
     segmentation = segmenter.segment(
         seen,
-        diameter_px=_diameter_px(path, settings, pixel_size_um),
+        diameter_px=settings.diameter_px(path, pixel_size_um),
         min_score=settings.min_score,
         min_area_px=settings.min_area_px,
     )
@@ -148,17 +162,6 @@ def _made_by(segmenter: Segmenter, segmentation: Segmentation, settings: FileSet
         "min_area_px": settings.min_area_px,
         "channels": settings.channels,
     }
-
-
-def _diameter_px(path: Path, settings: FileSettings, pixel_size_um: float | None) -> float | None:
-    if settings.diameter is None or not settings.diameter_in_um:
-        return settings.diameter
-    if pixel_size_um is None:
-        raise ConfigError(
-            f"{path}: a diameter in um needs the pixel size, which the file does not say. Add --pixel-size UM, "
-            "or give the diameter in pixels."
-        )
-    return settings.diameter / pixel_size_um
 
 
 def _for_display(image: Image) -> np.ndarray:

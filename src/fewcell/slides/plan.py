@@ -16,13 +16,14 @@ from fewcell.segmenter import (
     NETWORK_FILE,
     SCALE_FILE,
     TILE_PX,
+    FileSettings,
     Segmenter,
     canonical_shape,
     is_blank,
 )
 from fewcell.tiles import Shape, Tile, plan_tiles
 
-__all__ = ["BLOCK_PX", "HALO_PX", "Block", "SlidePlan", "SlideSettings", "Zoom", "plan_slide"]
+__all__ = ["BLOCK_PX", "HALO_PX", "Block", "SlidePlan", "Zoom", "plan_slide"]
 
 BLOCK_PX = 1536  # side of a block, at canonical scale
 HALO_PX = 384  # what is seen around a block to read its cells, at canonical scale: so many times a usual cell's width
@@ -51,16 +52,6 @@ class Block:
     number: int
     core: Window
     window: Window
-
-
-@dataclass(frozen=True)
-class SlideSettings:
-    """How cells are sought on a slide; as for `Segmenter.segment`. tile_px: side of what the network sees at once."""
-
-    diameter_px: float | None = None
-    min_score: float | None = None
-    min_area_px: float = 0
-    tile_px: int = TILE_PX
 
 
 class SlidePlan(_Strict):
@@ -147,20 +138,12 @@ class SlidePlan(_Strict):
         return Block(number, core, window)
 
 
-def plan_slide(
-    slide: Slide,
-    segmenter: Segmenter,
-    settings: SlideSettings,
-    *,
-    channels: tuple[int, ...] | None = None,
-    axes: str | None = None,
-    plane: dict[str, int] | None = None,
-    pixel_size_um: float | None = None,
-) -> SlidePlan:
+def plan_slide(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_px: int = TILE_PX) -> SlidePlan:
     """Look at a slide from afar and decide how its cells are to be sought.
 
-    channels, axes, plane: with which it was opened. Raises ConfigError for a model whose network must see the whole
-    image, for it cannot be used tile by tile.
+    settings: with the axes and plane with which it was opened. tile_px: side of what the network sees at once, without
+    its halo. Raises ConfigError for a model whose network must see the whole image, for it cannot be used tile by tile,
+    and for a diameter in micrometres where the pixel size is not known.
     """
     facts = segmenter.facts
     network = facts.network
@@ -169,11 +152,13 @@ def plan_slide(
             f"The network {network.name} sees a whole image or windows of one size, and cannot be used on slides. "
             "Choose a model whose network is local, such as the one inside the package."
         )
-    pyramid = SlidePyramid(slide)
+    pixel_size_um = settings.pixel_size_um or slide.pixel_size_um
+    given_px = settings.diameter_px(slide.path, pixel_size_um)
+    is_given = given_px is not None
+    pyramid = SlidePyramid(slide, settings.channels)
     diameter_px: float | None = None
     if not is_blank(pyramid):
-        diameter_px = settings.diameter_px or segmenter.likely_diameter(pyramid)
-    is_given = settings.diameter_px is not None
+        diameter_px = given_px or segmenter.likely_diameter(pyramid)
     factors = segmenter.factors(slide.shape, diameter_px, is_given=is_given) if diameter_px else []
     zooms = []
     for factor in factors:
@@ -181,19 +166,19 @@ def plan_slide(
         padded = (shape[0] + -shape[0] % network.multiple_px, shape[1] + -shape[1] % network.multiple_px)
         grid = (shape[0] // network.stride, shape[1] // network.stride)
         zooms.append(Zoom(factor=factor, shape=shape, padded=padded, grid=grid))
-    used_px = facts.canonical_diameter_px / factors[0] if factors else settings.diameter_px
+    used_px = facts.canonical_diameter_px / factors[0] if factors else given_px
     min_score = facts.min_score if settings.min_score is None else settings.min_score
     return SlidePlan(
         version=__version__,
         slide=str(slide.path.resolve()),
         fingerprint=slide.fingerprint(),
-        channels=channels,
-        axes=axes,
-        plane=plane,
+        channels=settings.channels,
+        axes=settings.axes,
+        plane=settings.plane,
         model=str(segmenter.folder.resolve()),
         model_sha256={name: facts.sha256[name] for name in (NETWORK_FILE, SCALE_FILE)},
         shape=slide.shape,
-        pixel_size_um=pixel_size_um or slide.pixel_size_um,
+        pixel_size_um=pixel_size_um,
         contrast_low=tuple(map(float, pyramid.contrast.low)),
         contrast_span=tuple(map(float, pyramid.contrast.span)),
         diameter_px=used_px or facts.canonical_diameter_px,
@@ -202,7 +187,7 @@ def plan_slide(
         reach_px=network.reach_px,
         multiple_px=network.multiple_px,
         stride=network.stride,
-        tile_px=settings.tile_px,
+        tile_px=tile_px,
         level=facts.min_score,
         min_score=min_score,
         min_area_px=max(1.0, settings.min_area_px),

@@ -16,10 +16,10 @@ import numpy as np
 from fewcell.engine import available_threads
 from fewcell.errors import FewcellError, WriteError
 from fewcell.images import Window, open_slide
-from fewcell.segmenter import Segmenter
+from fewcell.segmenter import TILE_PX, FileSettings, Segmenter
 from fewcell.slides.journal import Journal
 from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk, write_facts
-from fewcell.slides.plan import SlidePlan, SlideSettings, plan_slide
+from fewcell.slides.plan import SlidePlan, plan_slide
 from fewcell.slides.stitch import Piece, paint
 from fewcell.slides.work import PLAN_FILE, Work
 from fewcell.types import FloatArray
@@ -61,35 +61,30 @@ class SlideSegmentation:
 
 
 def segment_slide(
+    segmenter: Segmenter,
     path: Path,
     out: Path,
-    segmenter: Segmenter,
-    settings: SlideSettings | None = None,
+    settings: FileSettings | None = None,
     *,
-    channels: tuple[int, ...] | None = None,
-    axes: str | None = None,
-    plane: dict[str, int] | None = None,
-    pixel_size_um: float | None = None,
-    overwrite: bool = False,
+    tile_px: int = TILE_PX,
     threads: int | None = None,
     report: Callable[[SlideProgress], None] = lambda progress: None,
 ) -> SlideSegmentation:
     """Find every cell of a slide and write a label image, OME-Zarr 0.5, whole or not at all.
 
     out: the label image, a folder that ends in .zarr. Beside it, <out>.unfinished holds what is done so far: a run that
-    was killed goes on from there if it is called in the same way, and ends with the same bytes. threads: that read
-    blocks at once, by default one a core.
+    was killed goes on from there if it is called in the same way, and ends with the same bytes. tile_px: side of what
+    the network sees at once. threads: that read blocks at once, by default one a core.
 
     Tiles that cannot be read are listed, and the rest goes on. Raises WriteError if `out` exists and may not be
     overwritten, or if <out>.unfinished was begun otherwise.
     """
-    began = time.perf_counter()
-    if out.exists() and not overwrite:
+    began, settings = time.perf_counter(), settings or FileSettings()
+    if out.exists() and not settings.overwrite:
         raise WriteError(f"{out}: exists already. Choose another name, or allow it with --overwrite.")
-    opened = {"channels": channels, "axes": axes, "plane": plane}
-    with open_slide(path, **opened) as slide:
-        plan = plan_slide(slide, segmenter, settings or SlideSettings(), pixel_size_um=pixel_size_um, **opened)
-    folder = _unfinished(out, plan, overwrite)
+    with open_slide(path, axes=settings.axes, plane=settings.plane) as slide:
+        plan = plan_slide(slide, segmenter, settings, tile_px)
+    folder = _unfinished(out, plan, settings.overwrite)
     with Journal(folder / JOURNAL_FILE) as journal:
         work = Work(folder, plan, segmenter)
         if "prepared" not in journal.done:

@@ -47,10 +47,10 @@ class Work:
     def __init__(self, folder: Path, plan: SlidePlan, segmenter: Segmenter) -> None:
         """folder: with the arrays that `prepare` made."""
         self.folder, self.plan, self.segmenter = folder, plan, segmenter
-        self.slide = open_slide(plan.slide, channels=plan.channels, axes=plan.axes, plane=plan.plane)
+        self.slide = open_slide(plan.slide, axes=plan.axes, plane=plan.plane)
         if self.slide.fingerprint() != plan.fingerprint:
             raise ReadError(f"{plan.slide}: has changed since its segmentation began. Start again with --overwrite.")
-        self.pyramid = SlidePyramid(self.slide, plan.contrast)
+        self.pyramid = SlidePyramid(self.slide, plan.channels, plan.contrast)
         self.tiles, self.blocks = plan.tiles(), plan.blocks()
 
     @classmethod
