@@ -38,8 +38,11 @@ def main() -> None:
 
 @app.command()
 def segment(
-    paths: Annotated[list[Path], typer.Argument(help="Images, and folders of images.")],
-    out: Out,
+    paths: Annotated[list[Path], typer.Argument(help="Images, slides, and folders of them.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Folder for the outputs, or for one slide the name of its labels: X.zarr."),
+    ],
     diameter: Annotated[
         str | None, typer.Option(help="How wide the cells are: 30 (pixels) or 12um.  [default: estimated]")
     ] = None,
@@ -60,8 +63,12 @@ def segment(
     min_area: Annotated[float, typer.Option(min=0, help="Drop cells smaller than this, in pixels.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace outputs that exist.")] = False,
 ) -> None:
-    """Find every cell in images: labels (TIFF), an overlay (PNG) and a table (CSV) for each."""
-    from fewcell.images import list_images
+    """Find every cell in images: labels (TIFF), an overlay (PNG) and a table (CSV) for each.
+
+    Slides (OME-Zarr, SVS, NDPI and the like, and anything of 25 megapixels or more) are segmented tile by tile into
+    labels (OME-Zarr). Where that was interrupted, the same command goes on.
+    """
+    from fewcell.images import SLIDE_SUFFIXES, list_images
     from fewcell.segmenter import FileSettings, Segmenter, parse_diameter
 
     value, in_um = parse_diameter(diameter) if diameter else (None, False)
@@ -76,7 +83,7 @@ def segment(
         min_area_px=min_area,
         overwrite=overwrite,
     )
-    images = list_images(paths)
+    images = list_images(paths, SLIDE_SUFFIXES)
     _segment_all(Segmenter.load(model, threads=threads, device=device), images, out, settings)
 
 
@@ -265,20 +272,31 @@ def _segment_all(segmenter, images, out: Path, settings) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from fewcell.segmenter import Failed, segment_files
+    from fewcell.segmenter import Failed
+    from fewcell.slides import SegmentedSlide, segment_inputs
 
     failures = []
     console = Console(stderr=True, highlight=False)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("segmenting", total=len(images))
-        for result in segment_files(segmenter, images, out, settings):
+        part = progress.add_task("", visible=False)
+
+        def report(path, of_slide):
+            words = f"{path.name}: {of_slide.stage}"
+            progress.update(part, description=words, completed=of_slide.done, total=of_slide.total, visible=True)
+
+        for result in segment_inputs(segmenter, images, out, settings, threads=segmenter.threads, report=report):
             progress.advance(task)
+            progress.update(part, visible=False)
             if isinstance(result, Failed):
                 failures.append(result)
                 continue
-            found = result.segmentation
-            scale = f"diameter {found.diameter_px:.1f} px, {found.diameter_source}"
+            of_plan = result.segmentation.plan if isinstance(result, SegmentedSlide) else result.segmentation
+            scale = f"diameter {of_plan.diameter_px:.1f} px, {of_plan.diameter_source}"
             typer.echo(f"{result.path.name}: {result.n_cells} cells ({scale}) in {result.seconds:.1f} s")
+            if isinstance(result, SegmentedSlide) and (unread := result.segmentation.failed):
+                error = FewcellError("\n    ".join([f"{len(unread)} tiles could not be read:", *unread]))
+                failures.append(Failed(result.path, error))
     if failures:
         typer.echo(f"{len(failures)} of {len(images)} files failed:", err=True)
         for failure in failures:

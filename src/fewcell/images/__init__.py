@@ -6,13 +6,14 @@ from fewcell.images.normalise import Contrast, estimate_contrast, normalise
 from fewcell.images.pyramid import Pyramid, Window
 from fewcell.images.read import SUFFIXES, Image, list_images, read_image, read_labels
 from fewcell.images.resample import resize_image, resize_labels, resize_labels_part
-from fewcell.images.slide import SLIDE_SUFFIXES, Level, Slide, open_slide
+from fewcell.images.slide import SLIDE_SUFFIXES, TIFF_STARTS, Level, Slide, open_slide
 from fewcell.images.slide_pyramid import SlidePyramid
 from fewcell.images.write import draw_overlay, whole_file, write_cells, write_labels, write_overlay
 
 __all__ = [
     "SLIDE_SUFFIXES",
     "SUFFIXES",
+    "TIFF_STARTS",
     "Contrast",
     "Image",
     "Level",

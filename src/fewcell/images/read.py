@@ -45,7 +45,7 @@ __all__ = [
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".btf", ".tf8", ".svs")
 # What fewcell writes beside images: in a folder, no images to segment.
-RESULT_ENDINGS = ("_label.tiff", "_label.tif", "_label.png", "_overlay.png")
+RESULT_ENDINGS = ("_label.tiff", "_label.tif", "_label.png", "_overlay.png", "_label.zarr")
 
 
 @dataclass(frozen=True)
@@ -114,51 +114,58 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
         return _to_labels(read_raster(request), request.path)
 
 
-def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+def list_images(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], suffixes: Sequence[str] = SUFFIXES
+) -> list[Path]:
     """List the image files among files and folders (folders are not searched deeper), each once.
 
+    suffixes: of the kinds that count, in small letters; a folder with one of them, as an OME-Zarr, is an image itself.
+
     Files keep the order given; a folder's are sorted by name. Of a folder, hidden files are left out, and results:
-    names that end in _label.tiff, _label.tif, _label.png or _overlay.png; named one by one, these count too.
+    names that end in _label.tiff, _label.zarr, _overlay.png and the like; named one by one, these count too.
     Raises ReadError for a path that does not exist, a file of an unknown kind, and a folder without any image.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     found: dict[Path, None] = {}
     for path in map(Path, paths):
-        if path.is_dir():
-            files = [f for f in sorted(path.iterdir()) if _is_image_of_folder(f)]
+        if path.is_dir() and not _is_image_folder(path, suffixes):
+            files = [f for f in sorted(path.iterdir()) if _is_image_of_folder(f, suffixes)]
             if not files:
                 raise ReadError(
-                    f"{path}: the folder holds no image. Supported are {', '.join(SUFFIXES)}; results, whose names "
+                    f"{path}: the folder holds no image. Supported are {', '.join(suffixes)}; results, whose names "
                     f"end in {', '.join(RESULT_ENDINGS)}, are left out unless you name the files."
                 )
             found.update(dict.fromkeys(files))
         else:
-            _check_is_image_file(path)
+            _check_is_image_file(path, suffixes)
             found[path] = None
     return list(found)
 
 
-def _is_image_of_folder(path: Path) -> bool:
+def _is_image_of_folder(path: Path, suffixes: Sequence[str]) -> bool:
     is_result = path.name.lower().endswith(RESULT_ENDINGS)
-    return _has_known_suffix(path) and path.is_file() and path.name[0] != "." and not is_result
+    is_image = path.suffix.lower() in suffixes and (path.is_file() or _is_image_folder(path, suffixes))
+    return is_image and path.name[0] != "." and not is_result
 
 
-def _has_known_suffix(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+def _is_image_folder(path: Path, suffixes: Sequence[str]) -> bool:
+    return path.suffix.lower() == ".zarr" and ".zarr" in suffixes and path.is_dir()
 
 
-def _check_is_image_file(path: Path) -> None:
+def _check_is_image_file(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
+    if _is_image_folder(path, suffixes):
+        return
     if path.is_dir():
         raise ReadError(f"{path}: is a folder, not an image. Name a file inside it.")
     if not path.exists():
         raise ReadError(f"{path}: there is no such file or folder. Check the spelling and the current folder.")
     if not path.is_file():
         raise ReadError(f"{path}: is not an ordinary file. Copy the image into one.")
-    if not _has_known_suffix(path):
+    if path.suffix.lower() not in suffixes:
         raise ReadError(
             f"{path}: files of the kind {path.suffix or '(no suffix)'!r} are not supported. Supported are "
-            f"{', '.join(SUFFIXES)}; export microscope formats as OME-TIFF (for instance with Fiji)."
+            f"{', '.join(suffixes)}; export microscope formats as OME-TIFF (for instance with Fiji)."
         )
 
 

@@ -26,13 +26,22 @@ from fewcell.images.pyramid import Window
 from fewcell.images.raster import Raster, Request
 from fewcell.images.read import SUFFIXES, channels_first, one_clear_error, pick_channels, quiet_libraries, read_raster
 
-__all__ = ["SCANNER_SUFFIXES", "SLIDE_SUFFIXES", "Level", "PictureSlide", "Slide", "level_steps", "open_slide"]
+__all__ = [
+    "SCANNER_SUFFIXES",
+    "SLIDE_SUFFIXES",
+    "TIFF_STARTS",
+    "Level",
+    "PictureSlide",
+    "Slide",
+    "level_steps",
+    "open_slide",
+]
 
 # Formats of whole-slide scanners that OpenSlide reads.
 SCANNER_SUFFIXES = (".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi", ".dcm")
 SLIDE_SUFFIXES = (*SUFFIXES, ".zarr", *SCANNER_SUFFIXES)
 
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @dataclass(frozen=True)
@@ -198,7 +207,7 @@ def _open(request: Request, channels: Sequence[int] | None) -> Slide:
 
         return ScannerSlide(request, channels)
     with path.open("rb") as file:
-        is_tiff = file.read(4) in _TIFF_STARTS
+        is_tiff = file.read(4) in TIFF_STARTS
     if is_tiff:
         from fewcell.images.slide_tiff import open_tiff_slide
 

@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 
 from fewcell.errors import DataError, WriteError
 
-__all__ = ["draw_overlay", "whole_file", "write_cells", "write_labels", "write_overlay"]
+__all__ = ["draw_overlay", "table_fields", "whole_file", "write_cells", "write_labels", "write_overlay"]
 
 _ON_DARK = np.array(
     [
@@ -210,10 +210,11 @@ def write_cells(path: str | os.PathLike[str], columns: Mapping[str, ArrayLike], 
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(arrays)
-        writer.writerows(zip(*map(_fields, arrays.values()), strict=True))
+        writer.writerows(zip(*map(table_fields, arrays.values()), strict=True))
 
 
-def _fields(column: NDArray[Any]) -> list[Any]:
+def table_fields(column: NDArray[Any]) -> list[Any]:
+    """What is written of a column of a table: whole numbers as they are, others in seven digits, nothing for NaN."""
     if column.dtype.kind != "f":
         return column.tolist()
     # Seven digits: what float32 holds, and a hundredth of a pixel on the largest slides.

@@ -1,0 +1,101 @@
+"""Files in, files out, whatever their size: images go through memory, large ones tile by tile."""
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image as PillowImage
+
+from fewcell.errors import FewcellError, TooLargeError, WriteError
+from fewcell.images import SUFFIXES, TIFF_STARTS, open_slide
+from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, segment_files
+from fewcell.slides.segment_slide import SlideProgress, SlideSegmentation, segment_slide
+
+__all__ = ["LARGE_PX", "SegmentedSlide", "is_slide", "segment_inputs"]
+
+LARGE_PX = 25_000_000
+"""From so many pixels on an image is segmented as a slide; the challenge scores such images by a rule of their own."""
+
+
+@dataclass(frozen=True)
+class SegmentedSlide:
+    """A slide that was segmented: how many cells, at which scale, and where the outputs are."""
+
+    path: Path
+    n_cells: int
+    segmentation: SlideSegmentation
+    outputs: dict[str, Path]
+    seconds: float
+
+
+def segment_inputs(
+    segmenter: Segmenter,
+    paths: Sequence[Path],
+    out: Path,
+    settings: FileSettings,
+    *,
+    threads: int | None = None,
+    report: Callable[[Path, SlideProgress], None] = lambda path, progress: None,
+) -> Iterator[Segmented | SegmentedSlide | Failed]:
+    """Segment images and slides, first the images; one that fails does not stop the others.
+
+    out: a folder, into which go <stem>_label.zarr for each slide, and for each image what `segment_files` says. Or the
+    name of a label image that ends in .zarr, for one input, which is then segmented as a slide whatever its size.
+    report: called as slides go on. A slide of which parts could not be read counts as failed, though its labels are
+    there.
+
+    Raises WriteError if `out` ends in .zarr and there are several inputs.
+    """
+    is_one = out.suffix.lower() == ".zarr"
+    if is_one and len(paths) != 1:
+        raise WriteError(f"{out}: is the name of one label image, but there are {len(paths)} inputs. Give a folder.")
+    slides = [path for path in paths if is_one or is_slide(path)]
+    yield from segment_files(segmenter, [path for path in paths if path not in slides], out, settings)
+    stems = Counter(path.stem for path in paths)
+    for path in slides:
+        start = time.perf_counter()
+        labels = out if is_one else out / f"{path.stem}_label.zarr"
+        try:
+            if stems[path.stem] > 1:
+                raise WriteError(
+                    f"{path}: {stems[path.stem]} files are called {path.stem}, so their outputs would overwrite each "
+                    "other. Segment them into different folders."
+                )
+            found = segment_slide(
+                segmenter,
+                path,
+                labels,
+                settings,
+                threads=threads,
+                report=lambda progress, of=path: report(of, progress),
+            )
+        except FewcellError as error:
+            yield Failed(path, error)
+        except MemoryError:
+            yield Failed(path, TooLargeError(f"{path}: there was not enough memory to segment it."))
+        except Exception as error:  # a fault of ours in one file must not lose those that follow
+            kind = type(error).__name__
+            yield Failed(path, FewcellError(f"{path}: unexpected {kind}: {error}. Please report this."))
+        else:
+            seconds = time.perf_counter() - start
+            yield SegmentedSlide(path, found.n_cells, found, {"labels": found.labels}, seconds)
+
+
+def is_slide(path: Path) -> bool:
+    """Whether a file is segmented tile by tile: it is large, or of a kind that only slides have."""
+    if path.suffix.lower() not in SUFFIXES:
+        return True
+    with path.open("rb") as file:
+        is_tiff = file.read(4) in TIFF_STARTS
+    with suppress(Exception), warnings.catch_warnings():  # what is wrong with a file is said when it is read
+        warnings.simplefilter("ignore")
+        if is_tiff:
+            with open_slide(path) as slide:
+                return slide.shape[0] * slide.shape[1] >= LARGE_PX
+        with PillowImage.open(path) as picture:  # reads no more than the size
+            return picture.width * picture.height >= LARGE_PX
+    return False

@@ -1,0 +1,113 @@
+"""Inputs of any size: what goes through memory, and what tile by tile."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image as PillowImage
+
+from fewcell.errors import ReadError, WriteError
+from fewcell.images import SLIDE_SUFFIXES, list_images
+from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter
+from fewcell.slides import LARGE_PX, SegmentedSlide, is_slide, segment_inputs
+from fewcell.slides import files as files_module
+from fewcell.slides.work import Work
+
+SETTINGS = FileSettings(diameter=22)
+
+
+@pytest.fixture(scope="module")
+def segmenter(trained) -> Segmenter:
+    return Segmenter.load(trained.folder, threads=1)
+
+
+@pytest.fixture
+def folder(draw_discs, tmp_path, monkeypatch) -> Path:
+    """Two small images and a large one, for what is large here."""
+    monkeypatch.setattr(files_module, "LARGE_PX", 200 * 200)
+    (tmp_path / "in").mkdir()
+    for name, side in (("a.png", 96), ("b.tif", 90)):
+        PillowImage.fromarray(draw_discs(1, shape=(side, side))[0]).save(tmp_path / "in" / name)
+    tifffile.imwrite(tmp_path / "in" / "large.tif", draw_discs(2, shape=(200, 210))[0], tile=(64, 64))
+    return tmp_path / "in"
+
+
+def test_large_images_become_slides_and_others_files(segmenter, folder, tmp_path) -> None:
+    reports = []
+    found = list(
+        segment_inputs(
+            segmenter, list_images(folder), tmp_path / "out", SETTINGS, report=lambda path, p: reports.append((path, p))
+        )
+    )
+    assert [type(one) for one in found] == [Segmented, Segmented, SegmentedSlide]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "a_cells.csv",
+        "a_label.tiff",
+        "a_overlay.png",
+        "b_cells.csv",
+        "b_label.tiff",
+        "b_overlay.png",
+        "large_label.zarr",
+    ]
+    assert found[2].n_cells == zarr.open_array(str(tmp_path / "out" / "large_label.zarr" / "0"), mode="r")[:].max() > 20
+    assert {path.name for path, _ in reports} == {"large.tif"}
+    assert list(dict.fromkeys(p.stage for _, p in reports)) == ["tiles", "blocks", "labels"]
+    assert all(0 < p.done <= p.total and p.seconds_left >= 0 for _, p in reports)
+
+
+def test_one_input_may_be_given_the_name_of_its_labels(segmenter, folder, tmp_path) -> None:
+    (found,) = segment_inputs(segmenter, [folder / "a.png"], tmp_path / "x.zarr", SETTINGS)
+    assert isinstance(found, SegmentedSlide)
+    assert found.outputs == {"labels": tmp_path / "x.zarr"}
+    with pytest.raises(WriteError, match="name of one label image, but there are 3 inputs"):
+        list(segment_inputs(segmenter, list_images(folder), tmp_path / "y.zarr", SETTINGS))
+
+
+def test_a_slide_that_fails_does_not_stop_the_others(segmenter, folder, tmp_path) -> None:
+    tifffile.imwrite(folder / "c.tif", np.zeros((4, 200, 210), np.uint8), photometric="minisblack")
+    (folder / "d.zarr").mkdir()
+    paths = list_images(folder, SLIDE_SUFFIXES)
+    found = {one.path.name: one for one in segment_inputs(segmenter, paths, tmp_path / "out", SETTINGS)}
+    assert {name for name, one in found.items() if isinstance(one, Failed)} == {"c.tif", "d.zarr"}
+    assert isinstance(found["large.tif"], SegmentedSlide)
+    assert isinstance(found["d.zarr"].error, ReadError)
+
+
+def test_a_fault_of_ours_is_told_and_the_others_go_on(segmenter, folder, tmp_path, monkeypatch) -> None:
+    tifffile.imwrite(folder / "later.tif", np.zeros((200, 210), np.uint8), tile=(64, 64))
+    monkeypatch.setattr(Work, "read_block", lambda *_: 1 / 0)
+    first, second = segment_inputs(segmenter, [folder / "large.tif", folder / "later.tif"], tmp_path / "o", SETTINGS)
+    assert "unexpected ZeroDivisionError" in str(first.error)
+    assert second.n_cells == 0, "a blank slide has no blocks to read"
+
+
+def test_slides_of_one_name_do_not_overwrite_each_other(segmenter, folder, tmp_path) -> None:
+    tifffile.imwrite(folder / "large.tiff", np.zeros((200, 210), np.uint8), tile=(64, 64))
+    slides = [folder / "large.tif", folder / "large.tiff"]
+    found = list(segment_inputs(segmenter, slides, tmp_path / "out", SETTINGS))
+    assert all("2 files are called large" in str(one.error) for one in found)
+
+
+def test_what_is_a_slide(tmp_path) -> None:
+    PillowImage.new("L", (5000, LARGE_PX // 5000)).save(tmp_path / "large.png")
+    PillowImage.new("L", (64, 64)).save(tmp_path / "small.jpg")
+    tifffile.imwrite(tmp_path / "small.tif", np.zeros((64, 64), np.uint8))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.tif").write_bytes(b"II*\0 no picture")
+    (tmp_path / "slide.ndpi").write_bytes(b"")
+    names = ("large.png", "small.jpg", "small.tif", "broken.png", "broken.tif", "slide.ndpi")
+    assert [is_slide(tmp_path / name) for name in names] == [True, False, False, False, False, True]
+
+
+def test_a_folder_may_hold_zarrs_and_results_are_left_out(tmp_path) -> None:
+    for name in ("b.zarr", "c_label.zarr", "folder.tif"):
+        (tmp_path / name).mkdir()
+    for name in ("a.png", "s.svs", "s.ndpi", "d_label.tiff"):
+        (tmp_path / name).write_bytes(b"")
+    assert [p.name for p in list_images(tmp_path, SLIDE_SUFFIXES)] == ["a.png", "b.zarr", "s.ndpi", "s.svs"]
+    assert [p.name for p in list_images(tmp_path)] == ["a.png", "s.svs"]
+    assert list_images(tmp_path / "b.zarr", SLIDE_SUFFIXES) == [tmp_path / "b.zarr"]
+    with pytest.raises(ReadError, match=r"holds no image"):
+        list_images(tmp_path / "b.zarr")
