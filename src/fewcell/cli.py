@@ -61,12 +61,17 @@ def segment(
         float | None, typer.Option(min=0, max=1, help="Drop cells less likely to be right.  [default: the model's]")
     ] = None,
     min_area: Annotated[float, typer.Option(min=0, help="Drop cells smaller than this, in pixels.")] = 0,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(help="Also write geojson (QuPath), geojson.gz, rois (ImageJ), parquet or tiff; may be repeated."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace outputs that exist.")] = False,
 ) -> None:
     """Find every cell in images: labels (TIFF), an overlay (PNG) and a table (CSV) for each.
 
     Slides (OME-Zarr, SVS, NDPI and the like, and anything of 25 megapixels or more) are segmented tile by tile into
-    labels (OME-Zarr). Where that was interrupted, the same command goes on.
+    labels (OME-Zarr). Where that was interrupted, the same command goes on. With --export, or where -o ends in .zarr,
+    that is also done with smaller images; their cells are the same.
     """
     from fewcell.images import SLIDE_SUFFIXES, list_images
     from fewcell.segmenter import FileSettings, Segmenter, parse_diameter
@@ -84,7 +89,7 @@ def segment(
         overwrite=overwrite,
     )
     images = list_images(paths, SLIDE_SUFFIXES)
-    _segment_all(Segmenter.load(model, threads=threads, device=device), images, out, settings)
+    _segment_all(Segmenter.load(model, threads=threads, device=device), images, out, settings, export or [])
 
 
 @app.command()
@@ -268,7 +273,7 @@ def challenge(
         raise typer.Exit(1)
 
 
-def _segment_all(segmenter, images, out: Path, settings) -> None:
+def _segment_all(segmenter, images, out: Path, settings, exports=()) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -285,7 +290,8 @@ def _segment_all(segmenter, images, out: Path, settings) -> None:
             words = f"{path.name}: {of_slide.stage}"
             progress.update(part, description=words, completed=of_slide.done, total=of_slide.total, visible=True)
 
-        for result in segment_inputs(segmenter, images, out, settings, threads=segmenter.threads, report=report):
+        chosen = {"exports": exports, "threads": segmenter.threads, "report": report}
+        for result in segment_inputs(segmenter, images, out, settings, **chosen):
             progress.advance(task)
             progress.update(part, visible=False)
             if isinstance(result, Failed):

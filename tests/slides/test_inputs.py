@@ -1,5 +1,6 @@
 """Inputs of any size: what goes through memory, and what tile by tile."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import zarr
 from PIL import Image as PillowImage
 
 from fewcell.errors import ReadError, WriteError
-from fewcell.images import SLIDE_SUFFIXES, list_images
+from fewcell.images import SLIDE_SUFFIXES, list_images, read_image, read_labels
 from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter
 from fewcell.slides import LARGE_PX, SegmentedSlide, is_slide, segment_inputs
 from fewcell.slides import files as files_module
@@ -49,7 +50,9 @@ def test_large_images_become_slides_and_others_files(segmenter, folder, tmp_path
         "b_cells.csv",
         "b_label.tiff",
         "b_overlay.png",
+        "large_cells.csv",
         "large_label.zarr",
+        "large_overlay.png",
     ]
     assert found[2].n_cells == zarr.open_array(str(tmp_path / "out" / "large_label.zarr" / "0"), mode="r")[:].max() > 20
     assert {path.name for path, _ in reports} == {"large.tif"}
@@ -60,9 +63,25 @@ def test_large_images_become_slides_and_others_files(segmenter, folder, tmp_path
 def test_one_input_may_be_given_the_name_of_its_labels(segmenter, folder, tmp_path) -> None:
     (found,) = segment_inputs(segmenter, [folder / "a.png"], tmp_path / "x.zarr", SETTINGS)
     assert isinstance(found, SegmentedSlide)
-    assert found.outputs == {"labels": tmp_path / "x.zarr"}
+    assert found.outputs == {
+        "labels": tmp_path / "x.zarr",
+        "csv": tmp_path / "x_cells.csv",
+        "overlay": tmp_path / "x_overlay.png",
+    }
+    assert len((tmp_path / "x_cells.csv").read_text().splitlines()) == 1 + found.n_cells
     with pytest.raises(WriteError, match="name of one label image, but there are 3 inputs"):
         list(segment_inputs(segmenter, list_images(folder), tmp_path / "y.zarr", SETTINGS))
+
+
+def test_exports_are_made_of_images_of_any_size(segmenter, folder, tmp_path) -> None:
+    (found,) = segment_inputs(segmenter, [folder / "a.png"], tmp_path, SETTINGS, exports=["geojson", "tiff"])
+    assert list(found.outputs) == ["labels", "csv", "overlay", "geojson", "tiff"]
+    whole = segmenter.segment(read_image(folder / "a.png"), diameter_px=22)
+    assert len(json.loads((tmp_path / "a_cells.geojson").read_text())["features"]) == len(whole.scores) > 3
+    np.testing.assert_array_equal(read_labels(tmp_path / "a_label.tiff") > 0, whole.labels > 0)
+    (failed,) = segment_inputs(segmenter, [folder / "a.png"], tmp_path / "o", SETTINGS, exports=["geojsn"])
+    assert "There is no export 'geojsn'" in str(failed.error)
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_slide_that_fails_does_not_stop_the_others(segmenter, folder, tmp_path) -> None:

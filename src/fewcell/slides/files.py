@@ -17,6 +17,7 @@ from fewcell.slides.segment_slide import SlideProgress, SlideSegmentation, segme
 
 __all__ = ["LARGE_PX", "SegmentedSlide", "is_slide", "segment_inputs"]
 
+ALWAYS = ("csv", "overlay")  # what is exported of every slide, as of every image
 LARGE_PX = 25_000_000
 """From so many pixels on an image is segmented as a slide; the challenge scores such images by a rule of their own."""
 
@@ -38,22 +39,24 @@ def segment_inputs(
     out: Path,
     settings: FileSettings,
     *,
+    exports: Sequence[str] = (),
     threads: int | None = None,
     report: Callable[[Path, SlideProgress], None] = lambda path, progress: None,
 ) -> Iterator[Segmented | SegmentedSlide | Failed]:
     """Segment images and slides, first the images; one that fails does not stop the others.
 
-    out: a folder, into which go <stem>_label.zarr for each slide, and for each image what `segment_files` says. Or the
-    name of a label image that ends in .zarr, for one input, which is then segmented as a slide whatever its size.
-    report: called as slides go on. A slide of which parts could not be read counts as failed, though its labels are
-    there.
+    out: a folder, into which go, for each slide, <stem>_label.zarr, <stem>_cells.csv and <stem>_overlay.png, and for
+    each image what `segment_files` says. Or the name of a label image that ends in .zarr, for one input. exports:
+    further files, names in `EXPORTS`. With a name, or with exports, images of any size are segmented as slides.
+    report: called as slides go on.
 
     Raises WriteError if `out` ends in .zarr and there are several inputs.
     """
     is_one = out.suffix.lower() == ".zarr"
     if is_one and len(paths) != 1:
         raise WriteError(f"{out}: is the name of one label image, but there are {len(paths)} inputs. Give a folder.")
-    slides = [path for path in paths if is_one or is_slide(path)]
+    slides = [path for path in paths if is_one or exports or is_slide(path)]
+    kinds = [*dict.fromkeys((*ALWAYS, *exports))]
     yield from segment_files(segmenter, [path for path in paths if path not in slides], out, settings)
     stems = Counter(path.stem for path in paths)
     for path in slides:
@@ -70,6 +73,7 @@ def segment_inputs(
                 path,
                 labels,
                 settings,
+                exports=kinds,
                 threads=threads,
                 report=lambda progress, of=path: report(of, progress),
             )
@@ -82,7 +86,7 @@ def segment_inputs(
             yield Failed(path, FewcellError(f"{path}: unexpected {kind}: {error}. Please report this."))
         else:
             seconds = time.perf_counter() - start
-            yield SegmentedSlide(path, found.n_cells, found, {"labels": found.labels}, seconds)
+            yield SegmentedSlide(path, found.n_cells, found, found.outputs, seconds)
 
 
 def is_slide(path: Path) -> bool:

@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +17,7 @@ from fewcell.engine import available_threads
 from fewcell.errors import FewcellError, WriteError
 from fewcell.images import Window, open_slide
 from fewcell.segmenter import TILE_PX, FileSettings, Segmenter
+from fewcell.slides.exports import Numbered, check_exports, write_exports
 from fewcell.slides.journal import Journal
 from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk, write_facts
 from fewcell.slides.plan import SlidePlan, plan_slide
@@ -46,18 +47,23 @@ class SlideProgress:
 
 @dataclass(frozen=True)
 class SlideSegmentation:
-    """What became of a slide: the plan, how many cells, the label image, and what each part took, in seconds.
+    """What became of a slide: the plan, how many cells, where the outputs are, and what each part took, in seconds.
 
-    failed: what was wrong with tiles that could not be read; nothing is found there. empty_tiles: seen to hold nothing.
+    outputs: "labels", and a file for each export. failed: what was wrong with tiles that could not be read; nothing is
+    found there. empty_tiles: seen to hold nothing.
     """
 
     plan: SlidePlan
     n_cells: int
-    labels: Path
+    outputs: dict[str, Path]
     seconds: dict[str, float]
     n_tiles: int
     empty_tiles: int
     failed: tuple[str, ...]
+
+    @property
+    def labels(self) -> Path:
+        return self.outputs["labels"]
 
 
 def segment_slide(
@@ -66,6 +72,7 @@ def segment_slide(
     out: Path,
     settings: FileSettings | None = None,
     *,
+    exports: Sequence[str] = (),
     tile_px: int = TILE_PX,
     threads: int | None = None,
     report: Callable[[SlideProgress], None] = lambda progress: None,
@@ -73,15 +80,18 @@ def segment_slide(
     """Find every cell of a slide and write a label image, OME-Zarr 0.5, whole or not at all.
 
     out: the label image, a folder that ends in .zarr. Beside it, <out>.unfinished holds what is done so far: a run that
-    was killed goes on from there if it is called in the same way, and ends with the same bytes. tile_px: side of what
-    the network sees at once. threads: that read blocks at once, by default one a core.
+    was killed goes on from there if it is called in the same way, and ends with the same bytes. exports: further files,
+    names in `EXPORTS`, which lie beside `out` and begin as it does. tile_px: side of what the network sees at once.
+    threads: that read blocks at once, by default one a core.
 
-    Tiles that cannot be read are listed, and the rest goes on. Raises WriteError if `out` exists and may not be
-    overwritten, or if <out>.unfinished was begun otherwise.
+    Tiles that cannot be read are listed, and the rest goes on. Raises WriteError if an output exists and may not be
+    overwritten, or if <out>.unfinished was begun otherwise; and what `check_exports` raises.
     """
     began, settings = time.perf_counter(), settings or FileSettings()
     if out.exists() and not settings.overwrite:
         raise WriteError(f"{out}: exists already. Choose another name, or allow it with --overwrite.")
+    stem = out.with_name(out.stem.removesuffix("_label"))
+    check_exports(exports, stem, overwrite=settings.overwrite)
     with open_slide(path, axes=settings.axes, plane=settings.plane) as slide:
         plan = plan_slide(slide, segmenter, settings, tile_px)
     folder = _unfinished(out, plan, settings.overwrite)
@@ -94,13 +104,14 @@ def segment_slide(
         run.predict_tiles()
         run.read_blocks()
         n_cells = run.paint_labels()
+        outputs = run.export(exports, stem, overwrite=settings.overwrite)
     if out.exists():
         shutil.rmtree(out)
     os.replace(folder / LABELS, out)
     shutil.rmtree(folder)
-    return SlideSegmentation(
-        plan, n_cells, out, run.seconds, len(work.tiles), run.empty_tiles, tuple(run.failed.values())
-    )
+    outputs = {"labels": out, **outputs}
+    unread = tuple(run.failed.values())
+    return SlideSegmentation(plan, n_cells, outputs, run.seconds, len(work.tiles), run.empty_tiles, unread)
 
 
 def _unfinished(out: Path, plan: SlidePlan, overwrite: bool) -> Path:
@@ -135,6 +146,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.failed: dict[int, str] = {}
         self.empty_tiles = 0
+        self.numbered: list[tuple[Path, int]] = []
 
     def predict_tiles(self) -> None:
         """Reading, the network and writing at the same time, each in its own thread."""
@@ -190,7 +202,18 @@ class _Run:
             self.journal.finish(f"chunk {name}")
         write_facts(path, plan, int(first[-1]), [*self.failed.values()])
         self.seconds["write labels"] = time.perf_counter() - start
+        self.numbered = [(work.piece_file(i), int(first[i])) for i in range(len(counts)) if counts[i]]
         return int(first[-1])
+
+    def export(self, kinds: Sequence[str], stem: Path, *, overwrite: bool) -> dict[str, Path]:
+        start = time.perf_counter()
+        labels = self.work.folder / LABELS
+        paths = write_exports(kinds, stem, self._pieces, self.work.plan, labels, overwrite=overwrite)
+        self.seconds["export"] = time.perf_counter() - start
+        return paths
+
+    def _pieces(self) -> Iterator[Numbered]:
+        return (Numbered(Piece.read(path), before) for path, before in self.numbered)
 
     def _look(self, number: int) -> FloatArray | None:
         try:

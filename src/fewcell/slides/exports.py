@@ -1,0 +1,87 @@
+"""The cells of a slide in the files that other programs read, written piece by piece.
+
+What is in memory at once does not grow with the slide, but for a few numbers a cell where a format asks for them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fewcell.errors import ConfigError, WriteError, nearest
+from fewcell.images import whole_file
+from fewcell.slides.export_geojson import write_geojson, write_packed_geojson
+from fewcell.slides.export_overlay import write_slide_overlay
+from fewcell.slides.export_rois import check_roi_count, write_rois
+from fewcell.slides.export_source import ExportSource, Numbered
+from fewcell.slides.export_tables import check_parquet, write_csv, write_parquet
+from fewcell.slides.export_tiff import write_label_tiff
+from fewcell.slides.plan import SlidePlan
+
+__all__ = ["EXPORTS", "Export", "Numbered", "check_exports", "write_exports"]
+
+
+class Export(NamedTuple):
+    """A kind of file: how its name ends, what writes it, and whether that can be done on this machine and slide.
+
+    check_machine, check_slide: raise the error to be shown before anything is written.
+    """
+
+    ending: str
+    write: Callable[[Path, ExportSource], None]
+    check_machine: Callable[[], None] = lambda: None
+    check_slide: Callable[[ExportSource], None] = lambda source: None
+
+
+EXPORTS: dict[str, Export] = {
+    "csv": Export("_cells.csv", write_csv),
+    "parquet": Export("_cells.parquet", write_parquet, check_machine=check_parquet),
+    "geojson": Export("_cells.geojson", write_geojson),
+    "geojson.gz": Export("_cells.geojson.gz", write_packed_geojson),
+    "rois": Export("_rois.zip", write_rois, check_slide=check_roi_count),
+    "tiff": Export("_label.tiff", write_label_tiff),
+    "overlay": Export("_overlay.png", write_slide_overlay),
+}
+
+
+def check_exports(kinds: Sequence[str], stem: Path, *, overwrite: bool) -> dict[str, Path]:
+    """Find out before hours of work whether exports can be written at all: kind -> file.
+
+    Raises ConfigError for a kind that is not known, MissingDependencyError where its library is not installed,
+    WriteError where its file exists and may not be overwritten.
+    """
+    paths: dict[str, Path] = {}
+    for kind in kinds:
+        if kind not in EXPORTS:
+            raise ConfigError(f"There is no export {kind!r}; {nearest(kind, EXPORTS)}")
+        EXPORTS[kind].check_machine()
+        paths[kind] = stem.with_name(stem.name + EXPORTS[kind].ending)
+        if paths[kind].exists() and not overwrite:
+            raise WriteError(f"{paths[kind]}: exists already. Choose another name, or allow it with --overwrite.")
+    return paths
+
+
+def write_exports(
+    kinds: Sequence[str],
+    stem: Path,
+    pieces: Callable[[], Iterator[Numbered]],
+    plan: SlidePlan,
+    labels: Path,
+    *,
+    overwrite: bool,
+) -> dict[str, Path]:
+    """Write the cells of a slide as files of these kinds, each whole or not at all: kind -> file.
+
+    kinds: names in EXPORTS. stem: folder and beginning of the files' names. pieces: begins a new pass over all pieces,
+    in the order of their numbers. labels: the finished label image, OME-Zarr. The same cells give the same bytes.
+
+    Raises, before anything is written, what `check_exports` raises, and ConfigError for more cells than a kind can
+    hold.
+    """
+    paths = check_exports(kinds, stem, overwrite=overwrite)
+    source = ExportSource(pieces, plan, labels)
+    for kind in paths:
+        EXPORTS[kind].check_slide(source)
+    for kind, path in paths.items():
+        with whole_file(path, overwrite=overwrite) as temporary:
+            EXPORTS[kind].write(temporary, source)
+    return paths

@@ -1,0 +1,50 @@
+"""A run on a slide that is killed again and again, by the system and without a warning, ends with the same bytes."""
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tifffile
+
+DRIVER = """
+import sys
+from pathlib import Path
+from fewcell.segmenter import FileSettings, Segmenter
+from fewcell.slides import plan, segment_slide
+plan.BLOCK_PX, plan.HALO_PX = 120, 60
+segmenter = Segmenter.load(sys.argv[1], threads=1)
+out, settings = Path(sys.argv[3]), FileSettings(diameter=22, overwrite=True)
+segment_slide(segmenter, Path(sys.argv[2]), out, settings, tile_px=64, threads=2, exports=["csv", "geojson"])
+"""
+KILLS = 4
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(trained, draw_discs, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "i.tif", draw_discs(5, shape=(500, 620))[0], tile=(64, 64))
+    command = [sys.executable, "-c", DRIVER, str(trained.folder), str(tmp_path / "i.tif")]
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    subprocess.run([*command, str(tmp_path / "whole" / "o.zarr")], check=True)
+    killed = [*command, str(tmp_path / "killed" / "o.zarr")]
+    journal = tmp_path / "killed" / "o.zarr.unfinished" / "journal.txt"
+    total = 1 + 80 + 36 + 2  # about as many lines as it has in the end
+    for moment in sorted(random.Random(0).sample(range(total), KILLS)):
+        process = subprocess.Popen(killed)
+        while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < moment):
+            time.sleep(0.002)
+        assert process.poll() is None, "it ended before it was killed"
+        process.kill()
+        process.wait()
+        assert not (tmp_path / "killed" / "o.zarr").exists()
+    before = journal.read_bytes()
+    assert before.count(b"\n") >= 10
+    subprocess.run(killed, check=True)
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
