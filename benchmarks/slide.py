@@ -34,7 +34,7 @@ from fewcell.data.dataset import diameter_px, load_sample, open_dataset
 from fewcell.images import normalise, resize_image, resize_labels
 from fewcell.metrics import Counts, f1, match
 from fewcell.segmenter import FileSettings, Segmenter
-from fewcell.slides import segment_slide
+from fewcell.slides import Means, segment_slide
 
 PATCH_PX, CELL_PX = 512, 24.0
 MARGIN_PX = 48  # of a patch: cells so near to the next patch see what their source did not show
@@ -151,7 +151,7 @@ def run_one(path: Path, out: Path, threads: int | None) -> None:
     """Segment one slide and print the facts as JSON; called in a process of its own."""
     began = time.perf_counter()
     segmenter = Segmenter.load(threads=threads)
-    result = segment_slide(segmenter, path, out, FileSettings(diameter=CELL_PX), threads=threads)
+    result = segment_slide(segmenter, path, out, FileSettings(diameter=CELL_PX), how=Means(threads=threads))
     seconds = time.perf_counter() - began
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     plan = result.plan

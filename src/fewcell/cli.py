@@ -2,14 +2,16 @@
 
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fewcell.errors import ConfigError, FewcellError, require
+from fewcell.errors import ConfigError, FewcellError, ReadError, require
 
-__all__ = ["app", "benchmark", "challenge", "demo", "evaluate", "info", "main", "report", "segment", "train"]
+__all__ = ["app", "benchmark", "challenge", "demo", "evaluate", "info", "main", "merge", "report", "segment", "train"]
 
 app = typer.Typer(
     help="Few labels, every cell: find every cell in a microscopy image.",
@@ -65,6 +67,12 @@ def segment(
         list[str] | None,
         typer.Option(help="Also write geojson (QuPath), geojson.gz, rois (ImageJ), parquet or tiff; may be repeated."),
     ] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Scheduler of a Dask cluster that does the tiles of slides: tcp://HOST:8786.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Do a part of one slide, 2/8 for example; `fewcell merge` ends it.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace outputs that exist.")] = False,
 ) -> None:
     """Find every cell in images: labels (TIFF), an overlay (PNG) and a table (CSV) for each.
@@ -75,6 +83,7 @@ def segment(
     """
     from fewcell.images import SLIDE_SUFFIXES, list_images
     from fewcell.segmenter import FileSettings, Segmenter, parse_diameter
+    from fewcell.slides import Means, segment_shard
 
     value, in_um = parse_diameter(diameter) if diameter else (None, False)
     settings = FileSettings(
@@ -89,7 +98,33 @@ def segment(
         overwrite=overwrite,
     )
     images = list_images(paths, SLIDE_SUFFIXES)
-    _segment_all(Segmenter.load(model, threads=threads, device=device), images, out, settings, export or [])
+    segmenter, how = Segmenter.load(model, threads=threads, device=device), Means(threads=threads, dask=dask)
+    if shard is None:
+        _segment_all(segmenter, images, out, settings, export or [], how)
+        return
+    if len(images) != 1 or out.suffix.lower() != ".zarr":
+        raise ConfigError(f"--shard {shard} is of one slide, with the name of its labels: fewcell segment X -o Y.zarr.")
+    with _shown() as (_, report):
+        segment_shard(segmenter, images[0], out, _shard(shard), settings, how=how, report=report)
+    typer.echo(f"Shard {shard} of {images[0].name} is done. When all are: fewcell merge {out}")
+
+
+@app.command()
+def merge(
+    out: Annotated[Path, typer.Argument(help="The labels that shards were given as -o: X.zarr.")],
+    export: Annotated[list[str] | None, typer.Option(help="As for segment.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Finish a slide that was segmented in shards: what is missing is done, and the outputs are written."""
+    from fewcell.slides import ALWAYS, Means, merge_slide
+
+    with _shown() as (_, report):
+        found = merge_slide(
+            out, exports=list(dict.fromkeys([*ALWAYS, *(export or [])])), how=Means(threads=threads), report=report
+        )
+    typer.echo(f"{Path(found.plan.slide).name}: {found.n_cells} cells")
+    if found.failed:
+        raise ReadError("\n  ".join([f"{len(found.failed)} tiles could not be read:", *found.failed]))
 
 
 @app.command()
@@ -273,27 +308,14 @@ def challenge(
         raise typer.Exit(1)
 
 
-def _segment_all(segmenter, images, out: Path, settings, exports=()) -> None:
-    from rich.console import Console
-    from rich.progress import Progress
-
+def _segment_all(segmenter, images, out: Path, settings, exports=(), how=None) -> None:
     from fewcell.segmenter import Failed
     from fewcell.slides import SegmentedSlide, segment_inputs
 
     failures = []
-    console = Console(stderr=True, highlight=False)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("segmenting", total=len(images))
-        part = progress.add_task("", visible=False)
-
-        def report(path, of_slide):
-            words = f"{path.name}: {of_slide.stage}"
-            progress.update(part, description=words, completed=of_slide.done, total=of_slide.total, visible=True)
-
-        chosen = {"exports": exports, "threads": segmenter.threads, "report": report}
-        for result in segment_inputs(segmenter, images, out, settings, **chosen):
-            progress.advance(task)
-            progress.update(part, visible=False)
+    with _shown(len(images)) as (advance, report):
+        for result in segment_inputs(segmenter, images, out, settings, exports=exports, how=how, report=report):
+            advance()
             if isinstance(result, Failed):
                 failures.append(result)
                 continue
@@ -301,7 +323,7 @@ def _segment_all(segmenter, images, out: Path, settings, exports=()) -> None:
             scale = f"diameter {of_plan.diameter_px:.1f} px, {of_plan.diameter_source}"
             typer.echo(f"{result.path.name}: {result.n_cells} cells ({scale}) in {result.seconds:.1f} s")
             if isinstance(result, SegmentedSlide) and (unread := result.segmentation.failed):
-                error = FewcellError("\n    ".join([f"{len(unread)} tiles could not be read:", *unread]))
+                error = ReadError("\n    ".join([f"{len(unread)} tiles could not be read:", *unread]))
                 failures.append(Failed(result.path, error))
     if failures:
         typer.echo(f"{len(failures)} of {len(images)} files failed:", err=True)
@@ -309,6 +331,37 @@ def _segment_all(segmenter, images, out: Path, settings, exports=()) -> None:
             where = "" if str(failure.path) in str(failure.error) else f"{failure.path}: "
             typer.echo(f"  {where}{failure.error}", err=True)
         raise typer.Exit(1)
+
+
+@contextmanager
+def _shown(total: int = 1) -> Iterator[tuple[Callable[[], None], Callable[..., None]]]:
+    """Bars on a terminal, of files and of the slide that is worked on: what to call after a file, and as it goes."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True, highlight=False)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        files = progress.add_task("segmenting", total=total, visible=total > 1)
+        part = progress.add_task("", visible=False)
+
+        def advance() -> None:
+            progress.advance(files)
+            progress.update(part, visible=False)
+
+        def report(*about) -> None:
+            *of, now = about  # of several files, their path comes first
+            words = " ".join([*(path.name for path in of), now.stage])
+            progress.update(part, description=words, completed=now.done, total=now.total, visible=True)
+
+        yield advance, report
+
+
+def _shard(text: str) -> tuple[int, int]:
+    try:
+        number, count = (int(part) for part in text.split("/"))
+    except ValueError:
+        raise ConfigError(f"--shard {text!r} is not understood. Write the second of eight as 2/8.") from None
+    return number, count
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:

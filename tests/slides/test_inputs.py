@@ -96,7 +96,7 @@ def test_a_slide_that_fails_does_not_stop_the_others(segmenter, folder, tmp_path
 
 def test_a_fault_of_ours_is_told_and_the_others_go_on(segmenter, folder, tmp_path, monkeypatch) -> None:
     tifffile.imwrite(folder / "later.tif", np.zeros((200, 210), np.uint8), tile=(64, 64))
-    monkeypatch.setattr(Work, "read_block", lambda *_: 1 / 0)
+    monkeypatch.setattr(Work, "read_block", lambda *_, **__: 1 / 0)
     first, second = segment_inputs(segmenter, [folder / "large.tif", folder / "later.tif"], tmp_path / "o", SETTINGS)
     assert "unexpected ZeroDivisionError" in str(first.error)
     assert second.n_cells == 0, "a blank slide has no blocks to read"

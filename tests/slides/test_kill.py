@@ -13,11 +13,11 @@ DRIVER = """
 import sys
 from pathlib import Path
 from fewcell.segmenter import FileSettings, Segmenter
-from fewcell.slides import plan, segment_slide
+from fewcell.slides import Means, plan, segment_slide
 plan.BLOCK_PX, plan.HALO_PX = 120, 60
 segmenter = Segmenter.load(sys.argv[1], threads=1)
 out, settings = Path(sys.argv[3]), FileSettings(diameter=22, overwrite=True)
-segment_slide(segmenter, Path(sys.argv[2]), out, settings, tile_px=64, threads=2, exports=["csv", "geojson"])
+segment_slide(segmenter, Path(sys.argv[2]), out, settings, how=Means(tile_px=64, threads=2), exports=["csv", "geojson"])
 """
 KILLS = 4
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -233,12 +234,13 @@ class _TimedEngine:
 
 @dataclass
 class _TimedDecoding:
+    """A representation whose decoding is timed; all else is its own."""
+
     representation: Representation
     watch: _Watch
 
-    @property
-    def decode_bytes(self) -> int:
-        return self.representation.decode_bytes
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.representation, name)
 
     def decode(self, prediction: FloatArray) -> Instances:
         with self.watch.timing("decode"):

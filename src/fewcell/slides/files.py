@@ -13,9 +13,10 @@ from PIL import Image as PillowImage
 from fewcell.errors import FewcellError, TooLargeError, WriteError
 from fewcell.images import SUFFIXES, TIFF_STARTS, open_slide
 from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, segment_files
-from fewcell.slides.segment_slide import SlideProgress, SlideSegmentation, segment_slide
+from fewcell.slides.run import Means, SlideProgress
+from fewcell.slides.segment_slide import SlideSegmentation, segment_slide
 
-__all__ = ["LARGE_PX", "SegmentedSlide", "is_slide", "segment_inputs"]
+__all__ = ["ALWAYS", "LARGE_PX", "SegmentedSlide", "is_slide", "segment_inputs"]
 
 ALWAYS = ("csv", "overlay")  # what is exported of every slide, as of every image
 LARGE_PX = 25_000_000
@@ -40,7 +41,7 @@ def segment_inputs(
     settings: FileSettings,
     *,
     exports: Sequence[str] = (),
-    threads: int | None = None,
+    how: Means | None = None,
     report: Callable[[Path, SlideProgress], None] = lambda path, progress: None,
 ) -> Iterator[Segmented | SegmentedSlide | Failed]:
     """Segment images and slides, first the images; one that fails does not stop the others.
@@ -48,7 +49,7 @@ def segment_inputs(
     out: a folder, into which go, for each slide, <stem>_label.zarr, <stem>_cells.csv and <stem>_overlay.png, and for
     each image what `segment_files` says. Or the name of a label image that ends in .zarr, for one input. exports:
     further files, names in `EXPORTS`. With a name, or with exports, images of any size are segmented as slides.
-    report: called as slides go on.
+    how: threads and clusters for slides. report: called as slides go on.
 
     Raises WriteError if `out` ends in .zarr and there are several inputs.
     """
@@ -74,7 +75,7 @@ def segment_inputs(
                 labels,
                 settings,
                 exports=kinds,
-                threads=threads,
+                how=how,
                 report=lambda progress, of=path: report(of, progress),
             )
         except FewcellError as error:

@@ -1,6 +1,7 @@
 """What of a slide is done already: a line a finished piece of work, so that a run that was killed can go on."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,16 +13,14 @@ class Journal:
     """A text file that only grows: the names of finished pieces of work, one a line.
 
     A piece is named once all that it wrote is on the disk. A line that was cut short by a kill does not count, and is
-    cut off when the journal is opened again. Use it in a `with` statement; one process at a time.
+    cut off when the journal is opened again. Use it in a `with` statement; one process at a time. others: journals of
+    other processes, of which only what stands there now is known.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, others: Iterable[Path] = ()) -> None:
         self.path = path
-        whole = b""
-        if path.exists():
-            text = path.read_bytes()
-            whole = text[: text.rfind(b"\n") + 1]
-        self.done = set(whole.decode().split("\n")[:-1])
+        whole = _whole_lines(path)
+        self.done = {line for text in (whole, *map(_whole_lines, others)) for line in text.decode().split("\n")[:-1]}
         self._file = path.open("ab", buffering=0)
         self._file.truncate(len(whole))
 
@@ -38,3 +37,8 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def _whole_lines(path: Path) -> bytes:
+    text = path.read_bytes() if path.exists() else b""
+    return text[: text.rfind(b"\n") + 1]

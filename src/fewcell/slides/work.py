@@ -1,8 +1,12 @@
 """The work on a slide, piece by piece: tiles that the network sees, and blocks whose cells are read."""
 
+import os
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -52,6 +56,7 @@ class Work:
             raise ReadError(f"{plan.slide}: has changed since its segmentation began. Start again with --overwrite.")
         self.pyramid = SlidePyramid(self.slide, plan.channels, plan.contrast)
         self.tiles, self.blocks = plan.tiles(), plan.blocks()
+        self._engine = Lock()  # it does one image at a time
 
     @classmethod
     def open(cls, folder: Path, *, threads: int | None = None) -> Self:
@@ -60,20 +65,25 @@ class Work:
         return cls(folder, plan, Segmenter.load(plan.model, threads=threads))
 
     def prepare(self) -> None:
-        """Make the arrays that tiles are written to."""
+        """Make the arrays that tiles are written to, if no other process has."""
         import zarr
 
         (self.folder / _PIECES).mkdir(parents=True, exist_ok=True)
+        if (self.folder / _PREDICTIONS).exists():
+            return
+        new = self.folder / f".{_PREDICTIONS}-{secrets.token_hex(4)}"
+        new.mkdir()
         stride, channels = self.plan.stride, len(self.segmenter.representation.channels)
         chunk = self.plan.tile_px // stride
         for number, zoom in enumerate(self.plan.zooms):
             zarr.create_array(
-                str(self.folder / _PREDICTIONS / str(number)),
+                str(new / str(number)),
                 shape=(channels, *(side // stride for side in zoom.padded)),
                 chunks=(channels, chunk, chunk),
                 dtype="uint8",
-                overwrite=True,
             )
+        with suppress(OSError):  # another process was quicker
+            os.rename(new, self.folder / _PREDICTIONS)
 
     @cached_property
     def _arrays(self) -> list[Any]:
@@ -103,7 +113,8 @@ class Work:
         if seen is None:
             nothing = np.zeros((len(representation.channels), y1 - y0, x1 - x0), dtype=np.float32)
             return representation.to_bytes(nothing)
-        prediction = self.segmenter.engine(np.ascontiguousarray(seen))
+        with self._engine:
+            prediction = self.segmenter.engine(np.ascontiguousarray(seen))
         top, left = y0 - tile.window[0] // stride, x0 - tile.window[1] // stride
         return representation.to_bytes(prediction[:, top : top + y1 - y0, left : left + x1 - x0])
 
@@ -113,14 +124,30 @@ class Work:
         y0, x0, y1, x1 = (side // self.plan.stride for side in tile.core)
         self._arrays[zoom][:, y0:y1, x0:x1] = packed
 
-    def read_block(self, number: int) -> Piece:
-        """Read the cells of a block from the predictions of its tiles, measure them, and write them down."""
+    def tiles_of(self, block: Block) -> list[int]:
+        """The tiles whose predictions are read for a block."""
+        needed = []
+        for number, (zoom_number, tile) in enumerate(self.tiles):
+            zoom = self.plan.zooms[zoom_number]
+            seen = [edge * self.plan.stride for edge in _scaled(block.window, self.plan.shape, zoom.grid)]
+            if tile.core[0] < seen[2] and tile.core[2] > seen[0] and tile.core[1] < seen[3] and tile.core[3] > seen[1]:
+                needed.append(number)
+        return needed
+
+    def read_block(self, number: int, *, may_widen: bool = True) -> bool:
+        """Read the cells of a block from the predictions of its tiles, measure them, and write them down.
+
+        may_widen: whether more may be read than `tiles_of` says, where the edge cuts a cell that belongs to the block;
+        otherwise nothing is written then. Returns whether the block is done.
+        """
         block, widest = self.blocks[number], self._widest_px()
         while True:
             found, surest = self._find(block)
             owned = own_cells(found, block, self.plan.shape)
             if not owned.is_cut or _halo_px(block) >= widest:
                 break
+            if not may_widen:
+                return False
             block = self.plan.wider(block)
         top, left = owned.window[:2]
         columns: dict[str, NDArray[Any]] = {}
@@ -133,9 +160,8 @@ class Work:
                 channel_names=self.slide.channel_names,
             )
             columns["y"], columns["x"] = columns["y"] + top, columns["x"] + left
-        piece = Piece(owned.window, owned.instances.labels, columns, surest)
-        piece.write(self.piece_file(number))
-        return piece
+        Piece(owned.window, owned.instances.labels, columns, surest).write(self.piece_file(number))
+        return True
 
     def piece_file(self, number: int) -> Path:
         return self.folder / _PIECES / f"{number:06d}.npz"

@@ -1,0 +1,225 @@
+"""The passes over a slide: the network sees every tile, every block is read, all is painted and exported."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fewcell.engine import available_threads
+from fewcell.errors import FewcellError
+from fewcell.images import Window
+from fewcell.segmenter import TILE_PX
+from fewcell.slides.cluster import do_block, do_tile, on_cluster
+from fewcell.slides.exports import Numbered, check_exports, write_exports
+from fewcell.slides.journal import Journal
+from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk, write_facts
+from fewcell.slides.stitch import Piece, paint
+from fewcell.slides.work import Work
+from fewcell.types import FloatArray
+
+__all__ = ["EXPORTED", "LABELS", "Means", "Run", "SlideProgress"]
+
+LABELS = "labels.zarr"
+EXPORTED, UNREAD = "exported", "unread "  # lines of the journal
+AHEAD = 2  # tiles that are read before the network asks for them
+KEPT_PIECES = 12  # of neighbouring blocks, while chunks are painted
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Means:
+    """With what a slide is segmented; the cells are the same.
+
+    tile_px: side of what the network sees at once, without its halo. threads: that read blocks at once, by default one
+    a core. dask: the address of a scheduler, whose workers do tiles and blocks; they must reach slide, model and
+    outputs at the same places.
+    """
+
+    tile_px: int = TILE_PX
+    threads: int | None = None
+    dask: str | None = None
+
+
+@dataclass(frozen=True)
+class SlideProgress:
+    """How far a pass over a slide is. seconds_left: of this pass, as its pieces went so far."""
+
+    stage: str
+    done: int
+    total: int
+    seconds_left: float
+
+
+@dataclass
+class Run:
+    """The passes over one slide, and what they took."""
+
+    work: Work
+    journal: Journal
+    how: Means
+    report: Callable[[SlideProgress], None]
+
+    def __post_init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.empty_tiles = 0
+        self.numbered: list[tuple[Path, int]] = []
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """What was wrong with tiles that could not be read."""
+        return tuple(sorted(line.removeprefix(UNREAD) for line in self.journal.done if line.startswith(UNREAD)))
+
+    def predict_tiles(self, numbers: Sequence[int]) -> None:
+        """Reading, the network and writing at the same time, each in its own thread; or on a cluster."""
+        work = self.work
+        todo = [i for i in numbers if f"tile {i}" not in self.journal.done]
+        took: dict[str, float] = {"read": 0.0, "network": 0.0, "write": 0.0}
+        if self.how.dask is not None:
+            results = on_cluster(self.how.dask, do_tile, work.folder, todo)
+            for number, problem in self._progress("tiles", results, len(todo)):
+                self._finish_tile(number, problem)
+            return
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            seen = _ahead(reader, lambda i: _timed(took, "read", self._look, i), todo)
+            writing: deque[Future[None]] = deque()
+            for number, (image, problem) in self._progress("tiles", zip(todo, seen, strict=True), len(todo)):
+                packed = _timed(took, "network", work.predict, number, image)
+                writing.append(writer.submit(_timed, took, "write", self._keep, number, packed, problem))
+                while len(writing) > AHEAD:
+                    writing.popleft().result()
+            for future in writing:
+                future.result()
+        self.seconds |= took
+
+    def read_blocks(self, numbers: Sequence[int], *, may_widen: bool = True) -> None:
+        """Read the cells of blocks, as many at once as there are threads, or on a cluster. may_widen: see `Work`."""
+        todo, start = [i for i in numbers if f"block {i}" not in self.journal.done], time.perf_counter()
+        if self.how.dask is not None:
+            results = on_cluster(self.how.dask, do_block, self.work.folder, todo)
+            for number, _ in self._progress("blocks", results, len(todo)):
+                self.journal.finish(f"block {number}")
+        else:
+            threads = self.how.threads or available_threads()
+            with ThreadPoolExecutor(threads) as pool:
+                done = _ahead(pool, lambda i: self.work.read_block(i, may_widen=may_widen), todo, threads)
+                for number, is_done in self._progress("blocks", zip(todo, done, strict=True), len(todo)):
+                    if is_done:
+                        self.journal.finish(f"block {number}")
+        self.seconds["decode"] = time.perf_counter() - start
+
+    def paint_labels(self) -> int:
+        """Number the cells and write them as one label image with smaller copies; how many there are."""
+        start = time.perf_counter()
+        work, plan = self.work, self.work.plan
+        heads = [_head(work.piece_file(block.number)) for block in work.blocks]
+        surest = max((head.surest for head in heads), default=0.0)
+        counts = [head.n_cells if surest >= plan.min_surest else 0 for head in heads]
+        first = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+        path = work.folder / LABELS
+        if "labels" not in self.journal.done:
+            create_labels(path, plan.shape, plan.pixel_size_um)
+            self.journal.finish("labels")
+        read = lru_cache(KEPT_PIECES)(lambda number: Piece.read(work.piece_file(number)))
+        arrays, names = chunks_of(path)
+        todo = [name for name in names if f"chunk {name}" not in self.journal.done]
+        for name in self._progress("labels", todo, len(todo)):
+            level, window = name
+            if level == 0:
+                near = [i for i, head in enumerate(heads) if counts[i] and _meet(head.window, window)]
+                painted = paint([read(i) for i in near], [int(first[i]) for i in near], window)
+                arrays[0][window[0] : window[2], window[1] : window[3]] = painted
+            else:
+                shrink_chunk(arrays, level, window)
+            self.journal.finish(f"chunk {name}")
+        write_facts(path, plan, int(first[-1]), self.unread)
+        self.seconds["write labels"] = time.perf_counter() - start
+        self.numbered = [(work.piece_file(i), int(first[i])) for i in range(len(counts)) if counts[i]]
+        return int(first[-1])
+
+    def export(self, kinds: Sequence[str], stem: Path) -> dict[str, tuple[Path, Path]]:
+        """Write exports into the folder of the run: where each is, and where it belongs."""
+        start, folder = time.perf_counter(), self.work.folder
+        targets = check_exports(kinds, stem, overwrite=True)
+        made = {kind: (folder / target.name, target) for kind, target in targets.items()}
+        if EXPORTED not in self.journal.done:
+            write_exports(kinds, folder / stem.name, self._pieces, self.work.plan, folder / LABELS, overwrite=True)
+            self.journal.finish(EXPORTED)
+        self.seconds["export"] = time.perf_counter() - start
+        return made
+
+    def _pieces(self) -> Iterator[Numbered]:
+        return (Numbered(Piece.read(path), before) for path, before in self.numbered)
+
+    def _look(self, number: int) -> tuple[FloatArray | None, str | None]:
+        try:
+            image = self.work.look(number)
+        except FewcellError as error:
+            return None, str(error)
+        self.empty_tiles += image is None
+        return image, None
+
+    def _keep(self, number: int, packed: Any, problem: str | None) -> None:
+        self.work.keep(number, packed)
+        self._finish_tile(number, problem)
+
+    def _finish_tile(self, number: int, problem: str | None) -> None:
+        if problem is not None:
+            zoom, tile = self.work.tiles[number]
+            step = self.work.plan.shape[0] / self.work.plan.zooms[zoom].shape[0]
+            place = ", ".join(str(round(edge * step)) for edge in tile.core)
+            self.journal.finish(f"{UNREAD}{place} (top, left, bottom, right): {' '.join(problem.split())}")
+        self.journal.finish(f"tile {number}")
+
+    def _progress(self, stage: str, pieces: Iterable[T], total: int) -> Iterator[T]:
+        """Hand pieces of work on, and say how far it is after each."""
+        start = time.perf_counter()
+        for done, piece in enumerate(pieces, 1):
+            yield piece
+            left = (time.perf_counter() - start) / done * (total - done)
+            self.report(SlideProgress(stage, done, total, left))
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What painting has to know of a piece before it reads it."""
+
+    window: Window
+    n_cells: int
+    surest: float
+
+
+def _head(path: Path) -> _Head:
+    with np.load(path, allow_pickle=False) as arrays:
+        top, left, bottom, right = (int(edge) for edge in arrays["window"])
+        count = len(arrays["column id"]) if "column id" in arrays.files else 0
+        return _Head((top, left, bottom, right), count, float(arrays["surest"]))
+
+
+def _meet(one: Window, other: Window) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _ahead(pool: ThreadPoolExecutor, do: Callable[[int], T], numbers: Iterable[int], count: int = AHEAD) -> Iterator[T]:
+    """The results of pieces of work in their order, so many of them begun before they are asked for."""
+    waiting: deque[Future[T]] = deque()
+    for number in numbers:
+        waiting.append(pool.submit(do, number))
+        if len(waiting) > count:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _timed(took: dict[str, float], name: str, do: Callable[..., T], *arguments: Any) -> T:
+    start = time.perf_counter()
+    try:
+        return do(*arguments)
+    finally:
+        took[name] += time.perf_counter() - start

@@ -1,0 +1,125 @@
+"""Slides shared by several processes: shards that know nothing of each other, and a Dask cluster."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tifffile
+
+from fewcell.errors import ConfigError, WriteError
+from fewcell.segmenter import FileSettings, Segmenter
+from fewcell.slides import Means, merge_slide, segment_shard, segment_slide
+from fewcell.slides import plan as plan_module
+from fewcell.slides.work import Work
+
+CHOSEN, HOW = FileSettings(diameter=22), Means(tile_px=96, threads=1)
+
+
+@pytest.fixture(scope="module")
+def segmenter(trained) -> Segmenter:
+    return Segmenter.load(trained.folder, threads=1)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch) -> None:
+    monkeypatch.setattr(plan_module, "BLOCK_PX", 100)
+    monkeypatch.setattr(plan_module, "HALO_PX", 60)
+
+
+@pytest.fixture
+def slide_file(draw_discs, tmp_path) -> Path:
+    tifffile.imwrite(tmp_path / "i.tif", draw_discs(4, shape=(380, 300))[0], tile=(64, 64))
+    return tmp_path / "i.tif"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1), ()], ids=str)
+def test_shards_in_any_order_and_not_all_of_them_end_with_the_same_bytes(
+    segmenter, slide_file, tmp_path, monkeypatch, order
+) -> None:
+    segment_slide(segmenter, slide_file, tmp_path / "whole.zarr", CHOSEN, exports=["csv"], how=HOW)
+    for number in order:
+        segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (number, 3), CHOSEN, how=HOW)
+    assert not (tmp_path / "o.zarr").exists()
+    if not order:
+        with pytest.raises(WriteError, match="holds no run that could be merged"):
+            merge_slide(tmp_path / "o.zarr")
+        return
+    looked, read, look, read_block = [], [], Work.look, Work.read_block
+    monkeypatch.setattr(Work, "look", lambda self, n: looked.append(n) or look(self, n))
+    monkeypatch.setattr(Work, "read_block", lambda self, n, **k: read.append(n) or read_block(self, n, **k))
+    found = merge_slide(tmp_path / "o.zarr", exports=["csv"], how=HOW)
+    assert not looked, "shards do the tiles between them and their neighbours as well"
+    assert len(read) == (0 if len(order) == 3 else 4)
+    assert found.n_cells > 40
+    assert files_of(tmp_path / "o.zarr") == files_of(tmp_path / "whole.zarr")
+    assert (tmp_path / "o_cells.csv").read_bytes() == (tmp_path / "whole_cells.csv").read_bytes()
+
+
+def test_a_block_that_needs_more_than_its_shard_did_is_left_to_the_merge(
+    segmenter, slide_file, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(plan_module, "HALO_PX", 1)
+    segment_slide(segmenter, slide_file, tmp_path / "whole.zarr", CHOSEN, how=HOW)
+    for number in (1, 2):
+        segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (number, 2), CHOSEN, how=HOW)
+    read, read_block = [], Work.read_block
+    monkeypatch.setattr(Work, "read_block", lambda self, n, **k: read.append(n) or read_block(self, n, **k))
+    merge_slide(tmp_path / "o.zarr", how=HOW)
+    assert read, "cells were cut"
+    assert files_of(tmp_path / "o.zarr") == files_of(tmp_path / "whole.zarr")
+
+
+@pytest.mark.parametrize("shard", [(0, 3), (4, 3), (1, 0)])
+def test_a_shard_that_is_not_there_is_refused(segmenter, slide_file, tmp_path, shard) -> None:
+    with pytest.raises(ConfigError, match="There is no shard"):
+        segment_shard(segmenter, slide_file, tmp_path / "o.zarr", shard, CHOSEN)
+
+
+def test_an_address_without_a_scheduler_is_one_clear_error(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    distributed = pytest.importorskip("distributed")
+
+    def fails(*_, **__):
+        raise OSError("timed out")
+
+    monkeypatch.setattr(distributed, "Client", fails)
+    with pytest.raises(ConfigError, match="There is no Dask scheduler at tcp"):
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", CHOSEN, how=Means(dask="tcp://127.0.0.1:1"))
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_ends_with_the_same_bytes(segmenter, draw_discs, tmp_path, monkeypatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(plan_module, "BLOCK_PX", 1536)  # as the workers have it
+    monkeypatch.setattr(plan_module, "HALO_PX", 384)
+    tifffile.imwrite(tmp_path / "i.tif", draw_discs(5, shape=(420, 500))[0], tile=(64, 64))
+    how = {"tile_px": 64, "threads": 1}
+    segment_slide(segmenter, tmp_path / "i.tif", tmp_path / "whole.zarr", CHOSEN, how=Means(**how))
+    monkeypatch.chdir(tmp_path)
+    scheduler = distributed.LocalCluster(n_workers=0, dashboard_address=None, protocol="tcp", silence_logs=50)
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler.scheduler_address]
+    options = ["--nthreads", "1", "--no-dashboard", "--no-nanny", "--local-directory", str(tmp_path / "dask")]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    workers = [subprocess.Popen([*command, *options], **quiet) for _ in range(2)]
+    try:
+        done = []
+
+        def report(progress) -> None:
+            done.append(progress)
+            if len(done) == 5:
+                workers[0].kill()
+
+        means = Means(**how, dask=scheduler.scheduler_address)
+        found = segment_slide(segmenter, tmp_path / "i.tif", tmp_path / "o.zarr", CHOSEN, how=means, report=report)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+        scheduler.close()
+    assert found.n_cells > 40
+    assert workers[0].returncode < 0
+    assert files_of(tmp_path / "o.zarr") == files_of(tmp_path / "whole.zarr")
