@@ -54,7 +54,7 @@ def test_shards_in_any_order_and_not_all_of_them_end_with_the_same_bytes(
     monkeypatch.setattr(Work, "read_block", lambda self, n, **k: read.append(n) or read_block(self, n, **k))
     found = merge_slide(tmp_path / "o.zarr", exports=["csv"], how=HOW)
     assert not looked, "shards do the tiles between them and their neighbours as well"
-    assert len(read) == (0 if len(order) == 3 else 4)
+    assert len(read) == (0 if len(order) == 3 else 7), "the second third of 20 blocks"
     assert found.n_cells > 40
     assert files_of(tmp_path / "o.zarr") == files_of(tmp_path / "whole.zarr")
     assert (tmp_path / "o_cells.csv").read_bytes() == (tmp_path / "whole_cells.csv").read_bytes()
