@@ -104,6 +104,8 @@ def segment(
         return
     if len(images) != 1 or out.suffix.lower() != ".zarr":
         raise ConfigError(f"--shard {shard} is of one slide, with the name of its labels: fewcell segment X -o Y.zarr.")
+    if export:
+        raise ConfigError("--export goes with `fewcell merge`, where all shards come together, not with --shard.")
     with _shown() as (_, report):
         segment_shard(segmenter, images[0], out, _shard(shard), settings, how=how, report=report)
     typer.echo(f"Shard {shard} of {images[0].name} is done. When all are: fewcell merge {out}")

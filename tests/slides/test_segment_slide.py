@@ -1,7 +1,12 @@
 """Slides: cells across seams, runs that were killed, tiles that cannot be read."""
 
+import os
+import shutil
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +15,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fewcell.errors import ConfigError, ReadError, WriteError
+from fewcell.errors import ConfigError, ReadError, TooLargeError, WriteError
 from fewcell.images import Slide, read_image
 from fewcell.metrics import overlaps
 from fewcell.segmenter import FileSettings, Segmenter
@@ -71,16 +76,20 @@ def test_a_slide_has_the_cells_of_the_image(segmenter, slide_file, tmp_path, sma
     assert not list(tmp_path.glob("*.unfinished"))
 
 
+@pytest.mark.parametrize("diameter_px", [22.0, 8.0])
 def test_a_slide_of_unknown_scale_has_the_cells_of_the_image(
-    segmenter, slide_file, tmp_path, small_blocks, monkeypatch
+    segmenter, slide_file, tmp_path, small_blocks, monkeypatch, diameter_px
 ) -> None:
     """Then larger cells are sought as well, and both are merged."""
-    monkeypatch.setattr(Segmenter, "likely_diameter", lambda *_, **__: 22.0)
+    monkeypatch.setattr(Segmenter, "likely_diameter", lambda *_, **__: diameter_px)
+    monkeypatch.setattr(plan_module, "HALO_PX", 200)  # a region of cells of two scales may be wide
     whole = segmenter.segment(read_image(slide_file))
     found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", how=Means(tile_px=128))
     assert len(found.plan.zooms) == 2
     assert found.plan.diameter_source == whole.diameter_source == "estimated"
-    assert len(whole.scores) > 100
+    assert len(found.plan.zooms) == 2
+    assert len(found.plan.blocks()) > 10
+    assert len(whole.scores) > 50
     assert_same_cells(whole.labels, labels_of(found.labels))
 
 
@@ -161,6 +170,93 @@ def test_a_tile_that_cannot_be_read_is_listed_and_the_rest_goes_on(
     assert "0, 0, 117, 117 (top, left, bottom, right): discs.tif: this part" in found.failed[0]
     assert 0.7 * whole.n_cells < found.n_cells < whole.n_cells
     assert zarr.open_group(str(found.labels)).attrs["made_by"]["failed_tiles"] == list(found.failed)
+
+
+@pytest.mark.parametrize("step", range(7))
+def test_a_run_that_is_killed_while_its_outputs_are_moved_can_be_ended(
+    segmenter, slide_file, tmp_path, small_blocks, monkeypatch, step
+) -> None:
+    """Over older outputs, whichever of the moves is the last."""
+    chosen, kinds = FileSettings(diameter=22, overwrite=True), ["csv", "tiff"]
+    segment_slide(segmenter, slide_file, tmp_path / "whole.zarr", chosen, exports=kinds)
+    segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=30), exports=kinds)
+    moves = iter(range(100))
+
+    def mortal(function):
+        def moves_or_dies(*paths):
+            if next(moves) == step:
+                raise Killed
+            return function(*paths)
+
+        return moves_or_dies
+
+    module = sys.modules["fewcell.slides.segment_slide"]
+    monkeypatch.setattr(module, "os", SimpleNamespace(rename=mortal(os.rename), replace=mortal(os.replace)))
+    monkeypatch.setattr(module, "shutil", SimpleNamespace(rmtree=mortal(shutil.rmtree)))
+    with suppress(Killed):
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, exports=kinds)
+    monkeypatch.undo()
+    monkeypatch.setattr(plan_module, "BLOCK_PX", 150)
+    monkeypatch.setattr(plan_module, "HALO_PX", 60)
+    segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, exports=kinds)
+    assert files_of(tmp_path / "o.zarr") == files_of(tmp_path / "whole.zarr")
+    for ending in ("_cells.csv", "_label.tiff"):
+        assert (tmp_path / f"o{ending}").read_bytes() == (tmp_path / f"whole{ending}").read_bytes()
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_labels_never_take_the_place_of_a_slide_or_of_what_is_not_ours(segmenter, draw_discs, tmp_path) -> None:
+    group = zarr.create_group(str(tmp_path / "s.zarr"), zarr_format=3)
+    group.create_array("0", data=draw_discs(3)[0])
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0]}]}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    before = files_of(tmp_path / "s.zarr")
+    chosen = FileSettings(diameter=22, overwrite=True)
+    for out in (tmp_path / "s.zarr", tmp_path / "s.zarr" / "labels.zarr"):
+        with pytest.raises(WriteError, match="would take the place of the slide"):
+            segment_slide(segmenter, tmp_path / "s.zarr", out, chosen)
+    (tmp_path / "mine.zarr").mkdir()
+    with pytest.raises(WriteError, match="is no label image of fewcell"):
+        segment_slide(segmenter, tmp_path / "s.zarr", tmp_path / "mine.zarr", chosen)
+    assert files_of(tmp_path / "s.zarr") == before
+    assert segment_slide(segmenter, tmp_path / "s.zarr", tmp_path / "o.zarr", chosen).n_cells > 5
+
+
+def test_cells_beside_damage_are_found_and_measured(segmenter, draw_discs, tmp_path) -> None:
+    image = draw_discs(3, shape=SHAPE)[0]
+    tifffile.imwrite(tmp_path / "i.tif", image, tile=(64, 64), compression="zlib")
+    with tifffile.TiffFile(tmp_path / "i.tif") as tif:
+        offset = tif.pages[0].dataoffsets[20]  # the third tile of the third row
+    with open(tmp_path / "i.tif", "r+b") as file:
+        file.seek(offset)
+        file.write(b"damaged!")
+    chosen, kinds = FileSettings(diameter=22), ["csv", "overlay"]
+    found = segment_slide(
+        segmenter, tmp_path / "i.tif", tmp_path / "o.zarr", chosen, exports=kinds, how=Means(tile_px=96)
+    )
+    assert 1 <= len(found.failed) < found.n_tiles / 2
+    assert all("damaged" in text for text in found.failed)
+    assert found.n_cells > 50
+    assert len((tmp_path / "o_cells.csv").read_text().splitlines()) == 1 + found.n_cells
+
+
+def test_what_does_not_fit_into_memory_now_is_not_taken_for_damage(
+    segmenter, slide_file, tmp_path, monkeypatch
+) -> None:
+    look = Work.look
+
+    def is_full(self, number):
+        if number == 3:
+            raise TooLargeError("no memory just now")
+        return look(self, number)
+
+    monkeypatch.setattr(Work, "look", is_full)
+    chosen, how = FileSettings(diameter=22), Means(tile_px=96)
+    with pytest.raises(TooLargeError):
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, how=how)
+    monkeypatch.undo()
+    assert segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, how=how).failed == ()
 
 
 @pytest.mark.parametrize("diameter_px", [None, 22.0])

@@ -6,7 +6,7 @@ from fewcell.images.normalise import Contrast, estimate_contrast, normalise
 from fewcell.images.pyramid import Pyramid, Window
 from fewcell.images.read import SUFFIXES, Image, list_images, read_image, read_labels
 from fewcell.images.resample import resize_image, resize_labels, resize_labels_part
-from fewcell.images.slide import SLIDE_SUFFIXES, TIFF_STARTS, Level, Slide, open_slide
+from fewcell.images.slide import SLIDE_SUFFIXES, TIFF_STARTS, Level, Slide, open_slide, read_around_damage
 from fewcell.images.slide_pyramid import SlidePyramid
 from fewcell.images.write import draw_overlay, whole_file, write_cells, write_labels, write_overlay
 
@@ -28,6 +28,7 @@ __all__ = [
     "measure_cells",
     "normalise",
     "open_slide",
+    "read_around_damage",
     "read_image",
     "read_labels",
     "resize_image",

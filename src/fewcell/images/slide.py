@@ -13,14 +13,16 @@ import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.errors import ReadError
+from fewcell.errors import ReadError, TooLargeError
 from fewcell.images.memory import check_size
 from fewcell.images.pyramid import Window
 from fewcell.images.raster import Raster, Request
@@ -35,12 +37,14 @@ __all__ = [
     "Slide",
     "level_steps",
     "open_slide",
+    "read_around_damage",
 ]
 
 # Formats of whole-slide scanners that OpenSlide reads.
 SCANNER_SUFFIXES = (".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi", ".dcm")
 SLIDE_SUFFIXES = (*SUFFIXES, ".zarr", *SCANNER_SUFFIXES)
 
+SQUARE_PX = 256  # side of what is read at once around damage
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -213,6 +217,25 @@ def _open(request: Request, channels: Sequence[int] | None) -> Slide:
 
         return open_tiff_slide(request, channels)
     return PictureSlide(read_raster(request), request, channels)
+
+
+def read_around_damage(slide: Slide, window: Window, level: int = 0) -> NDArray[np.float32]:
+    """Read a window of a slide, (channel, height, width) float32; pixels of damaged parts are NaN.
+
+    What cannot be read at once is read in squares, and those that cannot be read are left out.
+    """
+    try:
+        return slide.read(window, level).astype(np.float32)
+    except TooLargeError:
+        raise
+    except ReadError:
+        top, left, bottom, right = window
+        pixels = np.full((slide.n_channels, bottom - top, right - left), np.nan, dtype=np.float32)
+        for y, x in product(range(top, bottom, SQUARE_PX), range(left, right, SQUARE_PX)):
+            square = (y, x, min(y + SQUARE_PX, bottom), min(x + SQUARE_PX, right))
+            with suppress(ReadError):
+                pixels[:, y - top : square[2] - top, x - left : square[3] - left] = slide.read(square, level)
+        return pixels
 
 
 def level_steps(shapes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:

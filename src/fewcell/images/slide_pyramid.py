@@ -9,7 +9,7 @@ from PIL import Image as PillowImage
 from fewcell.errors import AxesError
 from fewcell.images.normalise import Contrast, estimate_contrast, normalise
 from fewcell.images.pyramid import Pyramid, Window
-from fewcell.images.slide import Slide
+from fewcell.images.slide import Slide, read_around_damage
 from fewcell.types import FloatArray
 
 __all__ = ["SlidePyramid"]
@@ -24,13 +24,20 @@ class SlidePyramid(Pyramid):
     Several threads may look at the same time.
     """
 
-    def __init__(self, slide: Slide, channels: Sequence[int] | None = None, contrast: Contrast | None = None) -> None:
+    def __init__(
+        self,
+        slide: Slide,
+        channels: Sequence[int] | None = None,
+        contrast: Contrast | None = None,
+        *,
+        around_damage: bool = False,
+    ) -> None:
         """channels: which of the slide's are seen, in order, 1 to 3; by default all. contrast: of the whole slide, by
-        default estimated from its overview.
+        default estimated from its overview. around_damage: whether parts that cannot be read are black in views.
 
         Raises AxesError for channels that it does not have, or for more than three.
         """
-        self.slide = slide
+        self.slide, self.around_damage = slide, around_damage
         self.channels = [*range(slide.n_channels)] if channels is None else [*channels]
         if not all(0 <= channel < slide.n_channels for channel in self.channels):
             raise AxesError(
@@ -42,25 +49,30 @@ class SlidePyramid(Pyramid):
         self._gray = {}
         self._copies = {_power(level.step): number for number, level in enumerate(slide.levels)}
         self._seen: dict[int, FloatArray] = {}
-        self.contrast = contrast or estimate_contrast(
-            self._numbers(self._overview_step(), self._all(self._overview_step()))
-        )
+        step = self._overview_step()
+        self.contrast = contrast or estimate_contrast(self._numbers(step, self._all(step), is_overview=True))
 
     def _level(self, step: int) -> FloatArray:
         """Only of an overview and what is smaller: it is kept."""
         if step not in self._seen:
-            self._seen[step] = self._part(step, self._all(step))
+            self._seen[step] = self._normalised(self._numbers(step, self._all(step), is_overview=True))
         return self._seen[step]
 
     def _all(self, step: int) -> Window:
         return 0, 0, -(-self.shape[0] // step), -(-self.shape[1] // step)
 
     def _part(self, step: int, window: Window) -> FloatArray:
-        pixels = normalise(self._numbers(step, window), self.contrast)
+        return self._normalised(self._numbers(step, window))
+
+    def _normalised(self, numbers: NDArray[np.float32]) -> FloatArray:
+        pixels = normalise(numbers, self.contrast)
         return pixels[:1] if pixels.strides[0] == 0 else pixels
 
-    def _numbers(self, step: int, window: Window) -> NDArray[np.float32]:
-        """The slide's own numbers in a window of the copy whose pixels are `step` of the slide's wide."""
+    def _numbers(self, step: int, window: Window, *, is_overview: bool = False) -> NDArray[np.float32]:
+        """The slide's own numbers in a window of the copy whose pixels are `step` of the slide's wide.
+
+        is_overview: whether damaged parts may be left out; who looks at cells is to be told of them.
+        """
         stored = max(copy for copy in self._copies if copy and copy <= step)
         level, times = self._copies[stored], step // stored
         top, left, bottom, right = window
@@ -70,7 +82,9 @@ class SlidePyramid(Pyramid):
         strips = []
         for start in range(top, bottom, rows):
             first_y, last_y = min(start * times, height - 1), min(min(start + rows, bottom) * times, height)
-            numbers = self.slide.read((first_y, first_x, max(last_y, first_y + 1), max(last_x, first_x + 1)), level)
+            of_slide = (first_y, first_x, max(last_y, first_y + 1), max(last_x, first_x + 1))
+            read = read_around_damage if is_overview or self.around_damage else Slide.read
+            numbers = read(self.slide, of_slide, level)
             strips.append(_reduced(numbers[self.channels], times))
         seen = np.concatenate(strips, axis=1)
         missing = [(0, 0), (0, bottom - top - seen.shape[1]), (0, right - left - seen.shape[2])]

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
-from fewcell.errors import ConfigError, FewcellError, require
+from fewcell.errors import ConfigError, ReadError, TooLargeError, require
 from fewcell.slides.work import Work
 
 __all__ = ["do_block", "do_tile", "on_cluster"]
 
 T = TypeVar("T")
+OPENING = Lock()  # threads of one worker share what one of them has opened
 
 
 def on_cluster(
@@ -40,10 +42,12 @@ def on_cluster(
 
 def do_tile(folder: str, number: int) -> str | None:
     """Do a tile, as a worker; what was wrong if it cannot be read."""
-    work = _opened(folder)
+    work = _work(folder)
     try:
         seen, problem = work.look(number), None
-    except FewcellError as error:
+    except TooLargeError:  # it may fit another time
+        raise
+    except ReadError as error:
         seen, problem = None, str(error)
     work.keep(number, work.predict(number, seen))
     return problem
@@ -51,7 +55,12 @@ def do_tile(folder: str, number: int) -> str | None:
 
 def do_block(folder: str, number: int) -> None:
     """Do a block, as a worker."""
-    _opened(folder).read_block(number)
+    _work(folder).read_block(number)
+
+
+def _work(folder: str) -> Work:
+    with OPENING:
+        return _opened(folder)
 
 
 @lru_cache(1)

@@ -33,7 +33,7 @@ def write_slide_overlay(path: Path, source: ExportSource) -> None:
     step = max(1.0, max(plan.shape) / LONGEST_PX)
     shape = (max(1, round(plan.shape[0] / step)), max(1, round(plan.shape[1] / step)))
     with open_slide(plan.slide, axes=plan.axes, plane=plan.plane) as slide:
-        pyramid = SlidePyramid(slide, plan.channels, plan.contrast)
+        pyramid = SlidePyramid(slide, plan.channels, plan.contrast, around_damage=True)
         seen = np.clip(pyramid.view(pyramid.whole, shape), 0, 1)
     group = zarr.open_group(str(source.labels), mode="r")
     arrays: list[Any] = [group[str(level)] for level in range(len(list(group.array_keys())))]

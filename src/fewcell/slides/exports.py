@@ -17,7 +17,7 @@ from fewcell.slides.export_tables import check_parquet, write_csv, write_parquet
 from fewcell.slides.export_tiff import write_label_tiff
 from fewcell.slides.plan import SlidePlan
 
-__all__ = ["EXPORTS", "Export", "Numbered", "check_exports", "write_exports"]
+__all__ = ["EXPORTS", "Export", "Numbered", "check_exports", "export_paths", "write_exports"]
 
 
 class Export(NamedTuple):
@@ -49,15 +49,20 @@ def check_exports(kinds: Sequence[str], stem: Path, *, overwrite: bool) -> dict[
     Raises ConfigError for a kind that is not known, MissingDependencyError where its library is not installed,
     WriteError where its file exists and may not be overwritten.
     """
-    paths: dict[str, Path] = {}
+    paths = export_paths(kinds, stem)
+    for kind, path in paths.items():
+        EXPORTS[kind].check_machine()
+        if path.exists() and not overwrite:
+            raise WriteError(f"{path}: exists already. Choose another name, or allow it with --overwrite.")
+    return paths
+
+
+def export_paths(kinds: Sequence[str], stem: Path) -> dict[str, Path]:
+    """Where exports are written: kind -> file. Raises ConfigError for a kind that is not known."""
     for kind in kinds:
         if kind not in EXPORTS:
             raise ConfigError(f"There is no export {kind!r}; {nearest(kind, EXPORTS)}")
-        EXPORTS[kind].check_machine()
-        paths[kind] = stem.with_name(stem.name + EXPORTS[kind].ending)
-        if paths[kind].exists() and not overwrite:
-            raise WriteError(f"{paths[kind]}: exists already. Choose another name, or allow it with --overwrite.")
-    return paths
+    return {kind: stem.with_name(stem.name + EXPORTS[kind].ending) for kind in kinds}
 
 
 def write_exports(

@@ -94,10 +94,10 @@ def is_slide(path: Path) -> bool:
     """Whether a file is segmented tile by tile: it is large, or of a kind that only slides have."""
     if path.suffix.lower() not in SUFFIXES:
         return True
-    with path.open("rb") as file:
-        is_tiff = file.read(4) in TIFF_STARTS
     with suppress(Exception), warnings.catch_warnings():  # what is wrong with a file is said when it is read
         warnings.simplefilter("ignore")
+        with path.open("rb") as file:
+            is_tiff = file.read(4) in TIFF_STARTS
         if is_tiff:
             with open_slide(path) as slide:
                 return slide.shape[0] * slide.shape[1] >= LARGE_PX

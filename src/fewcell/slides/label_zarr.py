@@ -8,7 +8,7 @@ from fewcell.images import Window
 from fewcell.slides.plan import SlidePlan
 from fewcell.tiles import Shape
 
-__all__ = ["CHUNK_PX", "chunks_of", "create_labels", "shrink_chunk", "write_facts"]
+__all__ = ["CHUNK_PX", "chunks_of", "create_labels", "is_label_image", "shrink_chunk", "write_facts"]
 
 CHUNK_PX = 1024
 
@@ -81,3 +81,13 @@ def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str]
         "failed_tiles": list(failed),
     }
     zarr.open_group(str(path), mode="r+").attrs["made_by"] = facts
+
+
+def is_label_image(path: Path) -> bool:
+    """Whether something of this name is a label image that was written here."""
+    import zarr
+
+    try:
+        return "made_by" in zarr.open_group(str(path), mode="r").attrs
+    except Exception:  # of whatever kind it is, it is none
+        return False

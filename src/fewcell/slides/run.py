@@ -12,21 +12,22 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fewcell.engine import available_threads
-from fewcell.errors import FewcellError
+from fewcell.errors import ReadError, TooLargeError
 from fewcell.images import Window
 from fewcell.segmenter import TILE_PX
 from fewcell.slides.cluster import do_block, do_tile, on_cluster
-from fewcell.slides.exports import Numbered, check_exports, write_exports
+from fewcell.slides.exports import Numbered, export_paths, write_exports
 from fewcell.slides.journal import Journal
 from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk, write_facts
 from fewcell.slides.stitch import Piece, paint
 from fewcell.slides.work import Work
 from fewcell.types import FloatArray
 
-__all__ = ["EXPORTED", "LABELS", "Means", "Run", "SlideProgress"]
+__all__ = ["EXPORTED", "LABELS", "PAINTED", "Means", "Run", "SlideProgress"]
 
 LABELS = "labels.zarr"
-EXPORTED, UNREAD = "exported", "unread "  # lines of the journal
+PAINTED = "painted"  # the line of the journal after which labels are whole, and may be moved
+EXPORTED, UNREAD = "exported ", "unread "  # beginnings of lines of the journal
 AHEAD = 2  # tiles that are read before the network asks for them
 KEPT_PIECES = 12  # of neighbouring blocks, while chunks are painted
 
@@ -122,7 +123,10 @@ class Run:
         surest = max((head.surest for head in heads), default=0.0)
         counts = [head.n_cells if surest >= plan.min_surest else 0 for head in heads]
         first = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+        self.numbered = [(work.piece_file(i), int(first[i])) for i in range(len(counts)) if counts[i]]
         path = work.folder / LABELS
+        if PAINTED in self.journal.done:
+            return int(first[-1])
         if "labels" not in self.journal.done:
             create_labels(path, plan.shape, plan.pixel_size_um)
             self.journal.finish("labels")
@@ -139,18 +143,20 @@ class Run:
                 shrink_chunk(arrays, level, window)
             self.journal.finish(f"chunk {name}")
         write_facts(path, plan, int(first[-1]), self.unread)
+        for torn in path.rglob("*.partial"):  # chunks that a kill cut short, and that were written again
+            torn.unlink()
+        self.journal.finish(PAINTED)
         self.seconds["write labels"] = time.perf_counter() - start
-        self.numbered = [(work.piece_file(i), int(first[i])) for i in range(len(counts)) if counts[i]]
         return int(first[-1])
 
-    def export(self, kinds: Sequence[str], stem: Path) -> dict[str, tuple[Path, Path]]:
-        """Write exports into the folder of the run: where each is, and where it belongs."""
+    def export(self, kinds: Sequence[str], stem: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
+        """Write exports into the folder of the run: where each is, unless it was moved, and where it belongs."""
         start, folder = time.perf_counter(), self.work.folder
-        targets = check_exports(kinds, stem, overwrite=True)
-        made = {kind: (folder / target.name, target) for kind, target in targets.items()}
-        if EXPORTED not in self.journal.done:
-            write_exports(kinds, folder / stem.name, self._pieces, self.work.plan, folder / LABELS, overwrite=True)
-            self.journal.finish(EXPORTED)
+        made = {kind: (folder / target.name, target) for kind, target in export_paths(kinds, stem).items()}
+        for kind in made:
+            if EXPORTED + kind not in self.journal.done:
+                write_exports([kind], folder / stem.name, self._pieces, self.work.plan, labels, overwrite=True)
+                self.journal.finish(EXPORTED + kind)
         self.seconds["export"] = time.perf_counter() - start
         return made
 
@@ -160,7 +166,9 @@ class Run:
     def _look(self, number: int) -> tuple[FloatArray | None, str | None]:
         try:
             image = self.work.look(number)
-        except FewcellError as error:
+        except TooLargeError:  # it may fit another time
+            raise
+        except ReadError as error:
             return None, str(error)
         self.empty_tiles += image is None
         return image, None

@@ -14,8 +14,9 @@ from fewcell.images import open_slide
 from fewcell.segmenter import FileSettings, Segmenter
 from fewcell.slides.exports import check_exports
 from fewcell.slides.journal import Journal
+from fewcell.slides.label_zarr import is_label_image
 from fewcell.slides.plan import SlidePlan, plan_slide
-from fewcell.slides.run import EXPORTED, LABELS, Means, Run, SlideProgress
+from fewcell.slides.run import EXPORTED, LABELS, PAINTED, Means, Run, SlideProgress
 from fewcell.slides.work import PLAN_FILE, Work
 
 __all__ = ["SlideSegmentation", "merge_slide", "segment_shard", "segment_slide"]
@@ -64,10 +65,10 @@ def segment_slide(
     overwritten, or if <out>.unfinished was begun otherwise; and what `check_exports` raises.
     """
     began, settings, how = time.perf_counter(), settings or FileSettings(), how or Means()
-    _check_outputs(out, exports, overwrite=settings.overwrite)
     with open_slide(path, axes=settings.axes, plane=settings.plane) as slide:
         plan = plan_slide(slide, segmenter, settings, how.tile_px)
-    folder = _unfinished(out, plan, settings.overwrite)
+    _check_outputs(path, out, exports, _run_folder(out, plan), overwrite=settings.overwrite)
+    folder = _begin(out, plan, settings.overwrite)
     with _begun(folder, plan, segmenter, how, report) as run:
         run.seconds["plan"] = time.perf_counter() - began
         return _finished(run, out, exports)
@@ -92,10 +93,10 @@ def segment_shard(
     if not 1 <= number <= count:
         raise ConfigError(f"There is no shard {number}/{count}. Count them from 1: 1/{count} to {count}/{count}.")
     settings, how = settings or FileSettings(), how or Means()
-    _check_outputs(out, (), overwrite=False)
     with open_slide(path, axes=settings.axes, plane=settings.plane) as slide:
         plan = plan_slide(slide, segmenter, settings, how.tile_px)
-    folder = _unfinished(out, plan, overwrite=False)
+    _check_outputs(path, out, (), _run_folder(out, plan), overwrite=settings.overwrite)
+    folder = _begin(out, plan, settings.overwrite)
     with _begun(folder, plan, segmenter, how, report, f"journal-{number}-of-{count}.txt") as run:
         bounds = [len(run.work.blocks) * i // count for i in (number - 1, number)]
         blocks = range(*bounds)
@@ -115,34 +116,44 @@ def merge_slide(
 
     Raises WriteError if nothing was begun, ModelError if the model is no longer where it was; and as `segment_slide`.
     """
-    folder, how = _unfinished_folder(out), how or Means()
-    if not (folder / PLAN_FILE).exists():
-        raise WriteError(f"{folder}: holds no run that could be merged. Begin one by fewcell segment --shard 1/4.")
-    _check_outputs(out, exports, overwrite=False)
-    plan = SlidePlan.read(folder / PLAN_FILE)
+    how, unfinished = how or Means(), _unfinished_folder(out)
+    plans = sorted(unfinished.glob(f"*/{PLAN_FILE}"))
+    if len(plans) != 1:
+        raise WriteError(f"{unfinished}: holds no run that could be merged. Begin one by fewcell segment --shard 1/4.")
+    plan, folder = SlidePlan.read(plans[0]), plans[0].parent
+    _check_outputs(Path(plan.slide), out, exports, folder, overwrite=False)
     segmenter = Segmenter.load(plan.model, threads=how.threads)
     if {name: segmenter.facts.sha256[name] for name in plan.model_sha256} != plan.model_sha256:
-        raise ModelError(f"{plan.model} is no longer the model that {folder} was begun with.")
+        raise ModelError(f"{plan.model} is no longer the model that {unfinished} was begun with.")
     with _begun(folder, plan, segmenter, how, report) as run:
         return _finished(run, out, exports)
 
 
 def _finished(run: Run, out: Path, exports: Sequence[str]) -> SlideSegmentation:
-    """Do what is left of a run, and put its outputs where they belong, the labels last."""
-    work = run.work
+    """Do what is left of a run, and put its outputs where they belong; killed anywhere, it can be done again."""
+    work, stem = run.work, _stem(out)
     run.predict_tiles(range(len(work.tiles)))
     run.read_blocks(range(len(work.blocks)))
     n_cells = run.paint_labels()
-    outputs = run.export(exports, _stem(out))
+    labels = work.folder / LABELS
+    outputs = run.export(exports, stem, labels if labels.exists() else out)
     for made, target in outputs.values():
         if made.exists():  # if not, a run that was killed has moved it
             os.replace(made, target)
-    if out.exists():
-        shutil.rmtree(out)
-    os.replace(work.folder / LABELS, out)
-    shutil.rmtree(work.folder)
+    if labels.exists():
+        if out.exists():
+            os.rename(out, work.folder / f"old-{secrets.token_hex(4)}")
+        os.rename(labels, out)
+    _remove(_unfinished_folder(out))
     paths = {"labels": out, **{kind: target for kind, (_, target) in outputs.items()}}
     return SlideSegmentation(work.plan, n_cells, paths, run.seconds, len(work.tiles), run.empty_tiles, run.unread)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; one that a kill leaves half removed has another name."""
+    aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    os.rename(folder, aside)
+    shutil.rmtree(aside)
 
 
 @contextmanager
@@ -161,12 +172,20 @@ def _begun(
         yield Run(work, lines, how, report)
 
 
-def _check_outputs(out: Path, exports: Sequence[str], *, overwrite: bool) -> None:
-    if out.exists() and not overwrite:
-        raise WriteError(f"{out}: exists already. Choose another name, or allow it with --overwrite.")
-    journal = _unfinished_folder(out) / JOURNAL_FILE
-    were_moved = journal.exists() and EXPORTED in journal.read_text(encoding="utf-8").split("\n")
-    check_exports(exports, _stem(out), overwrite=overwrite or were_moved)
+def _check_outputs(slide: Path, out: Path, exports: Sequence[str], folder: Path, *, overwrite: bool) -> None:
+    """Raise WriteError for outputs that may not be written, before hours of work; those of the run itself may."""
+    one, other = slide.resolve(), out.resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise WriteError(f"{out}: the labels would take the place of the slide {slide}. Choose another name.")
+    lines = (folder / JOURNAL_FILE).read_text(encoding="utf-8").split("\n") if (folder / JOURNAL_FILE).exists() else []
+    was_moved = PAINTED in lines and not (folder / LABELS).exists()
+    if out.exists() and not was_moved:
+        if not overwrite:
+            raise WriteError(f"{out}: exists already. Choose another name, or allow it with --overwrite.")
+        if not is_label_image(out):
+            raise WriteError(f"{out}: is no label image of fewcell, and is not replaced. Choose another name.")
+    new = [kind for kind in exports if EXPORTED + kind not in lines]
+    check_exports(new, _stem(out), overwrite=overwrite)
 
 
 def _stem(out: Path) -> Path:
@@ -177,20 +196,24 @@ def _unfinished_folder(out: Path) -> Path:
     return out.with_name(out.name + ".unfinished")
 
 
-def _unfinished(out: Path, plan: SlidePlan, overwrite: bool) -> Path:
-    """The folder of what is done so far, made or found again."""
-    folder = _unfinished_folder(out)
-    plan_file = folder / PLAN_FILE
-    if plan_file.exists() and SlidePlan.read(plan_file).key != plan.key:
+def _run_folder(out: Path, plan: SlidePlan) -> Path:
+    """Where a run by a plan keeps what is done: nothing that another plan made is there."""
+    return _unfinished_folder(out) / plan.key
+
+
+def _begin(out: Path, plan: SlidePlan, overwrite: bool) -> Path:
+    """Make the folder of a run, or find it again."""
+    folder, unfinished = _run_folder(out, plan), _unfinished_folder(out)
+    if unfinished.exists() and any(path.name != folder.name for path in unfinished.iterdir()):
         if not overwrite:
             raise WriteError(
-                f"{folder}: holds a run with other settings, another model, or of another slide. Go on with those, or "
-                "begin again with --overwrite."
+                f"{unfinished}: holds a run with other settings, another model, or of another slide. Go on with those, "
+                "or begin again with --overwrite."
             )
-        shutil.rmtree(folder)
+        _remove(unfinished)
     folder.mkdir(parents=True, exist_ok=True)
-    if not plan_file.exists():
+    if not (folder / PLAN_FILE).exists():
         temporary = folder / f".{secrets.token_hex(4)}-{PLAN_FILE}"
         temporary.write_text(plan.model_dump_json(indent=1), encoding="utf-8")
-        os.replace(temporary, plan_file)
+        os.replace(temporary, folder / PLAN_FILE)
     return folder

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.errors import ReadError
-from fewcell.images import SlidePyramid, Window, measure_cells, open_slide, resize_labels_part
+from fewcell.images import (
+    SlidePyramid,
+    Window,
+    measure_cells,
+    open_slide,
+    read_around_damage,
+    resize_labels_part,
+)
 from fewcell.segmenter import Segmenter, merge_scales, select_instances
 from fewcell.slides.plan import Block, SlidePlan, Zoom
 from fewcell.slides.stitch import Piece, own_cells
@@ -126,12 +133,14 @@ class Work:
 
     def tiles_of(self, block: Block) -> list[int]:
         """The tiles whose predictions are read for a block."""
-        needed = []
-        for number, (zoom_number, tile) in enumerate(self.tiles):
-            zoom = self.plan.zooms[zoom_number]
-            seen = [edge * self.plan.stride for edge in _scaled(block.window, self.plan.shape, zoom.grid)]
-            if tile.core[0] < seen[2] and tile.core[2] > seen[0] and tile.core[1] < seen[3] and tile.core[3] > seen[1]:
-                needed.append(number)
+        needed, before, side = [], 0, self.plan.tile_px
+        for zoom, window in zip(self.plan.zooms, self._windows(block)[1], strict=True):
+            y0, x0, y1, x1 = (edge * self.plan.stride for edge in window)
+            rows, columns = (-(-extent // side) for extent in zoom.padded)
+            for row in range(y0 // side, (y1 - 1) // side + 1):
+                first = before + row * columns
+                needed += range(first + x0 // side, first + (x1 - 1) // side + 1)
+            before += rows * columns
         return needed
 
     def read_block(self, number: int, *, may_widen: bool = True) -> bool:
@@ -152,10 +161,9 @@ class Work:
         top, left = owned.window[:2]
         columns: dict[str, NDArray[Any]] = {}
         if len(owned.instances):
-            pixels = self.slide.read(owned.window)
             columns = measure_cells(
                 owned.instances,
-                pixels,
+                read_around_damage(self.slide, owned.window),
                 pixel_size_um=self.plan.pixel_size_um,
                 channel_names=self.slide.channel_names,
             )
@@ -169,11 +177,11 @@ class Work:
     def _find(self, block: Block) -> tuple[Instances, float]:
         """The cells in a block's window, on the slide's grid, and how sure the surest is."""
         plan = self.plan
-        first, *coarser = self._read_zooms(block)
+        grid, windows = self._windows(block)
+        first, *coarser = (self._read_zoom(number, window) for number, window in enumerate(windows))
         surest = float(first.found.scores.max(initial=0))
         if not coarser:
             return self._chosen(first, block.window), surest
-        grid = min(first.whole, plan.shape)  # fewer pixels: merging costs less there
         grid_area = plan.min_area_px * np.prod(grid) / np.prod(plan.shape)
         window = _scaled(block.window, plan.shape, grid)
         merged = first.on(grid, window, grid_area)
@@ -186,14 +194,21 @@ class Work:
         sure = select_instances(part.found, self.plan.min_score, min_area=0)
         return _Part(sure, part.first, part.whole).on(self.plan.shape, window, self.plan.min_area_px)
 
-    def _read_zooms(self, block: Block) -> list[_Part]:
-        plan, parts = self.plan, []
-        for number, zoom in enumerate(plan.zooms):
-            y0, x0, y1, x1 = _scaled(block.window, plan.shape, zoom.grid)
-            packed = self._arrays[number][:, y0:y1, x0:x1]
-            level = min(plan.level, plan.min_score) if number == 0 else plan.level
-            parts.append(_Part(self.segmenter.read_cells(packed, level), (y0, x0), zoom.grid))
-        return parts
+    def _windows(self, block: Block) -> tuple[Shape, list[Window]]:
+        """The grid on which the cells of a block come together, and what is read of each zoom's for that."""
+        zooms, shape = self.plan.zooms, self.plan.shape
+        if len(zooms) == 1:
+            return zooms[0].grid, [_scaled(block.window, shape, zooms[0].grid)]
+        grid = min(zooms[0].grid, shape)  # fewer pixels: merging costs less there
+        window = _scaled(block.window, shape, grid)
+        return grid, [_scaled(window, grid, zoom.grid) for zoom in zooms]
+
+    def _read_zoom(self, number: int, window: Window) -> _Part:
+        plan = self.plan
+        y0, x0, y1, x1 = window
+        packed = self._arrays[number][:, y0:y1, x0:x1]
+        level = min(plan.level, plan.min_score) if number == 0 else plan.level
+        return _Part(self.segmenter.read_cells(packed, level), (y0, x0), plan.zooms[number].grid)
 
     def _widest_px(self) -> float:
         """How much around a block can matter at most, in pixels of the slide."""
