@@ -352,8 +352,8 @@ def test_a_run_that_diverges_ends_and_keeps_its_last_checkpoint(
         if 2 in at:
             optimizer.param_groups[0]["params"][0].data.fill_(float("nan"))
 
-    def lose(objective, batch, share):
-        return {k: v * (float("inf") if 2 in at else 1) for k, v in losses(objective, batch, share).items()}
+    def lose(objective, output, batch, share):
+        return {k: v * (float("inf") if 2 in at else 1) for k, v in losses(objective, output, batch, share).items()}
 
     if lost == "loss":
         monkeypatch.setattr(Supervised, "losses", lose)
