@@ -85,7 +85,6 @@ def test_a_slide_of_unknown_scale_has_the_cells_of_the_image(
     monkeypatch.setattr(plan_module, "HALO_PX", 200)  # a region of cells of two scales may be wide
     whole = segmenter.segment(read_image(slide_file))
     found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", how=Means(tile_px=128))
-    assert len(found.plan.zooms) == 2
     assert found.plan.diameter_source == whole.diameter_source == "estimated"
     assert len(found.plan.zooms) == 2
     assert len(found.plan.blocks()) > 10

@@ -11,7 +11,7 @@ __all__ = ["MOST_OVERVIEW_PX", "Pyramid", "Window"]
 Window = tuple[int, int, int, int]
 """A part of an image: top, left, bottom, right in its pixels, ends excluded."""
 
-MOST_OVERVIEW_PX = 16_000_000
+MOST_OVERVIEW_PX = 25_000_000
 
 
 class Pyramid:

@@ -219,13 +219,13 @@ def _open(request: Request, channels: Sequence[int] | None) -> Slide:
     return PictureSlide(read_raster(request), request, channels)
 
 
-def read_around_damage(slide: Slide, window: Window, level: int = 0) -> NDArray[np.float32]:
-    """Read a window of a slide, (channel, height, width) float32; pixels of damaged parts are NaN.
+def read_around_damage(slide: Slide, window: Window, level: int = 0) -> NDArray[Any]:
+    """Read a window of a slide, (channel, height, width); where parts are damaged, as float32 with NaN in their place.
 
     What cannot be read at once is read in squares, and those that cannot be read are left out.
     """
     try:
-        return slide.read(window, level).astype(np.float32)
+        return slide.read(window, level)
     except TooLargeError:
         raise
     except ReadError:

@@ -88,9 +88,8 @@ class SlidePyramid(Pyramid):
             strips.append(_reduced(numbers[self.channels], times))
         seen = np.concatenate(strips, axis=1)
         missing = [(0, 0), (0, bottom - top - seen.shape[1]), (0, right - left - seen.shape[2])]
-        return (
-            np.pad(seen, missing, mode="edge") if any(pad for _, pad in missing) else seen
-        )  # copies may be rounded down
+        is_short = any(pad for _, pad in missing)  # copies may be rounded down
+        return np.pad(seen, missing, mode="edge") if is_short else seen
 
 
 def _power(step: tuple[float, float]) -> int:

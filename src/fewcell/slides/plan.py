@@ -53,6 +53,11 @@ class Block:
     core: Window
     window: Window
 
+    @property
+    def halo_px(self) -> int:
+        """How much is seen around the core, where the slide does not end."""
+        return max(abs(edge - seen) for edge, seen in zip(self.core, self.window, strict=True))
+
 
 class SlidePlan(_Strict):
     """All that decides the cells of a slide. Two runs with the same plan give the same bytes.
@@ -119,13 +124,7 @@ class SlidePlan(_Strict):
 
     def wider(self, block: Block) -> Block:
         """The same block with twice as much around it."""
-        halo_px = max(
-            block.core[0] - block.window[0],
-            block.core[1] - block.window[1],
-            block.window[2] - block.core[2],
-            block.window[3] - block.core[3],
-        )
-        return self._block(block.number, block.core, 2 * halo_px)
+        return self._block(block.number, block.core, 2 * block.halo_px)
 
     def _block(self, number: int, core: Window, halo_px: int) -> Block:
         top, left, bottom, right = core

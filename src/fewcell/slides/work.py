@@ -153,7 +153,7 @@ class Work:
         while True:
             found, surest = self._find(block)
             owned = own_cells(found, block, self.plan.shape)
-            if not owned.is_cut or _halo_px(block) >= widest:
+            if not owned.is_cut or block.halo_px >= widest:
                 break
             if not may_widen:
                 return False
@@ -215,10 +215,6 @@ class Work:
         zoom: Zoom = self.plan.zooms[-1]
         reach = self.segmenter.representation.reach_px
         return max(self.plan.shape) if reach is None else reach * self.plan.stride / zoom.factor
-
-
-def _halo_px(block: Block) -> int:
-    return max(abs(edge - seen) for edge, seen in zip(block.core, block.window, strict=True))
 
 
 def _scaled(window: Window, shape: Shape, grid: Shape) -> Window:
