@@ -12,7 +12,7 @@ __all__ = ["Journal"]
 class Journal:
     """A text file that only grows: the names of finished pieces of work, one a line.
 
-    A piece is named once all that it has to write is written. A line that was cut short by a kill does not count, and is
+    A piece is named once it is written. A line that was cut short by a kill does not count, and is
     cut off when the journal is opened again. Use it in a `with` statement; one process at a time. others: journals of
     other processes, of which only what stands there now is known.
     """
