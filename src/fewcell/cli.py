@@ -115,15 +115,17 @@ def segment(
 def merge(
     out: Annotated[Path, typer.Argument(help="The labels that shards were given as -o: X.zarr.")],
     export: Annotated[list[str] | None, typer.Option(help="As for segment.")] = None,
+    dask: Annotated[str | None, typer.Option(help="As for segment.")] = None,
+    device: Device = "cpu",
     threads: Threads = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace outputs that exist.")] = False,
 ) -> None:
     """Finish a slide that was segmented in shards: what is missing is done, and the outputs are written."""
     from fewcell.slides import ALWAYS, Means, merge_slide
 
+    kinds, how = [*dict.fromkeys((*ALWAYS, *(export or ())))], Means(threads=threads, dask=dask)
     with _shown() as (_, report):
-        found = merge_slide(
-            out, exports=list(dict.fromkeys([*ALWAYS, *(export or [])])), how=Means(threads=threads), report=report
-        )
+        found = merge_slide(out, exports=kinds, how=how, device=device, overwrite=overwrite, report=report)
     typer.echo(f"{Path(found.plan.slide).name}: {found.n_cells} cells")
     if found.failed:
         raise ReadError("\n  ".join([f"{len(found.failed)} tiles could not be read:", *found.failed]))

@@ -31,7 +31,7 @@ from fewcell.slides.export_outlines import outlines
 from fewcell.slides.export_source import ExportSource
 from fewcell.slides.exports import EXPORTS, Numbered, check_exports, write_exports
 from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk
-from fewcell.slides.plan import SlidePlan
+from fewcell.slides.plan import SlidePlan, SlideTask
 from fewcell.slides.stitch import Piece, paint
 from fewcell.types import Instances
 
@@ -55,15 +55,24 @@ class Drawn:
 
 
 def plan_of(shape: tuple[int, int], slide: Path, pixel_size_um: float | None, diameter_px: float = 15) -> SlidePlan:
-    return SlidePlan.model_construct(
+    task = SlideTask(
         version="1",
-        slide=str(slide),
         fingerprint="f",
         channels=None,
         axes=None,
         plane=None,
-        shape=shape,
+        model_sha256={},
         pixel_size_um=pixel_size_um,
+        diameter_px=diameter_px,
+        tile_px=1024,
+        level=0.4,
+        min_score=0.4,
+        min_area_px=1,
+    )
+    return SlidePlan.model_construct(
+        task=task,
+        slide=str(slide),
+        shape=shape,
         contrast_low=(0.0, 0.0, 0.0),
         contrast_span=(255.0, 255.0, 255.0),
         diameter_px=diameter_px,

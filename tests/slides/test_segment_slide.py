@@ -190,7 +190,9 @@ def test_a_run_that_is_killed_while_its_outputs_are_moved_can_be_ended(
         return moves_or_dies
 
     module = sys.modules["fewcell.slides.segment_slide"]
-    monkeypatch.setattr(module, "os", SimpleNamespace(rename=mortal(os.rename), replace=mortal(os.replace)))
+    monkeypatch.setattr(
+        module, "os", SimpleNamespace(rename=mortal(os.rename), replace=mortal(os.replace), link=os.link)
+    )
     monkeypatch.setattr(module, "shutil", SimpleNamespace(rmtree=mortal(shutil.rmtree)))
     with suppress(Killed):
         segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, exports=kinds)
@@ -202,6 +204,36 @@ def test_a_run_that_is_killed_while_its_outputs_are_moved_can_be_ended(
     for ending in ("_cells.csv", "_label.tiff"):
         assert (tmp_path / f"o{ending}").read_bytes() == (tmp_path / f"whole{ending}").read_bytes()
     assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_what_is_there_already_is_noticed_before_the_slide_is_looked_at(
+    segmenter, slide_file, tmp_path, monkeypatch
+) -> None:
+    segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))
+    monkeypatch.setattr(Slide, "read", lambda *_: 1 / 0)
+    with pytest.raises(WriteError, match="exists already"):
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))
+
+
+def test_what_a_kill_left_half_removed_is_removed(segmenter, slide_file, tmp_path) -> None:
+    (tmp_path / ".o.zarr.unfinished-12345678" / "old").mkdir(parents=True)
+    segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))
+    assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
+
+
+def test_where_the_edge_of_what_is_seen_cuts_a_cell_more_is_seen(segmenter, draw_discs, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(plan_module, "BLOCK_PX", 90)
+    monkeypatch.setattr(plan_module, "HALO_PX", 4)
+    image = draw_discs(6, shape=(260, 240))[0]
+    tifffile.imwrite(tmp_path / "i.tif", image)
+    whole = segmenter.segment(image[None].astype(np.float32), diameter_px=22).labels
+    twins = []
+    for most_px in (4, 64):
+        monkeypatch.setattr(plan_module, "MOST_HALO_PX", most_px)
+        found = segment_slide(segmenter, tmp_path / "i.tif", tmp_path / f"{most_px}.zarr", FileSettings(diameter=22))
+        twins.append((overlaps(whole, labels_of(found.labels)).pair_iou >= 0.9).sum() / whole.max())
+    assert twins[0] < 0.9
+    assert twins[1] > 0.97
 
 
 def test_labels_never_take_the_place_of_a_slide_or_of_what_is_not_ours(segmenter, draw_discs, tmp_path) -> None:

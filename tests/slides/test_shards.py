@@ -60,6 +60,23 @@ def test_shards_in_any_order_and_not_all_of_them_end_with_the_same_bytes(
     assert (tmp_path / "o_cells.csv").read_bytes() == (tmp_path / "whole_cells.csv").read_bytes()
 
 
+def test_what_the_first_shard_decided_counts_for_all(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    """Machines may differ in their last bits, and so in the diameter that they estimate."""
+    for number, diameter_px in ((1, 22.0), (2, 23.0)):
+        monkeypatch.setattr(Segmenter, "likely_diameter", lambda *_, px=diameter_px: px)
+        segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (number, 2), how=HOW)
+    assert merge_slide(tmp_path / "o.zarr", how=HOW).plan.diameter_px == 22.0
+
+
+def test_merging_replaces_outputs_only_where_it_may(segmenter, slide_file, tmp_path) -> None:
+    segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=30), how=HOW)
+    chosen = FileSettings(diameter=22, overwrite=True)
+    segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (1, 2), chosen, how=HOW)
+    with pytest.raises(WriteError, match="exists already"):
+        merge_slide(tmp_path / "o.zarr", how=HOW)
+    assert merge_slide(tmp_path / "o.zarr", how=HOW, overwrite=True).plan.diameter_px == 22.0
+
+
 def test_a_block_that_needs_more_than_its_shard_did_is_left_to_the_merge(
     segmenter, slide_file, tmp_path, monkeypatch
 ) -> None:
@@ -94,11 +111,11 @@ def test_an_address_without_a_scheduler_is_one_clear_error(segmenter, slide_file
 @pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_ends_with_the_same_bytes(segmenter, draw_discs, tmp_path, monkeypatch) -> None:
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(plan_module, "BLOCK_PX", 1536)  # as the workers have it
-    monkeypatch.setattr(plan_module, "HALO_PX", 384)
-    tifffile.imwrite(tmp_path / "i.tif", draw_discs(5, shape=(420, 500))[0], tile=(64, 64))
+    image = draw_discs(5, shape=(420, 500))[0]
+    image[:, :170] = image.min()
+    tifffile.imwrite(tmp_path / "i.tif", image, tile=(64, 64))
     how = {"tile_px": 64, "threads": 1}
-    segment_slide(segmenter, tmp_path / "i.tif", tmp_path / "whole.zarr", CHOSEN, how=Means(**how))
+    whole = segment_slide(segmenter, tmp_path / "i.tif", tmp_path / "whole.zarr", CHOSEN, how=Means(**how))
     monkeypatch.chdir(tmp_path)
     scheduler = distributed.LocalCluster(n_workers=0, dashboard_address=None, protocol="tcp", silence_logs=50)
     command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler.scheduler_address]
@@ -121,5 +138,6 @@ def test_a_cluster_that_loses_a_worker_ends_with_the_same_bytes(segmenter, draw_
             worker.wait()
         scheduler.close()
     assert found.n_cells > 40
+    assert 0 < found.empty_tiles == whole.empty_tiles < found.n_tiles
     assert workers[0].returncode < 0
     assert files_of(tmp_path / "o.zarr") == files_of(tmp_path / "whole.zarr")

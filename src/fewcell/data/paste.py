@@ -51,7 +51,7 @@ def paste_cells(
     shift[lonely] = 0
     soft = cv2.GaussianBlur((own > 0).astype(np.float32), (0, 0), 1.0)[..., None]
     moved = donor + shift[_grown(own, 4)]  # beyond the edge as well, where it fades
-    return soft * moved + (1 - soft) * image, new_labels.astype(np.int32)
+    return (soft * moved + (1 - soft) * image).astype(np.float32), new_labels.astype(np.int32)
 
 
 def _choose(labels: Labels, donor_labels: Labels, margin: int, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ from PIL import Image as PillowImage
 from fewcell.images.resample import Rows, Shape, are_alike
 from fewcell.types import FloatArray
 
-__all__ = ["MOST_OVERVIEW_PX", "Pyramid", "Window"]
+__all__ = ["MOST_OVERVIEW_PX", "Pyramid", "Window", "halved"]
 
 Window = tuple[int, int, int, int]
 """A part of an image: top, left, bottom, right in its pixels, ends excluded."""
@@ -73,7 +73,7 @@ class Pyramid:
         """The copy whose pixels are `step` of the image's wide, a power of two: one channel if the image is gray."""
         number = step.bit_length() - 1
         while len(self._levels) <= number:
-            self._levels.append(_halved(self._levels[-1]))
+            self._levels.append(halved(self._levels[-1]))
         return self._levels[number]
 
     def _part(self, step: int, window: Window) -> FloatArray:
@@ -86,6 +86,6 @@ def _step(scale: float) -> int:
     return 2 ** max(0, int(np.floor(np.log2(1 / scale))))
 
 
-def _halved(pixels: FloatArray) -> FloatArray:
+def halved(pixels: FloatArray) -> FloatArray:
     """The means of 2 x 2 pixels; of an odd last row or column, of those that are there."""
     return np.stack([np.asarray(PillowImage.fromarray(channel).reduce(2)) for channel in pixels])

@@ -4,18 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
 from fewcell.errors import AxesError
 from fewcell.images.normalise import Contrast, estimate_contrast, normalise
-from fewcell.images.pyramid import Pyramid, Window
+from fewcell.images.pyramid import Pyramid, Window, halved
 from fewcell.images.slide import Slide, read_around_damage
 from fewcell.types import FloatArray
 
 __all__ = ["SlidePyramid"]
 
 STRIP_BYTES = 64_000_000  # of a slide's own numbers that are read at once, as float32
-NEARLY = 1.02  # a stored copy whose pixels are so nearly a power of two wide is taken for one
 
 
 class SlidePyramid(Pyramid):
@@ -49,17 +47,25 @@ class SlidePyramid(Pyramid):
         self._gray = {}
         self._copies = {_power(level.step): number for number, level in enumerate(slide.levels)}
         self._seen: dict[int, FloatArray] = {}
-        step = self._overview_step()
-        self.contrast = contrast or estimate_contrast(self._numbers(step, self._all(step), is_overview=True))
+        if contrast is not None:
+            self.contrast = contrast
+            return
+        numbers = self._of_all()
+        self.contrast = estimate_contrast(numbers)
+        self._seen[self._overview_step()] = self._normalised(numbers)
 
     def _level(self, step: int) -> FloatArray:
         """Only of an overview and what is smaller: it is kept."""
         if step not in self._seen:
-            self._seen[step] = self._normalised(self._numbers(step, self._all(step), is_overview=True))
+            is_overview = step == self._overview_step()
+            self._seen[step] = self._normalised(self._of_all()) if is_overview else halved(self._level(step // 2))
         return self._seen[step]
 
-    def _all(self, step: int) -> Window:
-        return 0, 0, -(-self.shape[0] // step), -(-self.shape[1] // step)
+    def _of_all(self) -> NDArray[np.float32]:
+        """The numbers of the overview."""
+        step = self._overview_step()
+        height, width = (-(-side // step) for side in self.shape)
+        return self._numbers(step, (0, 0, height, width), is_overview=True)
 
     def _part(self, step: int, window: Window) -> FloatArray:
         return self._normalised(self._numbers(step, window))
@@ -93,15 +99,14 @@ class SlidePyramid(Pyramid):
 
 
 def _power(step: tuple[float, float]) -> int:
-    """The power of two that a step is, 0 if it is none."""
+    """The power of two that a step is, 0 if it is none: with other copies what is seen would shift."""
     power = 2 ** max(0, round(np.log2(max(step))))
-    return power if all(1 / NEARLY < side / power < NEARLY for side in step) else 0
+    return power if step == (power, power) else 0
 
 
 def _reduced(numbers: NDArray, times: int) -> NDArray[np.float32]:
     """The means of times x times pixels, halved again and again, as those of an image in memory are."""
     pixels = numbers.astype(np.float32)
     while times > 1:
-        pixels = np.stack([np.asarray(PillowImage.fromarray(channel).reduce(2)) for channel in pixels])
-        times //= 2
+        pixels, times = halved(pixels), times // 2
     return pixels

@@ -4,6 +4,7 @@ from fewcell.segmenter.files import Failed, FileSettings, Segmented, parse_diame
 from fewcell.segmenter.measure import busiest_window
 from fewcell.segmenter.merge import merge_scales
 from fewcell.segmenter.model_folder import (
+    FACTS_FILE,
     NETWORK_FILE,
     SCALE_FILE,
     WEIGHTS_FILE,
@@ -29,6 +30,7 @@ from fewcell.segmenter.segmenter import (
 
 __all__ = [
     "COARSER",
+    "FACTS_FILE",
     "NETWORK_FILE",
     "N_CLASSES",
     "SCALE_FILE",

@@ -1,8 +1,6 @@
 """Cells of one image that were found at two scales, as one set."""
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from fewcell.metrics import overlaps
 from fewcell.types import Instances
@@ -13,27 +11,34 @@ RIVALS_SHARE = 0.1  # of the smaller of two cells, if they share as much they ca
 
 
 def merge_scales(first: Instances, second: Instances, level: float) -> Instances:
-    """The cells found at two scales as one set: where they overlap, those of the scale that is surer, region by region.
+    """The cells found at two scales as one set: a cell of the second stays where it is surer than those it overlaps.
 
-    first, second: on the same grid. A region is all cells that overlap each other, one scale's with the other's, by
-    a tenth of the smaller or more; the scale wins that has the greater sum of score - level there, the first if both
-    have the same. Where cells overlap by less, both may stay, and the first's keeps the pixels. Cells with scores below
-    the level decide nothing: the second's are dropped, the first's stay where no cell comes in their way.
+    first, second: on the same grid. Two cells are rivals if they overlap by a tenth of the smaller or more. A cell of
+    the second stays if its score - level is more than those of its rivals together, each of which counts for the cell
+    of the second with which it shares most; then none of its rivals stays. So what becomes of a cell depends on its
+    rivals and on theirs, and on nothing further away. Where cells overlap by less, both may stay, and the first's
+    keeps the pixels. Cells with scores below the level decide nothing: the second's are dropped, the first's stay
+    where no cell comes in their way.
     """
-    n, size = len(first), len(first) + len(second)
-    scores = np.concatenate([first.scores, second.scores])
-    is_first, counts = np.arange(size) < n, scores >= level
+    n, n_second = len(first), len(second)
     table = overlaps(first.labels, second.labels)
-    i, j = table.true_ids[table.pair_true] - 1, table.predicted_ids[table.pair_predicted] - 1 + n
+    i, j = table.true_ids[table.pair_true] - 1, table.predicted_ids[table.pair_predicted] - 1
     smaller = np.minimum(table.true_areas[table.pair_true], table.predicted_areas[table.pair_predicted])
-    rivals = counts[i] & counts[j] & (table.pair_px >= RIVALS_SHARE * smaller)
-    graph = coo_array((np.ones(rivals.sum()), (i[rivals], j[rivals])), shape=(size, size))
-    _, region = connected_components(graph, directed=False)
-    gain = np.where(counts, scores - level, 0) * np.where(is_first, 1, -1)
-    first_wins = np.bincount(region, weights=gain, minlength=1) >= 0
-    keep = np.where(counts, first_wins[region] == is_first, is_first)
-    keep[i[keep[j] & ~counts[i]]] = False
-    number = np.append(np.cumsum(keep, dtype=np.int32) * keep, np.int32(0))  # the last for pixels of no cell
-    labels = number[np.where(first.labels > 0, first.labels - 1, size)]
-    others = number[np.where(second.labels > 0, second.labels - 1 + n, size)]
-    return Instances(np.where(labels > 0, labels, others), scores[keep])
+    is_first, is_second = first.scores >= level, second.scores >= level
+    rivals = is_first[i] & is_second[j] & (table.pair_px >= RIVALS_SHARE * smaller)
+    most, where = np.zeros(n), np.flatnonzero(rivals)
+    np.maximum.at(most, i[where], table.pair_px[where])
+    where = where[table.pair_px[where] == most[i[where]]]
+    where = where[np.unique(i[where], return_index=True)[1]]  # of two with which it shares as much, one
+    against = np.bincount(j[where], weights=first.scores[i[where]] - level, minlength=n_second)
+    stays = is_second & (second.scores - level > against)
+    keep = np.ones(n, dtype=bool)
+    keep[i[rivals & stays[j]]] = False
+    keep[i[stays[j] & ~is_first[i]]] = False
+    stays_first, numbers = np.append(keep, False), np.zeros(n + n_second + 1, dtype=np.int32)
+    kept = np.concatenate([keep, stays])
+    numbers[:-1][kept] = np.arange(1, kept.sum() + 1)
+    of_first = np.where(first.labels > 0, first.labels - 1, n)
+    of_second = np.where(second.labels > 0, second.labels - 1 + n, n + n_second)
+    labels = np.where(stays_first[of_first], numbers[of_first], numbers[of_second])
+    return Instances(labels, np.concatenate([first.scores, second.scores])[kept])

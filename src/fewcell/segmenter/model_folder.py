@@ -15,6 +15,7 @@ from fewcell.config import Part
 from fewcell.errors import ModelError, WriteError, nearest
 
 __all__ = [
+    "FACTS_FILE",
     "NETWORK_FILE",
     "SCALE_FILE",
     "SCHEMA_VERSION",

@@ -40,8 +40,8 @@ def on_cluster(
             yield number_of[future.key], result
 
 
-def do_tile(folder: str, number: int) -> str | None:
-    """Do a tile, as a worker; what was wrong if it cannot be read."""
+def do_tile(folder: str, number: int) -> tuple[bool, str | None]:
+    """Do a tile, as a worker: whether there was nothing to be seen, and what was wrong if it cannot be read."""
     work = _work(folder)
     try:
         seen, problem = work.look(number), None
@@ -50,7 +50,7 @@ def do_tile(folder: str, number: int) -> str | None:
     except ReadError as error:
         seen, problem = None, str(error)
     work.keep(number, work.predict(number, seen))
-    return problem
+    return seen is None and problem is None, problem
 
 
 def do_block(folder: str, number: int) -> None:

@@ -32,8 +32,8 @@ def write_slide_overlay(path: Path, source: ExportSource) -> None:
     plan = source.plan
     step = max(1.0, max(plan.shape) / LONGEST_PX)
     shape = (max(1, round(plan.shape[0] / step)), max(1, round(plan.shape[1] / step)))
-    with open_slide(plan.slide, axes=plan.axes, plane=plan.plane) as slide:
-        pyramid = SlidePyramid(slide, plan.channels, plan.contrast, around_damage=True)
+    with open_slide(plan.slide, axes=plan.task.axes, plane=plan.task.plane) as slide:
+        pyramid = SlidePyramid(slide, plan.task.channels, plan.contrast, around_damage=True)
         seen = np.clip(pyramid.view(pyramid.whole, shape), 0, 1)
     group = zarr.open_group(str(source.labels), mode="r")
     arrays: list[Any] = [group[str(level)] for level in range(len(list(group.array_keys())))]

@@ -50,4 +50,4 @@ class ExportSource:
 
     @cached_property
     def _identities(self) -> uuid.UUID:
-        return uuid.uuid5(uuid.NAMESPACE_URL, f"https://pypi.org/project/fewcell/{self.plan.key}")
+        return uuid.uuid5(uuid.NAMESPACE_URL, f"https://pypi.org/project/fewcell/{self.plan.task.key}")

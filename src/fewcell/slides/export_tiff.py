@@ -26,7 +26,7 @@ def write_label_tiff(path: Path, source: ExportSource) -> None:
 
     group = zarr.open_group(str(source.labels), mode="r")
     arrays: list[Any] = [group[str(level)] for level in range(len(list(group.array_keys())))]
-    size_um = source.plan.pixel_size_um
+    size_um = source.plan.task.pixel_size_um
     facts: dict[str, Any] = {"axes": "YX", "Name": "cells", "Description": json.dumps(group.attrs.get("made_by", {}))}
     facts["UUID"] = source.identity("labels")  # by default one that differs with every run
     if size_um is not None:

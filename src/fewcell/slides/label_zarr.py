@@ -47,7 +47,7 @@ def chunks_of(path: Path) -> tuple[list[Any], list[tuple[int, Window]]]:
     import zarr
 
     group = zarr.open_group(str(path), mode="r+")
-    arrays = [group[str(level)] for level in range(len(list(group.array_keys())))]
+    arrays: list[Any] = [group[str(level)] for level in range(len(list(group.array_keys())))]
     windows = [
         (level, (top, left, min(top + CHUNK_PX, array.shape[0]), min(left + CHUNK_PX, array.shape[1])))
         for level, array in enumerate(arrays)
@@ -68,15 +68,15 @@ def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str]
     import zarr
 
     facts = {
-        "fewcell": plan.version,
+        "fewcell": plan.task.version,
         "slide": Path(plan.slide).name,
         "model": Path(plan.model).name,
-        "model_sha256": dict(sorted(plan.model_sha256.items())),
+        "model_sha256": dict(sorted(plan.task.model_sha256.items())),
         "diameter_px": round(plan.diameter_px, 2),
         "diameter_source": plan.diameter_source,
-        "min_score": plan.min_score,
-        "min_area_px": plan.min_area_px,
-        "channels": None if plan.channels is None else list(plan.channels),
+        "min_score": plan.task.min_score,
+        "min_area_px": plan.task.min_area_px,
+        "channels": None if plan.task.channels is None else list(plan.task.channels),
         "n_cells": n_cells,
         "failed_tiles": list(failed),
     }

@@ -13,6 +13,7 @@ from fewcell import __version__
 from fewcell.errors import ConfigError
 from fewcell.images import Contrast, Slide, SlidePyramid, Window
 from fewcell.segmenter import (
+    FACTS_FILE,
     NETWORK_FILE,
     SCALE_FILE,
     TILE_PX,
@@ -23,10 +24,24 @@ from fewcell.segmenter import (
 )
 from fewcell.tiles import Shape, Tile, plan_tiles
 
-__all__ = ["BLOCK_PX", "HALO_PX", "Block", "SlidePlan", "Zoom", "plan_slide"]
+__all__ = [
+    "BLOCK_PX",
+    "HALO_PX",
+    "MOST_BLOCK_PX",
+    "MOST_HALO_PX",
+    "Block",
+    "SlidePlan",
+    "SlideTask",
+    "Zoom",
+    "hashes_of",
+    "plan_slide",
+    "slide_task",
+]
 
-BLOCK_PX = 1536  # side of a block, at canonical scale
-HALO_PX = 384  # what is seen around a block to read its cells, at canonical scale: so many times a usual cell's width
+BLOCK_PX = 2048  # side of a block, at canonical scale
+MOST_BLOCK_PX = 3072  # and in pixels of the slide, which are more where cells are large
+HALO_PX = 192  # what is seen around a block to read its cells, at canonical scale: so many times a usual cell's width
+MOST_HALO_PX = 1024  # the same where the edge cuts cells: those that are wider than this are not whole
 
 
 class _Strict(BaseModel):
@@ -53,30 +68,46 @@ class Block:
     core: Window
     window: Window
 
-    @property
-    def halo_px(self) -> int:
-        """How much is seen around the core, where the slide does not end."""
-        return max(abs(edge - seen) for edge, seen in zip(self.core, self.window, strict=True))
 
+class SlideTask(_Strict):
+    """What is asked: of which slide, with which model, and how. Two runs with the same task give the same bytes.
 
-class SlidePlan(_Strict):
-    """All that decides the cells of a slide. Two runs with the same plan give the same bytes.
-
-    slide, channels, axes, plane: how to open it; fingerprint: of the file. model: its folder. shape: of the slide.
-    zooms: none where nothing looks like a cell. reach_px, multiple_px, stride: of the network. min_surest: if no cell
-    is as sure, there is none; 0 where the diameter was given.
+    fingerprint: of the slide. channels, axes, plane: how to open it. model_sha256: see `hashes_of`. diameter_px: None
+    if it is to be estimated. tile_px: side of what the network sees at once, without its halo. level: the score from
+    which on a cell counts where scales compete.
     """
 
     version: str
-    slide: str
     fingerprint: str
     channels: tuple[int, ...] | None
     axes: str | None
     plane: dict[str, int] | None
-    model: str
     model_sha256: dict[str, str]
-    shape: Shape
     pixel_size_um: float | None
+    diameter_px: float | None
+    tile_px: int
+    level: float
+    min_score: float
+    min_area_px: float
+
+    @property
+    def key(self) -> str:
+        """A short word that differs where anything that decides the outcome does."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+class SlidePlan(_Strict):
+    """What was decided for a task after the slide was looked at from afar.
+
+    slide, model: where they are. shape: of the slide. zooms: none where nothing looks like a cell. reach_px,
+    multiple_px, stride: of the network. min_surest: if no cell is as sure, there is none; 0 where the diameter was
+    given. block_px, halo_px, most_halo_px: side of a block, what is seen around it, and around one whose cells are cut.
+    """
+
+    task: SlideTask
+    slide: str
+    model: str
+    shape: Shape
     contrast_low: tuple[float, ...]
     contrast_span: tuple[float, ...]
     diameter_px: float
@@ -85,16 +116,10 @@ class SlidePlan(_Strict):
     reach_px: int
     multiple_px: int
     stride: int
-    tile_px: int
-    level: float
-    min_score: float
-    min_area_px: float
     min_surest: float
-
-    @property
-    def key(self) -> str:
-        """A short word that differs where anything that decides the outcome does."""
-        return hashlib.sha256(self.model_dump_json(exclude={"slide", "model"}).encode()).hexdigest()[:16]
+    block_px: int
+    halo_px: int
+    most_halo_px: int
 
     @property
     def contrast(self) -> Contrast:
@@ -110,7 +135,7 @@ class SlidePlan(_Strict):
             (number, tile)
             for number, zoom in enumerate(self.zooms)
             for tile in plan_tiles(
-                zoom.padded, core_px=self.tile_px, halo_px=self.reach_px, multiple_px=self.multiple_px
+                zoom.padded, core_px=self.task.tile_px, halo_px=self.reach_px, multiple_px=self.multiple_px
             )
         ]
 
@@ -118,13 +143,11 @@ class SlidePlan(_Strict):
         """The blocks that cover the slide once, row by row."""
         if not self.zooms:
             return []
-        factor = self.zooms[0].factor
-        side, halo_px = (max(1, round(px / factor)) for px in (BLOCK_PX, HALO_PX))
-        return [self._block(i, core, halo_px) for i, core in enumerate(_cores(self.shape, side))]
+        return [self._block(i, core, self.halo_px) for i, core in enumerate(_cores(self.shape, self.block_px))]
 
-    def wider(self, block: Block) -> Block:
-        """The same block with twice as much around it."""
-        return self._block(block.number, block.core, 2 * block.halo_px)
+    def around(self, block: Block, halo_px: int) -> Block:
+        """The same block with another halo."""
+        return self._block(block.number, block.core, halo_px)
 
     def _block(self, number: int, core: Window, halo_px: int) -> Block:
         top, left, bottom, right = core
@@ -137,12 +160,11 @@ class SlidePlan(_Strict):
         return Block(number, core, window)
 
 
-def plan_slide(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_px: int = TILE_PX) -> SlidePlan:
-    """Look at a slide from afar and decide how its cells are to be sought.
+def slide_task(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_px: int = TILE_PX) -> SlideTask:
+    """What is asked of a slide that was opened with the axes and plane of the settings.
 
-    settings: with the axes and plane with which it was opened. tile_px: side of what the network sees at once, without
-    its halo. Raises ConfigError for a model whose network must see the whole image, for it cannot be used tile by tile,
-    and for a diameter in micrometres where the pixel size is not known.
+    Raises ConfigError for a model whose network must see the whole image, for it cannot be used tile by tile, and for
+    a diameter in micrometres where the pixel size is not known.
     """
     facts = segmenter.facts
     network = facts.network
@@ -152,13 +174,35 @@ def plan_slide(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_
             "Choose a model whose network is local, such as the one inside the package."
         )
     pixel_size_um = settings.pixel_size_um or slide.pixel_size_um
-    given_px = settings.diameter_px(slide.path, pixel_size_um)
-    is_given = given_px is not None
-    pyramid = SlidePyramid(slide, settings.channels)
-    diameter_px: float | None = None
-    if not is_blank(pyramid):
-        diameter_px = given_px or segmenter.likely_diameter(pyramid)
-    factors = segmenter.factors(slide.shape, diameter_px, is_given=is_given) if diameter_px else []
+    return SlideTask(
+        version=__version__,
+        fingerprint=slide.fingerprint(),
+        channels=settings.channels,
+        axes=settings.axes,
+        plane=settings.plane,
+        model_sha256=hashes_of(segmenter),
+        pixel_size_um=pixel_size_um,
+        diameter_px=settings.diameter_px(slide.path, pixel_size_um),
+        tile_px=tile_px,
+        level=facts.min_score,
+        min_score=facts.min_score if settings.min_score is None else settings.min_score,
+        min_area_px=max(1.0, settings.min_area_px),
+    )
+
+
+def hashes_of(segmenter: Segmenter) -> dict[str, str]:
+    """What decides which cells a model finds: the hash of each network, and of all else that its folder says."""
+    said = hashlib.sha256(segmenter.facts.model_dump_json().encode()).hexdigest()
+    return {FACTS_FILE: said, **{name: segmenter.facts.sha256[name] for name in (NETWORK_FILE, SCALE_FILE)}}
+
+
+def plan_slide(slide: Slide, segmenter: Segmenter, task: SlideTask) -> SlidePlan:
+    """Look at a slide from afar and decide how its cells are to be sought."""
+    facts, network, given_px = segmenter.facts, segmenter.facts.network, task.diameter_px
+    assert network.reach_px is not None  # `slide_task` has seen to that
+    pyramid = SlidePyramid(slide, task.channels)
+    diameter_px = None if is_blank(pyramid) else given_px or segmenter.likely_diameter(pyramid)
+    factors = segmenter.factors(slide.shape, diameter_px, is_given=given_px is not None) if diameter_px else []
     zooms = []
     for factor in factors:
         shape = canonical_shape(slide.shape, factor, network.stride)
@@ -166,31 +210,24 @@ def plan_slide(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_
         grid = (shape[0] // network.stride, shape[1] // network.stride)
         zooms.append(Zoom(factor=factor, shape=shape, padded=padded, grid=grid))
     used_px = facts.canonical_diameter_px / factors[0] if factors else given_px
-    min_score = facts.min_score if settings.min_score is None else settings.min_score
+    factor = factors[0] if factors else 1.0
     return SlidePlan(
-        version=__version__,
+        task=task,
         slide=str(slide.path.resolve()),
-        fingerprint=slide.fingerprint(),
-        channels=settings.channels,
-        axes=settings.axes,
-        plane=settings.plane,
         model=str(segmenter.folder.resolve()),
-        model_sha256={name: facts.sha256[name] for name in (NETWORK_FILE, SCALE_FILE)},
         shape=slide.shape,
-        pixel_size_um=pixel_size_um,
         contrast_low=tuple(map(float, pyramid.contrast.low)),
         contrast_span=tuple(map(float, pyramid.contrast.span)),
         diameter_px=used_px or facts.canonical_diameter_px,
-        diameter_source="given" if is_given else "estimated" if zooms else "not known",
+        diameter_source="given" if given_px is not None else "estimated" if zooms else "not known",
         zooms=tuple(zooms),
         reach_px=network.reach_px,
         multiple_px=network.multiple_px,
         stride=network.stride,
-        tile_px=tile_px,
-        level=facts.min_score,
-        min_score=min_score,
-        min_area_px=max(1.0, settings.min_area_px),
-        min_surest=0.0 if is_given else facts.min_surest,
+        min_surest=0.0 if given_px is not None else facts.min_surest,
+        block_px=max(1, min(round(BLOCK_PX / factor), MOST_BLOCK_PX)),
+        halo_px=max(1, round(HALO_PX / factor)),
+        most_halo_px=max(1, round(MOST_HALO_PX / factor)),
     )
 
 

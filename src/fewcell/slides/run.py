@@ -27,7 +27,7 @@ __all__ = ["EXPORTED", "LABELS", "PAINTED", "Means", "Run", "SlideProgress"]
 
 LABELS = "labels.zarr"
 PAINTED = "painted"  # the line of the journal after which labels are whole, and may be moved
-EXPORTED, UNREAD = "exported ", "unread "  # beginnings of lines of the journal
+EXPORTED, UNREAD, EMPTY = "exported ", "unread ", "empty "  # beginnings of lines of the journal
 AHEAD = 2  # tiles that are read before the network asks for them
 KEPT_PIECES = 12  # of neighbouring blocks, while chunks are painted
 
@@ -69,13 +69,17 @@ class Run:
 
     def __post_init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.empty_tiles = 0
         self.numbered: list[tuple[Path, int]] = []
 
     @property
     def unread(self) -> tuple[str, ...]:
         """What was wrong with tiles that could not be read."""
         return tuple(sorted(line.removeprefix(UNREAD) for line in self.journal.done if line.startswith(UNREAD)))
+
+    @property
+    def empty_tiles(self) -> int:
+        """How many tiles were seen to hold nothing."""
+        return sum(line.startswith(EMPTY) for line in self.journal.done)
 
     def predict_tiles(self, numbers: Sequence[int]) -> None:
         """Reading, the network and writing at the same time, each in its own thread; or on a cluster."""
@@ -84,15 +88,16 @@ class Run:
         took: dict[str, float] = {"read": 0.0, "network": 0.0, "write": 0.0}
         if self.how.dask is not None:
             results = on_cluster(self.how.dask, do_tile, work.folder, todo)
-            for number, problem in self._progress("tiles", results, len(todo)):
-                self._finish_tile(number, problem)
+            for number, (is_empty, problem) in self._progress("tiles", results, len(todo)):
+                self._finish_tile(number, is_empty, problem)
             return
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             seen = _ahead(reader, lambda i: _timed(took, "read", self._look, i), todo)
             writing: deque[Future[None]] = deque()
             for number, (image, problem) in self._progress("tiles", zip(todo, seen, strict=True), len(todo)):
                 packed = _timed(took, "network", work.predict, number, image)
-                writing.append(writer.submit(_timed, took, "write", self._keep, number, packed, problem))
+                is_empty = image is None and problem is None
+                writing.append(writer.submit(_timed, took, "write", self._keep, number, packed, is_empty, problem))
                 while len(writing) > AHEAD:
                     writing.popleft().result()
             for future in writing:
@@ -128,7 +133,7 @@ class Run:
         if PAINTED in self.journal.done:
             return int(first[-1])
         if "labels" not in self.journal.done:
-            create_labels(path, plan.shape, plan.pixel_size_um)
+            create_labels(path, plan.shape, plan.task.pixel_size_um)
             self.journal.finish("labels")
         read = lru_cache(KEPT_PIECES)(lambda number: Piece.read(work.piece_file(number)))
         arrays, names = chunks_of(path)
@@ -165,19 +170,19 @@ class Run:
 
     def _look(self, number: int) -> tuple[FloatArray | None, str | None]:
         try:
-            image = self.work.look(number)
+            return self.work.look(number), None
         except TooLargeError:  # it may fit another time
             raise
         except ReadError as error:
             return None, str(error)
-        self.empty_tiles += image is None
-        return image, None
 
-    def _keep(self, number: int, packed: Any, problem: str | None) -> None:
+    def _keep(self, number: int, packed: Any, is_empty: bool, problem: str | None) -> None:
         self.work.keep(number, packed)
-        self._finish_tile(number, problem)
+        self._finish_tile(number, is_empty, problem)
 
-    def _finish_tile(self, number: int, problem: str | None) -> None:
+    def _finish_tile(self, number: int, is_empty: bool, problem: str | None) -> None:
+        if is_empty:
+            self.journal.finish(f"{EMPTY}{number}")
         if problem is not None:
             zoom, tile = self.work.tiles[number]
             step = self.work.plan.shape[0] / self.work.plan.zooms[zoom].shape[0]

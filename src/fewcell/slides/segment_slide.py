@@ -5,17 +5,17 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fewcell.errors import ConfigError, ModelError, WriteError
-from fewcell.images import open_slide
+from fewcell.images import Slide, open_slide
 from fewcell.segmenter import FileSettings, Segmenter
 from fewcell.slides.exports import check_exports
 from fewcell.slides.journal import Journal
 from fewcell.slides.label_zarr import is_label_image
-from fewcell.slides.plan import SlidePlan, plan_slide
+from fewcell.slides.plan import SlidePlan, SlideTask, hashes_of, plan_slide, slide_task
 from fewcell.slides.run import EXPORTED, LABELS, PAINTED, Means, Run, SlideProgress
 from fewcell.slides.work import PLAN_FILE, Work
 
@@ -66,9 +66,10 @@ def segment_slide(
     """
     began, settings, how = time.perf_counter(), settings or FileSettings(), how or Means()
     with open_slide(path, axes=settings.axes, plane=settings.plane) as slide:
-        plan = plan_slide(slide, segmenter, settings, how.tile_px)
-    _check_outputs(path, out, exports, _run_folder(out, plan), overwrite=settings.overwrite)
-    folder = _begin(out, plan, settings.overwrite)
+        task = slide_task(slide, segmenter, settings, how.tile_px)
+        folder = _unfinished_folder(out) / task.key
+        _check_outputs(path, out, exports, folder, overwrite=settings.overwrite)
+        plan = _begin(folder, slide, segmenter, task, settings.overwrite)
     with _begun(folder, plan, segmenter, how, report) as run:
         run.seconds["plan"] = time.perf_counter() - began
         return _finished(run, out, exports)
@@ -94,9 +95,10 @@ def segment_shard(
         raise ConfigError(f"There is no shard {number}/{count}. Count them from 1: 1/{count} to {count}/{count}.")
     settings, how = settings or FileSettings(), how or Means()
     with open_slide(path, axes=settings.axes, plane=settings.plane) as slide:
-        plan = plan_slide(slide, segmenter, settings, how.tile_px)
-    _check_outputs(path, out, (), _run_folder(out, plan), overwrite=settings.overwrite)
-    folder = _begin(out, plan, settings.overwrite)
+        task = slide_task(slide, segmenter, settings, how.tile_px)
+        folder = _unfinished_folder(out) / task.key
+        _check_outputs(path, out, (), folder, overwrite=settings.overwrite)
+        plan = _begin(folder, slide, segmenter, task, settings.overwrite)
     with _begun(folder, plan, segmenter, how, report, f"journal-{number}-of-{count}.txt") as run:
         bounds = [len(run.work.blocks) * i // count for i in (number - 1, number)]
         blocks = range(*bounds)
@@ -110,9 +112,13 @@ def merge_slide(
     *,
     exports: Sequence[str] = (),
     how: Means | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
     report: Callable[[SlideProgress], None] = lambda progress: None,
 ) -> SlideSegmentation:
     """Finish what shards have begun: whatever is missing is done, and the label image is written.
+
+    device, overwrite: as for `Segmenter.load` and of `FileSettings`.
 
     Raises WriteError if nothing was begun, ModelError if the model is no longer where it was; and as `segment_slide`.
     """
@@ -121,9 +127,9 @@ def merge_slide(
     if len(plans) != 1:
         raise WriteError(f"{unfinished}: holds no run that could be merged. Begin one by fewcell segment --shard 1/4.")
     plan, folder = SlidePlan.read(plans[0]), plans[0].parent
-    _check_outputs(Path(plan.slide), out, exports, folder, overwrite=False)
-    segmenter = Segmenter.load(plan.model, threads=how.threads)
-    if {name: segmenter.facts.sha256[name] for name in plan.model_sha256} != plan.model_sha256:
+    _check_outputs(Path(plan.slide), out, exports, folder, overwrite=overwrite)
+    segmenter = Segmenter.load(plan.model, threads=how.threads, device=device)
+    if hashes_of(segmenter) != plan.task.model_sha256:
         raise ModelError(f"{plan.model} is no longer the model that {unfinished} was begun with.")
     with _begun(folder, plan, segmenter, how, report) as run:
         return _finished(run, out, exports)
@@ -196,15 +202,12 @@ def _unfinished_folder(out: Path) -> Path:
     return out.with_name(out.name + ".unfinished")
 
 
-def _run_folder(out: Path, plan: SlidePlan) -> Path:
-    """Where a run by a plan keeps what is done: nothing that another plan made is there."""
-    return _unfinished_folder(out) / plan.key
-
-
-def _begin(out: Path, plan: SlidePlan, overwrite: bool) -> Path:
-    """Make the folder of a run, or find it again."""
-    folder, unfinished = _run_folder(out, plan), _unfinished_folder(out)
-    if unfinished.exists() and any(path.name != folder.name for path in unfinished.iterdir()):
+def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, overwrite: bool) -> SlidePlan:
+    """Make the folder of a run and plan it, or find both again: what was decided once is decided for all shards."""
+    unfinished, path = folder.parent, folder / PLAN_FILE
+    for left in unfinished.parent.glob(f".{unfinished.name}-*"):  # half removed when a run was killed
+        shutil.rmtree(left)
+    if unfinished.exists() and any(other.name != folder.name for other in unfinished.iterdir()):
         if not overwrite:
             raise WriteError(
                 f"{unfinished}: holds a run with other settings, another model, or of another slide. Go on with those, "
@@ -212,8 +215,10 @@ def _begin(out: Path, plan: SlidePlan, overwrite: bool) -> Path:
             )
         _remove(unfinished)
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / PLAN_FILE).exists():
+    if not path.exists():
         temporary = folder / f".{secrets.token_hex(4)}-{PLAN_FILE}"
-        temporary.write_text(plan.model_dump_json(indent=1), encoding="utf-8")
-        os.replace(temporary, folder / PLAN_FILE)
-    return folder
+        temporary.write_text(plan_slide(slide, segmenter, task).model_dump_json(indent=1), encoding="utf-8")
+        with suppress(FileExistsError):  # another shard was quicker, and its plan counts
+            os.link(temporary, path)
+        temporary.unlink()
+    return SlidePlan.read(path)

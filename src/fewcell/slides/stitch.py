@@ -1,8 +1,9 @@
 """Seams: which block a cell belongs to, and how the cells of all blocks become one label image.
 
 This is the only place that knows about seams. Blocks are read with much around them, so two that see the same cell see
-it alike; it belongs to the one whose core holds its anchor, its first pixel in reading order. Should two blocks see
-cells differently all the same, the earlier block's cell keeps the pixels that both claim.
+it alike; it belongs to the one whose core holds its anchor, its first pixel in reading order on the grid of the
+network's predictions. Should two blocks see cells differently all the same, the earlier block's cell keeps the pixels
+that both claim.
 """
 
 import io
@@ -14,17 +15,39 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.images import Window, whole_file
+from fewcell.images import Window, resize_labels_part, whole_file
+from fewcell.segmenter import select_instances
 from fewcell.slides.plan import Block
 from fewcell.tiles import Shape
 from fewcell.types import Instances, Labels
 
-__all__ = ["Owned", "Piece", "own_cells", "paint"]
+__all__ = ["GridCells", "Owned", "Piece", "own_cells", "paint"]
+
+
+@dataclass(frozen=True)
+class GridCells:
+    """Cells found in a part of a grid: its first pixel, and the whole grid's shape."""
+
+    instances: Instances
+    first: Shape
+    whole: Shape
+
+    def on(self, shape: Shape, window: Window, min_area_px: float) -> Instances:
+        """The cells in a window of the whole resampled to `shape`, those that are large enough there."""
+        labels = resize_labels_part(self.instances.labels, self.first, self.whole, shape, window)
+        return select_instances(Instances(labels, self.instances.scores), -1.0, min_area=min_area_px)
+
+    def part(self, window: Window) -> Self:
+        """What of them lies in a window of the part, as far as it reaches."""
+        top, left = max(window[0], 0), max(window[1], 0)
+        labels = self.instances.labels[top : window[2], left : window[3]]
+        first = (self.first[0] + top, self.first[1] + left)
+        return type(self)(Instances(labels, self.instances.scores), first, self.whole)
 
 
 @dataclass(frozen=True)
 class Owned:
-    """The cells that belong to a block, in the smallest window of the slide that holds them all.
+    """The cells that belong to a block, in a window of the slide that holds them all.
 
     is_cut: whether the edge of what was seen cuts one of them, where the slide goes on.
     """
@@ -80,28 +103,44 @@ class Piece:
             )
 
 
-def own_cells(found: Instances, block: Block, shape: Shape) -> Owned:
-    """The cells found in a block's window that belong to the block, numbered anew. shape: of the slide."""
-    labels = found.labels
-    top, left = block.window[:2]
-    anchor_y, anchor_x = _anchors(labels, len(found))
-    core = block.core
-    is_owned = (anchor_y + top >= core[0]) & (anchor_y + top < core[2])
-    is_owned &= (anchor_x + left >= core[1]) & (anchor_x + left < core[3])
-    numbers = np.append(0, np.cumsum(is_owned) * is_owned).astype(np.int32)
-    own = numbers[labels]
-    rows, columns = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
+def own_cells(found: GridCells, block: Block, shape: Shape, min_area_px: float) -> Owned:
+    """The cells that belong to a block, on the slide's grid, numbered anew, and those large enough there.
+
+    found: the cells in the part of a grid that shows the block's window, and a little more. shape: of the slide.
+    """
+    labels, whole = found.instances.labels, found.whole
+    steps = shape[0] / whole[0], shape[1] / whole[1]
+    anchors = _anchors(labels, len(found.instances))
+    is_owned = np.ones(len(found.instances), dtype=bool)
+    for axis, step in enumerate(steps):
+        at = (anchors[axis] + found.first[axis] + 0.5) * step
+        is_owned &= (at >= block.core[axis]) & (at < block.core[axis + 2])
+    is_there = np.append(False, is_owned)[labels]
+    rows, columns = np.flatnonzero(is_there.any(axis=1)), np.flatnonzero(is_there.any(axis=0))
     if not len(rows):
         nothing = Instances(np.zeros((0, 0), dtype=np.int32), np.zeros(0, dtype=np.float32))
-        return Owned((core[0], core[1], core[0], core[1]), nothing, False)
-    inside = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    first, last = (int(top + rows[0]), int(left + columns[0])), (int(top + rows[-1]) + 1, int(left + columns[-1]) + 1)
-    window = (*first, *last)
-    is_cut = any(
-        edge == seen and edge != end for edge, seen, end in zip(window, block.window, (0, 0, *shape), strict=True)
-    )
-    instances = Instances(np.ascontiguousarray(own[inside]), found.scores[is_owned])
-    return Owned(window, instances, is_cut)
+        return Owned((*block.core[:2], *block.core[:2]), nothing, False)
+    first, last = (int(rows[0]), int(columns[0])), (int(rows[-1]) + 1, int(columns[-1]) + 1)
+    ends_before = [at == 0 and start > 0 for at, start in zip(first, found.first, strict=True)]
+    ends_after = [
+        at == side and start + side < end
+        for at, side, start, end in zip(last, labels.shape, found.first, whole, strict=True)
+    ]
+    window = _shown(first, last, found.first, steps, block.window)
+    part = found.part((first[0] - 2, first[1] - 2, last[0] + 2, last[1] + 2))
+    on_slide = resize_labels_part(part.instances.labels, part.first, whole, shape, window)
+    area = np.bincount(on_slide.ravel(), minlength=len(is_owned) + 1)[1:]
+    is_owned &= area >= min_area_px
+    numbers = np.append(0, np.cumsum(is_owned) * is_owned).astype(np.int32)
+    instances = Instances(numbers[on_slide], found.instances.scores[is_owned])
+    return Owned(window, instances, any(ends_before + ends_after))
+
+
+def _shown(first: Shape, last: Shape, start: Shape, steps: tuple[float, float], seen: Window) -> Window:
+    """The window of the slide, inside of what is seen, in which pixels of a grid from first to last can show."""
+    low = [int((a + b - 1) * step) for a, b, step in zip(first, start, steps, strict=True)]
+    high = [int(np.ceil((a + b + 1) * step)) for a, b, step in zip(last, start, steps, strict=True)]
+    return max(low[0], seen[0]), max(low[1], seen[1]), min(high[0], seen[2]), min(high[1], seen[3])
 
 
 def paint(pieces: Sequence[Piece], first_numbers: Sequence[int], window: Window) -> NDArray[np.uint32]:

@@ -3,7 +3,6 @@
 import os
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -19,13 +18,12 @@ from fewcell.images import (
     measure_cells,
     open_slide,
     read_around_damage,
-    resize_labels_part,
 )
 from fewcell.segmenter import Segmenter, merge_scales, select_instances
-from fewcell.slides.plan import Block, SlidePlan, Zoom
-from fewcell.slides.stitch import Piece, own_cells
+from fewcell.slides.plan import Block, SlidePlan
+from fewcell.slides.stitch import GridCells, Owned, Piece, own_cells
 from fewcell.tiles import Shape
-from fewcell.types import FloatArray, Instances
+from fewcell.types import FloatArray
 
 __all__ = ["PLAN_FILE", "Work"]
 
@@ -33,20 +31,6 @@ PLAN_FILE = "plan.json"
 _PREDICTIONS, _PIECES = "predictions", "pieces"
 EMPTY_CONTRAST = 0.05  # of the range of the slide: where nothing stands out by more there is nothing to be seen
 GRID_MARGIN_PX = 2  # of the network's grid, beyond what a window shows
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Cells read in a part of a grid: its first pixel, and the whole grid's shape."""
-
-    found: Instances
-    first: Shape
-    whole: Shape
-
-    def on(self, shape: Shape, window: Window, min_area: float) -> Instances:
-        """The cells in a window of the whole resampled to `shape`, those that are large enough there."""
-        labels = resize_labels_part(self.found.labels, self.first, self.whole, shape, window)
-        return select_instances(Instances(labels, self.found.scores), -1.0, min_area=min_area)
 
 
 class Work:
@@ -58,12 +42,13 @@ class Work:
     def __init__(self, folder: Path, plan: SlidePlan, segmenter: Segmenter) -> None:
         """folder: with the arrays that `prepare` made."""
         self.folder, self.plan, self.segmenter = folder, plan, segmenter
-        self.slide = open_slide(plan.slide, axes=plan.axes, plane=plan.plane)
-        if self.slide.fingerprint() != plan.fingerprint:
+        self.slide = open_slide(plan.slide, axes=plan.task.axes, plane=plan.task.plane)
+        if self.slide.fingerprint() != plan.task.fingerprint:
             raise ReadError(f"{plan.slide}: has changed since its segmentation began. Start again with --overwrite.")
-        self.pyramid = SlidePyramid(self.slide, plan.channels, plan.contrast)
+        self.pyramid = SlidePyramid(self.slide, plan.task.channels, plan.contrast)
         self.tiles, self.blocks = plan.tiles(), plan.blocks()
         self._engine = Lock()  # it does one image at a time
+        self._widening = Lock()  # a block with much around it takes much memory
 
     @classmethod
     def open(cls, folder: Path, *, threads: int | None = None) -> Self:
@@ -81,7 +66,7 @@ class Work:
         new = self.folder / f".{_PREDICTIONS}-{secrets.token_hex(4)}"
         new.mkdir()
         stride, channels = self.plan.stride, len(self.segmenter.representation.channels)
-        chunk = self.plan.tile_px // stride
+        chunk = self.plan.task.tile_px // stride
         for number, zoom in enumerate(self.plan.zooms):
             zarr.create_array(
                 str(new / str(number)),
@@ -133,7 +118,7 @@ class Work:
 
     def tiles_of(self, block: Block) -> list[int]:
         """The tiles whose predictions are read for a block."""
-        needed, before, side = [], 0, self.plan.tile_px
+        needed, before, side = [], 0, self.plan.task.tile_px
         for zoom, window in zip(self.plan.zooms, self._windows(block)[1], strict=True):
             y0, x0, y1, x1 = (edge * self.plan.stride for edge in window)
             rows, columns = (-(-extent // side) for extent in zoom.padded)
@@ -149,22 +134,21 @@ class Work:
         may_widen: whether more may be read than `tiles_of` says, where the edge cuts a cell that belongs to the block;
         otherwise nothing is written then. Returns whether the block is done.
         """
-        block, widest = self.blocks[number], self._widest_px()
-        while True:
-            found, surest = self._find(block)
-            owned = own_cells(found, block, self.plan.shape)
-            if not owned.is_cut or block.halo_px >= widest:
-                break
+        block, halo_px = self.blocks[number], self.plan.halo_px
+        owned, surest = self._own(block)
+        while owned.is_cut and halo_px < self.plan.most_halo_px:
             if not may_widen:
                 return False
-            block = self.plan.wider(block)
+            halo_px = min(2 * halo_px, self.plan.most_halo_px)
+            with self._widening:
+                owned, surest = self._own(self.plan.around(block, halo_px))
         top, left = owned.window[:2]
         columns: dict[str, NDArray[Any]] = {}
         if len(owned.instances):
             columns = measure_cells(
                 owned.instances,
                 read_around_damage(self.slide, owned.window),
-                pixel_size_um=self.plan.pixel_size_um,
+                pixel_size_um=self.plan.task.pixel_size_um,
                 channel_names=self.slide.channel_names,
             )
             columns["y"], columns["x"] = columns["y"] + top, columns["x"] + left
@@ -174,25 +158,28 @@ class Work:
     def piece_file(self, number: int) -> Path:
         return self.folder / _PIECES / f"{number:06d}.npz"
 
-    def _find(self, block: Block) -> tuple[Instances, float]:
-        """The cells in a block's window, on the slide's grid, and how sure the surest is."""
+    def _own(self, block: Block) -> tuple[Owned, float]:
+        """The cells that belong to a block, as far as they lie in its window, and how sure the surest there is."""
+        found, surest = self._find(block)
+        sure = select_instances(found.instances, self.plan.task.min_score, min_area=0)
+        found = GridCells(sure, found.first, found.whole)
+        return own_cells(found, block, self.plan.shape, self.plan.task.min_area_px), surest
+
+    def _find(self, block: Block) -> tuple[GridCells, float]:
+        """The cells in a block's window, whatever their scores, and how sure the surest is."""
         plan = self.plan
         grid, windows = self._windows(block)
         first, *coarser = (self._read_zoom(number, window) for number, window in enumerate(windows))
-        surest = float(first.found.scores.max(initial=0))
+        surest = float(first.instances.scores.max(initial=0))
         if not coarser:
-            return self._chosen(first, block.window), surest
-        grid_area = plan.min_area_px * np.prod(grid) / np.prod(plan.shape)
+            return first, surest
+        grid_area = plan.task.min_area_px * np.prod(grid) / np.prod(plan.shape)
         window = _scaled(block.window, plan.shape, grid)
         merged = first.on(grid, window, grid_area)
         for other in coarser:
-            surest = max(surest, float(other.found.scores.max(initial=0)))
-            merged = merge_scales(merged, other.on(grid, window, grid_area), plan.level)
-        return self._chosen(_Part(merged, (window[0], window[1]), grid), block.window), surest
-
-    def _chosen(self, part: _Part, window: Window) -> Instances:
-        sure = select_instances(part.found, self.plan.min_score, min_area=0)
-        return _Part(sure, part.first, part.whole).on(self.plan.shape, window, self.plan.min_area_px)
+            surest = max(surest, float(other.instances.scores.max(initial=0)))
+            merged = merge_scales(merged, other.on(grid, window, grid_area), plan.task.level)
+        return GridCells(merged, window[:2], grid), surest
 
     def _windows(self, block: Block) -> tuple[Shape, list[Window]]:
         """The grid on which the cells of a block come together, and what is read of each zoom's for that."""
@@ -203,18 +190,12 @@ class Work:
         window = _scaled(block.window, shape, grid)
         return grid, [_scaled(window, grid, zoom.grid) for zoom in zooms]
 
-    def _read_zoom(self, number: int, window: Window) -> _Part:
-        plan = self.plan
+    def _read_zoom(self, number: int, window: Window) -> GridCells:
+        task = self.plan.task
         y0, x0, y1, x1 = window
         packed = self._arrays[number][:, y0:y1, x0:x1]
-        level = min(plan.level, plan.min_score) if number == 0 else plan.level
-        return _Part(self.segmenter.read_cells(packed, level), (y0, x0), plan.zooms[number].grid)
-
-    def _widest_px(self) -> float:
-        """How much around a block can matter at most, in pixels of the slide."""
-        zoom: Zoom = self.plan.zooms[-1]
-        reach = self.segmenter.representation.reach_px
-        return max(self.plan.shape) if reach is None else reach * self.plan.stride / zoom.factor
+        level = min(task.level, task.min_score) if number == 0 else task.level
+        return GridCells(self.segmenter.read_cells(packed, level), (y0, x0), self.plan.zooms[number].grid)
 
 
 def _scaled(window: Window, shape: Shape, grid: Shape) -> Window:
