@@ -18,15 +18,24 @@ from fewcell.networks import NETWORKS, Network, Predictor, load_network, make_ne
 
 OUT_CHANNELS = 4
 
-every_network = pytest.mark.parametrize("name", NETWORKS)
+OTHER_KINDS: dict[str, tuple[str, dict[str, object]]] = {
+    "resunet, depthwise": ("resunet", {"widths": [4, 8, 12, 16], "block": "depthwise"}),
+    "resunet, at a quarter": ("resunet", {"widths": [12, 16, 24], "stem_width": 8}),
+}
+"""Of a network that has settings which change its form."""
+
+every_network = pytest.mark.parametrize("name", [*NETWORKS, *OTHER_KINDS])
 
 
-def settings(name: str) -> dict[str, str]:
-    return {"preset": "small"} if "preset" in inspect.signature(NETWORKS[name]).parameters else {}
+def kind(name: str) -> tuple[str, dict[str, object]]:
+    """The name in the table, and the settings."""
+    has_preset = name in NETWORKS and "preset" in inspect.signature(NETWORKS[name]).parameters
+    return OTHER_KINDS.get(name, (name, {"preset": "small"} if has_preset else {}))
 
 
 def build(name: str, out_channels: int = OUT_CHANNELS) -> Network:
-    return make_network(name, out_channels, settings(name))
+    variant, settings = kind(name)
+    return make_network(variant, out_channels, settings)
 
 
 def sharp(name: str, seed: int = 0) -> Network:
@@ -170,19 +179,20 @@ def test_weights_of_another_network_are_refused(name: str, tmp_path) -> None:
 
     network, path = build(name), tmp_path / "weights.safetensors"
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path)
-    loaded = load_network(name, OUT_CHANNELS, settings(name), path)
+    variant, settings = kind(name)
+    loaded = load_network(variant, OUT_CHANNELS, settings, path)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), loaded.parameters(), strict=True))
     with pytest.raises(ModelError, match="does not hold the weights"):
-        load_network(name, OUT_CHANNELS + 1, settings(name), path)
+        load_network(variant, OUT_CHANNELS + 1, settings, path)
     path.write_bytes(b"damaged")
     for damaged in (path, tmp_path / "missing"):
         with pytest.raises(ModelError, match="does not hold the weights"):
-            load_network(name, OUT_CHANNELS, settings(name), damaged)
+            load_network(variant, OUT_CHANNELS, settings, damaged)
 
 
 @every_network
 def test_every_setting_has_a_default(name: str) -> None:
-    parameters = list(inspect.signature(NETWORKS[name]).parameters.values())[1:]
+    parameters = list(inspect.signature(NETWORKS[kind(name)[0]]).parameters.values())[1:]
     assert all(parameter.default is not inspect.Parameter.empty for parameter in parameters)
 
 
@@ -216,6 +226,7 @@ def test_baselines_have_the_size_that_they_state(name: str, preset: str, paramet
         (lambda: make_network("resunet", 3, {"widths": 16}), "does not take these settings"),
         (lambda: make_network("resunet", 3, {"widths": []}), "does not take these settings"),
         (lambda: make_network("resunet", 3, {"widths": [8, -1]}), "does not take these settings"),
+        (lambda: make_network("resunet", 3, {"block": "deep"}), "no block 'deep', only dense, depthwise"),
         (lambda: make_network("unet", 3, {"preset": "smal"}), "no preset 'smal'; did you mean 'small'"),
         (lambda: make_network("vit-unet", 3, {"preset": "tiny"}), "no preset 'tiny'; known: official, small"),
         (lambda: make_network("swin-unet", 3, {"preset": 2}), "does not take these settings"),
