@@ -28,6 +28,7 @@ Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the outputs; 
 Model = Annotated[str, typer.Option(help="A model folder, or the name of a model inside the package.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: one per core]")]
 Device = Annotated[str, typer.Option(help="cpu, or cuda (needs torch and a GPU).")]
+Precision = Annotated[str, typer.Option(help="int8, bf16 or f32, in which a CPU runs the network; auto: the fastest.")]
 
 
 def main() -> None:
@@ -58,6 +59,7 @@ def segment(
     plane: Annotated[str | None, typer.Option(help="Which plane of a stack or time series: z=3 or t=0,z=3.")] = None,
     model: Model = "default",
     device: Device = "cpu",
+    precision: Precision = "auto",
     threads: Threads = None,
     min_score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Drop cells less likely to be right.  [default: the model's]")
@@ -98,7 +100,8 @@ def segment(
         overwrite=overwrite,
     )
     images = list_images(paths, SLIDE_SUFFIXES)
-    segmenter, how = Segmenter.load(model, threads=threads, device=device), Means(threads=threads, dask=dask)
+    segmenter = Segmenter.load(model, threads=threads, device=device, precision=precision)
+    how = Means(threads=threads, dask=dask)
     if shard is None:
         _segment_all(segmenter, images, out, settings, export or [], how)
         return
@@ -153,17 +156,20 @@ def info(model: Model = "default") -> None:
     """Show versions, engine, threads, and what a model has learned from."""
     from importlib.metadata import version
 
-    from fewcell.engine import available_threads, cpu_precision
-    from fewcell.segmenter import find_model, read_model
+    from fewcell.engine import available_threads, choose_precision, cpu_precision
+    from fewcell.segmenter import INT8_FILE, find_model, read_model
 
     folder = find_model(model)
     facts = read_model(folder)
     settings = {k: v for k, v in facts.representation.settings.items() if k != "scorer"}  # hundreds of numbers
-    cpu = f"{available_threads()} threads, {cpu_precision()}"
+    has_int8 = INT8_FILE in facts.sha256
+    offered = ["int8"] * has_int8 + [cpu_precision()] + ["f32"] * (cpu_precision() != "f32")
+    chosen = choose_precision("auto", has_int8=has_int8)
     rows = {
         "fewcell": version("fewcell"),
         "python": sys.version.split()[0],
-        "engine": f"OpenVINO {version('openvino')} on the CPU, {cpu}",
+        "engine": f"OpenVINO {version('openvino')} on the CPU, {available_threads()} threads",
+        "precision": f"{chosen} (this CPU and model offer {', '.join(offered)}; --precision chooses)",
         "model": str(folder),
         "network": f"{facts.network.name} {facts.network.settings or ''}".strip(),
         "representation": f"{facts.representation.name} {settings}",

@@ -76,6 +76,7 @@ class Recipe(_Strict):
     held_out: share of the images kept for thresholds, scorer and the log, mostly whole experiments at a time.
     precision: "auto" is bf16 where the CPU or GPU computes in it, else fp32.
     workers: processes that prepare crops.
+    int8: whether an int8 network is made as well, see `training.quantise`.
     """
 
     network: Part = Part(name="resunet")
@@ -98,6 +99,7 @@ class Recipe(_Strict):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
     workers: Annotated[int, Field(ge=0)] = 1
+    int8: bool = False
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 4.0
     seed: Annotated[int, Field(ge=0)] = 0
 

@@ -9,16 +9,30 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from fewcell.errors import DeviceError, MissingDependencyError, ModelError
+from fewcell.errors import ConfigError, DeviceError, MissingDependencyError, ModelError, nearest
 from fewcell.types import FloatArray
 
 if TYPE_CHECKING:
     from openvino import InferRequest
     from torch import nn
 
-__all__ = ["DEVICES", "Engine", "OpenVinoEngine", "TorchEngine", "available_threads", "check_device", "cpu_precision"]
+__all__ = [
+    "DEVICES",
+    "PRECISIONS",
+    "Engine",
+    "OpenVinoEngine",
+    "Precision",
+    "TorchEngine",
+    "available_threads",
+    "check_device",
+    "choose_precision",
+    "cpu_precision",
+]
 
 DEVICES = ("cpu", "cuda")
+Precision = Literal["int8", "bf16", "f32"]
+PRECISIONS: tuple[Precision, ...] = ("int8", "bf16", "f32")
+"""Numbers that a network is computed in, the fastest first."""
 
 
 class Engine(Protocol):
@@ -40,8 +54,27 @@ def check_device(device: str) -> None:
             raise DeviceError("The device 'cuda' was asked for, but torch finds no GPU here. Use --device cpu.")
 
 
+def choose_precision(asked: str, *, has_int8: bool) -> Precision:
+    """The precision for a model on this CPU. asked: 'auto', the fastest that both offer, or one of PRECISIONS.
+
+    has_int8: whether there is an int8 network, which every CPU that OpenVINO knows can run.
+
+    Raises ConfigError for a name that is none, ModelError for int8 where the model has no such network, DeviceError for
+    bf16 where the CPU does not compute in it.
+    """
+    if asked == "auto":
+        return "int8" if has_int8 else cpu_precision()
+    if asked not in PRECISIONS:
+        raise ConfigError(f"There is no precision {asked!r}; {nearest(asked, ('auto', *PRECISIONS))}")
+    if asked == "int8" and not has_int8:
+        raise ModelError("The model has no int8 network. Use --precision auto, or train it with int8 = true.")
+    if asked == "bf16" and cpu_precision() != "bf16":
+        raise DeviceError("This CPU does not compute in bf16. Use --precision auto, or f32.")
+    return asked
+
+
 def cpu_precision() -> Literal["bf16", "f32"]:
-    """The precision in which OpenVINO runs on this CPU: bf16 where the CPU computes in it, else f32."""
+    """The precision of networks that are not quantised on this CPU: bf16 where it computes in it, else f32."""
     import openvino
 
     capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -49,10 +82,10 @@ def cpu_precision() -> Literal["bf16", "f32"]:
 
 
 class OpenVinoEngine:
-    """An ONNX network on the CPU.
+    """A network on the CPU: an ONNX file, or an int8 one in OpenVINO's own format.
 
-    threads: how many to use, by default one per core that this process may use. precision: 'auto' is
-    `cpu_precision()`.
+    threads: how many to use, by default one per core that this process may use. precision: of what is not in int8;
+    'auto' is `cpu_precision()`.
 
     Raises ModelError if OpenVINO cannot read the network.
     """
@@ -61,29 +94,27 @@ class OpenVinoEngine:
         self, network: Path, *, threads: int | None = None, precision: Literal["auto", "bf16", "f32"] = "auto"
     ) -> None:
         self.threads = threads or available_threads()
+        self.precision: Literal["bf16", "f32"] = cpu_precision() if precision == "auto" else precision
         # OpenVINO gives the thread that compiles a stack of its own for signals. Where engines end in another order
         # than they began, that stack is gone and still in use: the next signal (Ctrl-C, the end of a worker of the data
         # loader) kills the process.
         with ThreadPoolExecutor(1) as thread:
-            self.precision, self._request = thread.submit(self._compile, network, precision).result()
+            self._request = thread.submit(self._compile, network).result()
 
-    def _compile(
-        self, network: Path, precision: Literal["auto", "bf16", "f32"]
-    ) -> tuple[Literal["bf16", "f32"], InferRequest]:
+    def _compile(self, network: Path) -> InferRequest:
         import openvino
 
-        known = cpu_precision() if precision == "auto" else precision
         core = openvino.Core()
         settings = {
             "INFERENCE_NUM_THREADS": self.threads,
-            "INFERENCE_PRECISION_HINT": known,
+            "INFERENCE_PRECISION_HINT": self.precision,
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
             compiled = core.compile_model(core.read_model(network), "CPU", settings)
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot run {network}: {_first_line(error)}") from None
-        return known, compiled.create_infer_request()
+        return compiled.create_infer_request()
 
     def __call__(self, image: FloatArray) -> FloatArray:
         """Run the network on one image (3, height, width); returns a new array (channel, h, w) float32."""

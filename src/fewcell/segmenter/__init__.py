@@ -5,9 +5,11 @@ from fewcell.segmenter.measure import busiest_window
 from fewcell.segmenter.merge import merge_scales
 from fewcell.segmenter.model_folder import (
     FACTS_FILE,
+    INT8_FILE,
     NETWORK_FILE,
     SCALE_FILE,
     WEIGHTS_FILE,
+    Int8Facts,
     ModelFacts,
     NetworkFacts,
     ScorerFacts,
@@ -31,6 +33,7 @@ from fewcell.segmenter.segmenter import (
 __all__ = [
     "COARSER",
     "FACTS_FILE",
+    "INT8_FILE",
     "NETWORK_FILE",
     "N_CLASSES",
     "SCALE_FILE",
@@ -40,6 +43,7 @@ __all__ = [
     "WINDOW_PX",
     "Failed",
     "FileSettings",
+    "Int8Facts",
     "ModelFacts",
     "NetworkFacts",
     "ScorerFacts",

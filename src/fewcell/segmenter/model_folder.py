@@ -1,4 +1,4 @@
-"""The model folder: model.json, network.onnx, scale.onnx, weights.safetensors. Plain data, checked when it is read."""
+"""The model folder: model.json, network.onnx, scale.onnx, weights.safetensors, perhaps an int8 network. Plain data."""
 
 import hashlib
 import json
@@ -16,10 +16,12 @@ from fewcell.errors import ModelError, WriteError, nearest
 
 __all__ = [
     "FACTS_FILE",
+    "INT8_FILE",
     "NETWORK_FILE",
     "SCALE_FILE",
     "SCHEMA_VERSION",
     "WEIGHTS_FILE",
+    "Int8Facts",
     "ModelFacts",
     "NetworkFacts",
     "ScorerFacts",
@@ -33,6 +35,8 @@ __all__ = [
 SCHEMA_VERSION = 3
 NETWORK_FILE, SCALE_FILE = "network.onnx", "scale.onnx"
 WEIGHTS_FILE, FACTS_FILE = "weights.safetensors", "model.json"
+INT8_FILE, INT8_NUMBERS_FILE = "network_int8.xml", "network_int8.bin"  # OpenVINO's own format, in two files
+_KNOWN_FILES = (NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE, INT8_FILE, INT8_NUMBERS_FILE)
 
 
 class _Facts(BaseModel):
@@ -81,13 +85,23 @@ class SourceFacts(_Facts):
     licence: str
 
 
+class Int8Facts(_Facts):
+    """How the int8 network compares with the network, in the precision that was the fastest: F1 on held-out images."""
+
+    f1_50: float
+    f1_50_before: float
+    precision_before: Literal["bf16", "f32"]
+    times_faster: float
+
+
 class ModelFacts(_Facts):
     """All that a model folder says in model.json.
 
     min_score: instances below it are dropped, unless the user says otherwise. diameter_bias: by what factor diameters
     that were measured were too high on images held out from training. min_surest: an image in which no cell is as sure
-    has none, unless the user says how wide they are. held_out: scores on these images. sha256: of the
-    other files of the folder.
+    has none, unless the user says how wide they are. held_out: scores on these images. int8: what was
+    found of an int8 network, if one was made; its files are in the folder where it is worth it. sha256: of the other
+    files of the folder.
     """
 
     schema_version: Literal[3] = SCHEMA_VERSION
@@ -101,6 +115,7 @@ class ModelFacts(_Facts):
     min_surest: Annotated[float, Field(ge=0, le=1)]
     trained_on: dict[str, SourceFacts]
     held_out: dict[str, float]
+    int8: Int8Facts | None = None
     recipe: dict[str, Any]
     sha256: dict[str, str]
 
@@ -155,7 +170,7 @@ def read_model(folder: Path) -> ModelFacts:
         if name not in facts.sha256:
             raise ModelError(f"{path} gives no checksum of {name}. Copy or train the model again.")
     for name, expected in facts.sha256.items():
-        if name not in (NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE):
+        if name not in _KNOWN_FILES:
             raise ModelError(f"{path} names an unknown file {name!r}.")
         if not (folder / name).is_file():
             raise ModelError(f"{folder} lacks {name}. Copy or train the model again.")
@@ -170,10 +185,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_model(folder: Path, facts: ModelFacts, network: Path, scale: Path, weights: Path) -> None:
+def write_model(
+    folder: Path, facts: ModelFacts, network: Path, scale: Path, weights: Path, *, int8: Path | None = None
+) -> None:
     """Write a model folder, whole or not at all; one of the same name is replaced.
 
-    network, scale, weights: the files to copy into it. Their checksums are put into the facts.
+    network, scale, weights: the files to copy into it. int8: the .xml of an int8 network, beside which its .bin is.
+    Their checksums are put into the facts.
 
     Raises WriteError if there is something else of that name, or if it cannot be written; an old one is still there.
     """
@@ -184,9 +202,12 @@ def write_model(folder: Path, facts: ModelFacts, network: Path, scale: Path, wei
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             made = Path(temporary) / "model"
             made.mkdir()
-            for file, name in ((network, NETWORK_FILE), (scale, SCALE_FILE), (weights, WEIGHTS_FILE)):
+            sources = {NETWORK_FILE: network, SCALE_FILE: scale, WEIGHTS_FILE: weights}
+            if int8 is not None:
+                sources |= {INT8_FILE: int8, INT8_NUMBERS_FILE: int8.with_suffix(".bin")}
+            for name, file in sources.items():
                 shutil.copyfile(file, made / name)
-            checksums = {name: sha256(made / name) for name in (NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE)}
+            checksums = {name: sha256(made / name) for name in sources}
             facts = facts.model_copy(update={"sha256": checksums})
             text = json.dumps(facts.model_dump(mode="json"), indent=1) + "\n"
             (made / FACTS_FILE).write_text(text, encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.engine import Engine, OpenVinoEngine, TorchEngine, check_device
+from fewcell.engine import Engine, OpenVinoEngine, Precision, TorchEngine, check_device, choose_precision
 from fewcell.errors import AxesError, ConfigError, ModelError, TooLargeError
 from fewcell.images import Image, Pyramid, Window, available_bytes, normalise, resize_labels
 from fewcell.representations import Representation, make_representation
@@ -16,6 +16,7 @@ from fewcell.scoring import Scorer, instance_features, n_features
 from fewcell.segmenter.measure import LARGEST_FACTOR, Find, look, search_diameter
 from fewcell.segmenter.merge import merge_scales
 from fewcell.segmenter.model_folder import (
+    INT8_FILE,
     NETWORK_FILE,
     SCALE_FILE,
     WEIGHTS_FILE,
@@ -83,23 +84,33 @@ class Segmenter:
         facts: ModelFacts,
         folder: Path,
         threads: int | None = None,
+        precision: Precision = "f32",
     ) -> None:
-        """folder: of the model, in which the network that tells the scale is. threads: see `load`."""
+        """folder: of the model, in which the network that tells the scale is. threads, precision: see `load`."""
         self.engine = engine
         self.representation = representation
         self.scorer = scorer
         self.facts = facts
         self.folder = folder
         self.threads = threads
+        self.precision: Precision = precision
 
     @classmethod
-    def load(cls, model: str | Path = "default", *, threads: int | None = None, device: str = "cpu") -> Self:
+    def load(
+        cls,
+        model: str | Path = "default",
+        *,
+        threads: int | None = None,
+        device: str = "cpu",
+        precision: str = "auto",
+    ) -> Self:
         """Load a model folder, or one of the models inside the package by its name.
 
-        threads: CPU threads, by default one per core. device: 'cpu', or 'cuda' (needs torch).
+        threads: CPU threads, by default one per core. device: 'cpu', or 'cuda' (needs torch). precision: in which a CPU
+        runs the network, see `choose_precision`.
 
         Raises ModelError for a folder that is missing, damaged or made by a newer fewcell, DeviceError if there is
-        no such device.
+        no such device; and as `choose_precision`.
         """
         check_device(device)
         folder = find_model(model)
@@ -108,8 +119,11 @@ class Segmenter:
             representation = make_representation(facts.representation.name, facts.representation.settings)
         except ConfigError as error:
             raise ModelError(f"{folder} is of a kind that this fewcell does not know: {error}") from None
+        chosen: Precision = "f32"
         if device == "cpu":
-            engine: Engine = OpenVinoEngine(folder / NETWORK_FILE, threads=threads)
+            chosen = choose_precision(precision, has_int8=INT8_FILE in facts.sha256)
+            network, rest = (INT8_FILE, "auto") if chosen == "int8" else (NETWORK_FILE, chosen)
+            engine: Engine = OpenVinoEngine(folder / network, threads=threads, precision=rest)
         else:
             engine = TorchEngine(_torch_module(folder, facts, representation), device)
         scorer = Scorer(**facts.scorer.model_dump())
@@ -119,13 +133,13 @@ class Segmenter:
                 f"The scorer in {folder} has {scorer.n_features} features, but {channels} channels give "
                 f"{n_features(channels)}. Train the model again."
             )
-        return cls(engine, representation, scorer, facts, folder, threads)
+        return cls(engine, representation, scorer, facts, folder, threads, chosen)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder, whole or not at all; one of the same name is replaced."""
-        write_model(
-            Path(folder), self.facts, *(self.folder / name for name in (NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE))
-        )
+        files = (self.folder / name for name in (NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE))
+        int8 = self.folder / INT8_FILE if INT8_FILE in self.facts.sha256 else None
+        write_model(Path(folder), self.facts, *files, int8=int8)
 
     def segment(
         self,

@@ -54,7 +54,7 @@ class Work:
     def open(cls, folder: Path, *, threads: int | None = None) -> Self:
         """As another process sees it: all is read from the folder."""
         plan = SlidePlan.read(folder / PLAN_FILE)
-        return cls(folder, plan, Segmenter.load(plan.model, threads=threads))
+        return cls(folder, plan, Segmenter.load(plan.model, threads=threads, precision=plan.task.precision))
 
     def prepare(self) -> None:
         """Make the arrays that tiles are written to, if no other process has."""

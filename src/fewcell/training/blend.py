@@ -86,11 +86,12 @@ def blend(
             reached = _mean_f1(segmenter, held_out)
             if reached > best_f1 + WORTH:
                 best, best_share, best_f1 = segmenter, share, reached
-        update = {
+        update: dict[str, object] = {
             "fewcell_version": __version__,
             "trained_on": start.facts.trained_on | (count_sources((*learned_from, *also_seen)) if best_share else {}),
             "held_out": {"f1_50": round(best_f1, 4), "f1_50_before": round(before, 4), "share": best_share},
             "recipe": recipe.model_dump(mode="json"),
+            "int8": None,  # it was the start's
         }
         # What is new may be harder, its cells less sure: that is no reason to find none.
         surest = [SUREST_SHARE * score for score in surest_cells(best, held_out)]

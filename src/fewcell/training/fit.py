@@ -11,13 +11,14 @@ from torch import distributed, nn
 
 from fewcell.config import Recipe
 from fewcell.data.dataset import Sample
-from fewcell.errors import ConfigError, DataError, WriteError
+from fewcell.errors import ConfigError, DataError, WriteError, require
 from fewcell.networks import Network
 from fewcell.training.checkpoint import read_facts
 from fewcell.training.held_out import HeldOut, measure
 from fewcell.training.lessons import ROUNDS_FOLDER, Lessons, fingerprint, read_all, split
 from fewcell.training.log import Progress, rewind_log, write_log
 from fewcell.training.machine import machine
+from fewcell.training.quantise import add_int8
 from fewcell.training.scale import forget_scale, scale_file
 from fewcell.training.state import CHECKPOINT_FILE, TrainingState, begin
 
@@ -53,6 +54,8 @@ def fit(
     checkpoint = out / CHECKPOINT_FILE
     if (checkpoint.exists() or (out / ROUNDS_FOLDER).exists()) and not resume:
         raise WriteError(f"{out} holds a training run. Go on with it by --resume, or choose another folder.")
+    if recipe.int8:
+        require("int8", "nncf")
     with machine(recipe) as here:
         run = begin(recipe, here)
         learn, held_out = split(recipe, labelled)
@@ -78,6 +81,8 @@ def fit(
         _train(run, lessons, fixed, out, report)
         if here.is_first:
             lessons.write_model(out / "model")
+            if recipe.int8:
+                add_int8(out / "model", learn, held_out, threads=recipe.threads)
         if here.world > 1:
             distributed.barrier()
     return out / "model"
