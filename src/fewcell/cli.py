@@ -60,6 +60,9 @@ def segment(
     model: Model = "default",
     device: Device = "cpu",
     precision: Precision = "auto",
+    accurate: Annotated[
+        bool, typer.Option(help="See each image from four sides: better outlines, 4 times as long.")
+    ] = False,
     threads: Threads = None,
     min_score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Drop cells less likely to be right.  [default: the model's]")
@@ -100,7 +103,7 @@ def segment(
         overwrite=overwrite,
     )
     images = list_images(paths, SLIDE_SUFFIXES)
-    segmenter = Segmenter.load(model, threads=threads, device=device, precision=precision)
+    segmenter = Segmenter.load(model, threads=threads, device=device, precision=precision, accurate=accurate)
     how = Means(threads=threads, dask=dask)
     if shard is None:
         _segment_all(segmenter, images, out, settings, export or [], how)

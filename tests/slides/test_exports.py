@@ -63,6 +63,7 @@ def plan_of(shape: tuple[int, int], slide: Path, pixel_size_um: float | None, di
         plane=None,
         model_sha256={},
         precision="f32",
+        accurate=False,
         pixel_size_um=pixel_size_um,
         diameter_px=diameter_px,
         tile_px=1024,

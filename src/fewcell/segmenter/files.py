@@ -157,6 +157,7 @@ def _made_by(segmenter: Segmenter, segmentation: Segmentation, settings: FileSet
         "model_sha256": segmenter.facts.sha256[NETWORK_FILE],
         "scale_sha256": segmenter.facts.sha256[SCALE_FILE],
         "precision": segmenter.precision,
+        "accurate": segmenter.is_accurate,
         "diameter_px": round(float(segmentation.diameter_px), 2),
         "diameter_source": segmentation.diameter_source,
         "min_score": segmenter.facts.min_score if settings.min_score is None else settings.min_score,

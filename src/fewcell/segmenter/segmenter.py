@@ -1,5 +1,6 @@
 """The segmenter: normalise, scale, run the network, decode, score; from an image to its cells."""
 
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ from fewcell.segmenter.model_folder import (
     write_model,
 )
 from fewcell.segmenter.scale import Estimate, combine, windows_of
+from fewcell.segmenter.turned import TurnedEngine
 from fewcell.tiles import Shape, predict_in_windows, predict_tiled
 from fewcell.types import FloatArray, Instances, Labels
 
@@ -103,11 +105,12 @@ class Segmenter:
         threads: int | None = None,
         device: str = "cpu",
         precision: str = "auto",
+        accurate: bool = False,
     ) -> Self:
         """Load a model folder, or one of the models inside the package by its name.
 
         threads: CPU threads, by default one per core. device: 'cpu', or 'cuda' (needs torch). precision: in which a CPU
-        runs the network, see `choose_precision`.
+        runs the network, see `choose_precision`. accurate: see an image from four sides, in four times the time.
 
         Raises ModelError for a folder that is missing, damaged or made by a newer fewcell, DeviceError if there is
         no such device; and as `choose_precision`.
@@ -133,7 +136,19 @@ class Segmenter:
                 f"The scorer in {folder} has {scorer.n_features} features, but {channels} channels give "
                 f"{n_features(channels)}. Train the model again."
             )
-        return cls(engine, representation, scorer, facts, folder, threads, chosen)
+        segmenter = cls(engine, representation, scorer, facts, folder, threads, chosen)
+        return segmenter.more_accurate() if accurate else segmenter
+
+    def more_accurate(self) -> Self:
+        """The same segmenter, but that its network sees every image from four sides; see `TurnedEngine`."""
+        other = copy(self)
+        other.engine = TurnedEngine(self.engine, self.representation)
+        return other
+
+    @property
+    def is_accurate(self) -> bool:
+        """Whether the network sees images from four sides."""
+        return isinstance(self.engine, TurnedEngine)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder, whole or not at all; one of the same name is replaced."""

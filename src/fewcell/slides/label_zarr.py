@@ -73,6 +73,7 @@ def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str]
         "model": Path(plan.model).name,
         "model_sha256": dict(sorted(plan.task.model_sha256.items())),
         "precision": plan.task.precision,
+        "accurate": plan.task.accurate,
         "diameter_px": round(plan.diameter_px, 2),
         "diameter_source": plan.diameter_source,
         "min_score": plan.task.min_score,

@@ -73,9 +73,9 @@ class Block:
 class SlideTask(_Strict):
     """What is asked: of which slide, with which model, and how. Two runs with the same task give the same bytes.
 
-    fingerprint: of the slide. channels, axes, plane: how to open it. model_sha256: see `hashes_of`. precision: in which
-    the network is run. diameter_px: None if it is to be estimated. tile_px: side of what the network sees at once,
-    without its halo. level: the score from which on a cell counts where scales compete.
+    fingerprint: of the slide. channels, axes, plane: how to open it. model_sha256: see `hashes_of`. precision and
+    accurate: how the network is run. diameter_px: None if it is to be estimated. tile_px: side of what the network
+    sees at once, without its halo. level: the score from which on a cell counts where scales compete.
     """
 
     version: str
@@ -85,6 +85,7 @@ class SlideTask(_Strict):
     plane: dict[str, int] | None
     model_sha256: dict[str, str]
     precision: Precision
+    accurate: bool
     pixel_size_um: float | None
     diameter_px: float | None
     tile_px: int
@@ -184,6 +185,7 @@ def slide_task(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_
         plane=settings.plane,
         model_sha256=hashes_of(segmenter),
         precision=segmenter.precision,
+        accurate=segmenter.is_accurate,
         pixel_size_um=pixel_size_um,
         diameter_px=settings.diameter_px(slide.path, pixel_size_um),
         tile_px=tile_px,

@@ -128,8 +128,11 @@ def merge_slide(
         raise WriteError(f"{unfinished}: holds no run that could be merged. Begin one by fewcell segment --shard 1/4.")
     plan, folder = SlidePlan.read(plans[0]), plans[0].parent
     _check_outputs(Path(plan.slide), out, exports, folder, overwrite=overwrite)
-    segmenter = Segmenter.load(plan.model, threads=how.threads, device=device, precision=plan.task.precision)
-    if hashes_of(segmenter) != plan.task.model_sha256:
+    task = plan.task
+    segmenter = Segmenter.load(
+        plan.model, threads=how.threads, device=device, precision=task.precision, accurate=task.accurate
+    )
+    if hashes_of(segmenter) != task.model_sha256:
         raise ModelError(f"{plan.model} is no longer the model that {unfinished} was begun with.")
     with _begun(folder, plan, segmenter, how, report) as run:
         return _finished(run, out, exports)

@@ -54,7 +54,9 @@ class Work:
     def open(cls, folder: Path, *, threads: int | None = None) -> Self:
         """As another process sees it: all is read from the folder."""
         plan = SlidePlan.read(folder / PLAN_FILE)
-        return cls(folder, plan, Segmenter.load(plan.model, threads=threads, precision=plan.task.precision))
+        task = plan.task
+        segmenter = Segmenter.load(plan.model, threads=threads, precision=task.precision, accurate=task.accurate)
+        return cls(folder, plan, segmenter)
 
     def prepare(self) -> None:
         """Make the arrays that tiles are written to, if no other process has."""
