@@ -1,0 +1,73 @@
+"""How fast a folder of images is segmented, from the start of the command to the last file written.
+
+    python benchmarks/folder.py --out docs/results/folder.csv
+
+100 images of 1 megapixel, PNG, parts of the pictures that come with scikit-image, go through `fewcell segment` in a
+process of its own, once with the diameter given and once estimated. Start is the time until `fewcell info` has ended.
+"""
+
+import argparse
+import os
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+from skimage import data
+
+from fewcell.benchmark.tables import save_table
+
+IMAGES, SIDE_PX = 100, 1000
+
+
+def draw(folder: Path) -> None:
+    """Turned parts of a stained section and of a phase image, mirrored beyond their edges, in turn."""
+    pictures = [np.asarray(data.immunohistochemistry()), np.asarray(data.cell())]
+    rng = np.random.default_rng(0)
+    for i in range(IMAGES):
+        picture = pictures[i % 2]
+        missing = [(0, max(0, 2 * SIDE_PX - side)) for side in picture.shape[:2]] + [(0, 0)] * (picture.ndim - 2)
+        large = np.pad(picture, missing, mode="symmetric")
+        top, left = rng.integers(0, large.shape[0] - SIDE_PX, 2)
+        part = np.rot90(large[top : top + SIDE_PX, left : left + SIDE_PX], rng.integers(4))
+        PillowImage.fromarray(np.ascontiguousarray(part)).save(folder / f"{i:03d}.png")
+
+
+def timed(*command: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([str(Path(sys.executable).with_name("fewcell")), *command], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="write the rows to this CSV")
+    arguments = parser.parse_args()
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        images, out = Path(temporary) / "images", Path(temporary) / "out"
+        images.mkdir()
+        draw(images)
+        start_s = min(timed("info") for _ in range(3))
+        for name, options in (("given", ["--diameter", "16"]), ("estimated", [])):
+            seconds = timed("segment", str(images), "-o", str(out), "--overwrite", *options)
+            mpx_per_s = IMAGES * SIDE_PX**2 / 1e6 / seconds
+            peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            row = {"diameter": name, "images": IMAGES, "seconds": seconds, "mpx_per_s": mpx_per_s}
+            row |= {"peak_mb_so_far": peak_mb, "start_s": start_s}
+            print("  ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+            rows.append({**row, "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"})
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if arguments.out:
+        extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
+        save_table(rows, arguments.out, extra=extra, overwrite=True)
+
+
+if __name__ == "__main__":
+    main()

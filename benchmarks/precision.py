@@ -1,0 +1,82 @@
+"""What the precision of the network and a look from four sides bring, and what they cost.
+
+    python benchmarks/precision.py ../shared/data/train --out docs/results/precision.csv
+
+The images are those of train that were held out when the model was trained (at most 1.5 megapixels), at the true scale.
+Speed is that of the network alone, on a tile of 1,280 px, the best of several turns that the ways take one by one.
+"""
+
+import argparse
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fewcell.benchmark.tables import save_table
+from fewcell.config import load_recipe
+from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
+from fewcell.data.split import hold_out
+from fewcell.engine import PRECISIONS, cpu_precision
+from fewcell.metrics import f1, match
+from fewcell.segmenter import INT8_FILE, Segmenter
+
+SIDE_PX, TURNS, MOST_PX = 1280, 5, 1_500_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="the dataset that the model was trained on")
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--out", type=Path, help="write the rows to this CSV")
+    arguments = parser.parse_args()
+    facts = Segmenter.load(arguments.model).facts
+    offered = [
+        precision
+        for precision in PRECISIONS
+        if precision == "f32" or precision == cpu_precision() or (precision == "int8" and INT8_FILE in facts.sha256)
+    ]
+    ways = {
+        (precision, accurate): Segmenter.load(arguments.model, precision=precision, accurate=accurate)
+        for precision in offered
+        for accurate in (False, True)
+    }
+    image = np.random.default_rng(0).random((3, SIDE_PX, SIDE_PX), dtype=np.float32)
+    best = dict.fromkeys(ways, np.inf)
+    for _ in range(TURNS):
+        for way, segmenter in ways.items():
+            start = time.perf_counter()
+            segmenter.engine(image)
+            best[way] = min(best[way], time.perf_counter() - start)
+    recipe = load_recipe(None, **facts.recipe)
+    labelled = [sample for sample in open_dataset(arguments.data) if sample.labels]
+    reached: dict[tuple[str, bool], list[list[float]]] = {way: [] for way in ways}
+    for sample in hold_out(labelled, recipe.held_out, recipe.seed)[1]:
+        picture, truth = load_sample(sample)
+        assert truth is not None
+        true_px = true_diameter_px(sample, truth)
+        if true_px is None or truth.size > MOST_PX:
+            continue
+        for way, segmenter in ways.items():
+            found = segmenter.segment(picture, diameter_px=true_px)
+            reached[way].append([f1(counts) for counts in match(truth, found.labels, (0.5, 0.8))])
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"
+    rows: list[dict[str, object]] = []
+    for (precision, accurate), values in reached.items():
+        f1_50, f1_80 = np.mean(values, axis=0)
+        speed = SIDE_PX**2 / 1e6 / best[precision, accurate]
+        row = {"precision": precision, "accurate": accurate, "mpx_per_s": speed, "f1_50": f1_50, "f1_80": f1_80}
+        rows.append({**row, "n_images": len(values), "machine": machine})
+        print(f"{precision:5s} accurate {accurate!s:5s} {speed:6.2f} Mpx/s  F1 {f1_50:.4f}  at 0.8 {f1_80:.4f}")
+    if arguments.out:
+        extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
+        save_table(rows, arguments.out, extra=extra, overwrite=True)
+
+
+if __name__ == "__main__":
+    main()
