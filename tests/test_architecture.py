@@ -30,6 +30,7 @@ FLOORS = {
     "images": 1,
     "metrics": 1,
     "scoring": 1,
+    "ahead": 0,
     "config": 0,
     "errors": 0,
     "types": 0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -36,7 +37,10 @@ PRECISIONS: tuple[Precision, ...] = ("int8", "bf16", "f32")
 
 
 class Engine(Protocol):
-    """Anything that turns an image (3, height, width) into a prediction (channel, h, w), both float32."""
+    """Anything that turns an image (3, height, width) into a prediction (channel, h, w), both float32.
+
+    Several threads may call it; they are served one by one.
+    """
 
     def __call__(self, image: FloatArray) -> FloatArray: ...
 
@@ -95,6 +99,7 @@ class OpenVinoEngine:
     ) -> None:
         self.threads = threads or available_threads()
         self.precision: Literal["bf16", "f32"] = cpu_precision() if precision == "auto" else precision
+        self._one_at_a_time = Lock()
         # OpenVINO gives the thread that compiles a stack of its own for signals. Where engines end in another order
         # than they began, that stack is gone and still in use: the next signal (Ctrl-C, the end of a worker of the data
         # loader) kills the process.
@@ -119,7 +124,8 @@ class OpenVinoEngine:
     def __call__(self, image: FloatArray) -> FloatArray:
         """Run the network on one image (3, height, width); returns a new array (channel, h, w) float32."""
         try:
-            return np.array(self._request.infer([image[None]])[0][0], dtype=np.float32)
+            with self._one_at_a_time:
+                return np.array(self._request.infer([image[None]])[0][0], dtype=np.float32)
         except RuntimeError as error:
             raise ModelError(f"OpenVINO failed on an image of shape {image.shape}: {_first_line(error)}") from None
 
@@ -130,13 +136,14 @@ class TorchEngine:
     def __init__(self, module: nn.Module, device: str) -> None:
         check_device(device)
         self.device = device
+        self._one_at_a_time = Lock()
         self._module = module.to(device).eval()
 
     def __call__(self, image: FloatArray) -> FloatArray:
         """Run the network on one image (3, height, width); returns a new array (channel, h, w) float32."""
         import torch
 
-        with torch.inference_mode():
+        with self._one_at_a_time, torch.inference_mode():
             prediction = self._module(torch.from_numpy(image)[None].to(self.device))
         return prediction[0].float().cpu().numpy()
 

@@ -6,13 +6,18 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from fewcell import __version__
+from fewcell.ahead import ahead
+from fewcell.engine import available_threads
 from fewcell.errors import ConfigError, FewcellError, TooLargeError, WriteError
 from fewcell.images import Image, measure_cells, normalise, read_image, write_cells, write_labels, write_overlay
 from fewcell.segmenter.model_folder import NETWORK_FILE, SCALE_FILE
@@ -20,6 +25,9 @@ from fewcell.segmenter.segmenter import Segmentation, Segmenter
 
 __all__ = ["Failed", "FileSettings", "Segmented", "parse_diameter", "segment_files"]
 
+AT_ONCE = 2  # files that are worked on at the same time
+SMALL_PX = 4_000_000  # of those that are larger one is in memory at a time
+ONE_BY_ONE = Lock()
 OUTPUTS = {"cells": "_cells.csv", "overlay": "_overlay.png", "labels": "_label.tiff"}
 
 
@@ -79,13 +87,15 @@ class Failed:
 def segment_files(
     segmenter: Segmenter, paths: Sequence[Path], out: Path, settings: FileSettings
 ) -> Iterator[Segmented | Failed]:
-    """Segment files one by one; a file that fails does not stop the others.
+    """Segment files; one that fails does not stop the others. Results come in the order of the files.
 
     Into `out` go, for each file, <stem>_label.tiff, <stem>_overlay.png and <stem>_cells.csv; all three are made before
-    the first appears. Two files of the same stem both fail, since they would overwrite each other.
+    the first appears. Two files of the same stem both fail, since they would overwrite each other. While the network
+    sees one image, the cells of another are read, measured and written.
     """
     stems = Counter(path.stem for path in paths)
-    for path in paths:
+
+    def segmented(path: Path) -> Segmented | Failed:
         start = time.perf_counter()
         try:
             if stems[path.stem] > 1:
@@ -95,15 +105,18 @@ def segment_files(
                 )
             outputs = {kind: out / f"{path.stem}{suffix}" for kind, suffix in OUTPUTS.items()}
             segmentation = _segment_file(segmenter, path, outputs, settings)
-            seconds = time.perf_counter() - start
-            yield Segmented(path, len(segmentation.scores), segmentation, outputs, seconds)
+            return Segmented(path, len(segmentation.scores), segmentation, outputs, time.perf_counter() - start)
         except FewcellError as error:
-            yield Failed(path, error)
+            return Failed(path, error)
         except MemoryError:
-            yield Failed(path, TooLargeError(f"{path}: there was not enough memory to segment it."))
+            return Failed(path, TooLargeError(f"{path}: there was not enough memory to segment it."))
         except Exception as error:  # a fault of ours in one file must not lose the thousand that follow
             kind = type(error).__name__
-            yield Failed(path, FewcellError(f"{path}: unexpected {kind}: {error}. Please report this."))
+            return Failed(path, FewcellError(f"{path}: unexpected {kind}: {error}. Please report this."))
+
+    at_once = min(AT_ONCE, segmenter.threads or available_threads())
+    with ThreadPoolExecutor(at_once) as pool:
+        yield from ahead(pool, segmented, paths, at_once)
 
 
 def parse_diameter(text: str) -> tuple[float, bool]:
@@ -122,6 +135,13 @@ def _segment_file(segmenter: Segmenter, path: Path, outputs: dict[str, Path], se
     if existing and not settings.overwrite:
         raise WriteError(f"{path}: {existing[0]} exists already. Add --overwrite to replace it.")
     image = read_image(path, axes=settings.axes, plane=settings.plane)
+    with ONE_BY_ONE if image.pixels[0].size > SMALL_PX else nullcontext():
+        return _segment_image(segmenter, path, image, outputs, settings)
+
+
+def _segment_image(
+    segmenter: Segmenter, path: Path, image: Image, outputs: dict[str, Path], settings: FileSettings
+) -> Segmentation:
     pixel_size_um = settings.pixel_size_um or image.pixel_size_um
     seen = image if settings.channels is None else image.choose(settings.channels)
     segmentation = segmenter.segment(

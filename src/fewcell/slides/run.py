@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fewcell.ahead import ahead
 from fewcell.engine import available_threads
 from fewcell.errors import ReadError, TooLargeError
 from fewcell.images import Window
@@ -92,7 +93,7 @@ class Run:
                 self._finish_tile(number, is_empty, problem)
             return
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            seen = _ahead(reader, lambda i: _timed(took, "read", self._look, i), todo)
+            seen = ahead(reader, lambda i: _timed(took, "read", self._look, i), todo, AHEAD)
             writing: deque[Future[None]] = deque()
             for number, (image, problem) in self._progress("tiles", zip(todo, seen, strict=True), len(todo)):
                 packed = _timed(took, "network", work.predict, number, image)
@@ -114,7 +115,7 @@ class Run:
         else:
             threads = self.how.threads or available_threads()
             with ThreadPoolExecutor(threads) as pool:
-                done = _ahead(pool, lambda i: self.work.read_block(i, may_widen=may_widen), todo, threads)
+                done = ahead(pool, lambda i: self.work.read_block(i, may_widen=may_widen), todo, threads)
                 for number, is_done in self._progress("blocks", zip(todo, done, strict=True), len(todo)):
                     if is_done:
                         self.journal.finish(f"block {number}")
@@ -217,17 +218,6 @@ def _head(path: Path) -> _Head:
 
 def _meet(one: Window, other: Window) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _ahead(pool: ThreadPoolExecutor, do: Callable[[int], T], numbers: Iterable[int], count: int = AHEAD) -> Iterator[T]:
-    """The results of pieces of work in their order, so many of them begun before they are asked for."""
-    waiting: deque[Future[T]] = deque()
-    for number in numbers:
-        waiting.append(pool.submit(do, number))
-        if len(waiting) > count:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _timed(took: dict[str, float], name: str, do: Callable[..., T], *arguments: Any) -> T:

@@ -47,7 +47,6 @@ class Work:
             raise ReadError(f"{plan.slide}: has changed since its segmentation began. Start again with --overwrite.")
         self.pyramid = SlidePyramid(self.slide, plan.task.channels, plan.contrast)
         self.tiles, self.blocks = plan.tiles(), plan.blocks()
-        self._engine = Lock()  # it does one image at a time
         self._widening = Lock()  # a block with much around it takes much memory
 
     @classmethod
@@ -107,8 +106,7 @@ class Work:
         if seen is None:
             nothing = np.zeros((len(representation.channels), y1 - y0, x1 - x0), dtype=np.float32)
             return representation.to_bytes(nothing)
-        with self._engine:
-            prediction = self.segmenter.engine(np.ascontiguousarray(seen))
+        prediction = self.segmenter.engine(np.ascontiguousarray(seen))
         top, left = y0 - tile.window[0] // stride, x0 - tile.window[1] // stride
         return representation.to_bytes(prediction[:, top : top + y1 - y0, left : left + x1 - x0])
 
