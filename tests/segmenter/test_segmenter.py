@@ -3,7 +3,6 @@
 import json
 import re
 from contextlib import nullcontext
-from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from fewcell.images import Image, Pyramid, normalise
 from fewcell.metrics import f1, match
 from fewcell.segmenter import NetworkFacts, Segmenter, predict_at_scale
 from fewcell.segmenter import segmenter as module
-from fewcell.tiles import predict_tiled
 
 DIAMETER_PX = 22
 
@@ -246,7 +244,8 @@ def test_the_image_is_left_as_it_was(segmenter, discs):
 def test_tiles_give_what_one_piece_gives(segmenter, draw_discs, monkeypatch, core_px):
     image = draw_discs(9, (250, 310))[0][None]
     whole = segmenter.segment(image, diameter_px=DIAMETER_PX)
-    monkeypatch.setattr(module, "predict_tiled", partial(predict_tiled, core_px=core_px))
+    monkeypatch.setattr(module, "AT_ONCE_PX", 0)
+    monkeypatch.setattr(module, "TILE_PX", core_px)
     tiled = segmenter.segment(image, diameter_px=DIAMETER_PX)
     assert len(whole.scores) > 30
     assert np.array_equal(tiled.labels, whole.labels)
@@ -258,6 +257,7 @@ def test_a_halo_of_the_reach_is_needed_and_enough(segmenter, trained, monkeypatc
     pixels = np.random.default_rng(1).random((3, 120, 144), dtype=np.float32)
     network = segmenter.facts.network
     whole = predict_at_scale(Pyramid(pixels), 1.0, engine, network)
+    monkeypatch.setattr(module, "AT_ONCE_PX", 0)
     monkeypatch.setattr(module, "TILE_PX", 48)
     np.testing.assert_allclose(predict_at_scale(Pyramid(pixels), 1.0, engine, network), whole, atol=1e-5)
     blind = network.model_copy(update={"reach_px": 0})

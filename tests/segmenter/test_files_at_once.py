@@ -1,0 +1,54 @@
+"""Files are worked on two at a time; results keep their order, and large ones are in memory one by one."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from fewcell.segmenter import FileSettings, Segmenter, segment_files
+from fewcell.segmenter import files as module
+
+
+def write_images(folder: Path, draw_discs, count: int) -> list[Path]:
+    paths = [folder / f"{i}.png" for i in range(count)]
+    for i, path in enumerate(paths):
+        PillowImage.fromarray(draw_discs(i, shape=(90 + 10 * i, 120))[0].astype(np.uint8)).save(path)
+    return paths
+
+
+def test_results_are_those_of_one_at_a_time_in_their_order(trained, draw_discs, tmp_path, monkeypatch) -> None:
+    segmenter = Segmenter.load(trained.folder, threads=2)
+    paths = write_images(tmp_path, draw_discs, 7)
+    paths.insert(3, tmp_path / "missing.png")
+    chosen = FileSettings(diameter=22)
+    together = list(segment_files(segmenter, paths, tmp_path / "together", chosen))
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    alone = list(segment_files(segmenter, paths, tmp_path / "alone", chosen))
+    assert [result.path for result in together] == [result.path for result in alone] == paths
+    assert [type(result) for result in together] == [type(result) for result in alone]
+    for path in sorted((tmp_path / "alone").iterdir()):
+        assert (tmp_path / "together" / path.name).read_bytes() == path.read_bytes()
+    assert len(list((tmp_path / "together").iterdir())) == 3 * 7
+
+
+def test_small_files_overlap_and_large_ones_do_not(trained, draw_discs, tmp_path, monkeypatch) -> None:
+    segmenter = Segmenter.load(trained.folder, threads=2)
+    paths = write_images(tmp_path, draw_discs, 4)
+    inside, most = set(), []
+
+    def slow(*_):
+        inside.add(threading.get_ident())
+        time.sleep(0.05)
+        most.append(len(inside))
+        inside.discard(threading.get_ident())
+        raise ValueError("enough")
+
+    monkeypatch.setattr(module, "_segment_image", slow)
+    list(segment_files(segmenter, paths, tmp_path / "o", FileSettings()))
+    assert max(most) == 2
+    monkeypatch.setattr(module, "SMALL_PX", 10)
+    most.clear()
+    list(segment_files(segmenter, paths, tmp_path / "o", FileSettings()))
+    assert max(most) == 1
