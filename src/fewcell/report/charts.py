@@ -27,6 +27,8 @@ __all__ = [
     "trust_chart",
 ]
 
+PANELS_A_ROW = 4
+
 FEWEST_CELLS = 20
 """A range of scores with fewer cells is not drawn: its share of right ones says little."""
 
@@ -110,8 +112,11 @@ def label_chart(budgets: Mapping[str, Sequence[Budget]], modalities: Sequence[st
     """Mean F1 against the number of labelled images, over all, over unseen experiments, and in every modality."""
     panels = ("all", "unseen", *modalities)
     counts = sorted({budget.n_labelled for of_way in budgets.values() for budget in of_way})
-    with _drawing(1.6 + 2.1 * len(panels), 3.6, columns=len(panels)) as (figure, axes, drawn):
-        for axis, panel in zip(axes, panels, strict=True):
+    rows = -(-len(panels) // PANELS_A_ROW)
+    with _drawing(11, 2.9 * rows, columns=PANELS_A_ROW, rows=rows) as (figure, axes, drawn):
+        for axis in axes[len(panels) :]:
+            axis.remove()
+        for axis, panel in zip(axes, panels, strict=False):
             for row, (way, of_way) in enumerate(budgets.items()):
                 known = [(budget.n_labelled, found) for budget in of_way if (found := budget.measured(panel))]
                 if not known:
@@ -125,9 +130,10 @@ def label_chart(budgets: Mapping[str, Sequence[Budget]], modalities: Sequence[st
             axis.set_xticks(counts, [str(count) for count in counts])
             axis.set_xticks([], minor=True)
             axis.grid(alpha=0.3)
-        axes[0].set_ylabel("mean F1 at IoU 0.5")
+        for axis in axes[::PANELS_A_ROW]:
+            axis.set_ylabel("mean F1 at IoU 0.5")
         figure.tight_layout()
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="lower left", bbox_to_anchor=(0.05, 1), frameon=False)
         drawn.append(_svg(figure))
     return drawn[0]
 
@@ -194,15 +200,17 @@ def _by_lowest_score(lines: Sequence[Line]) -> list[tuple[float, float]]:
 
 
 @contextmanager
-def _drawing(width: float, height: float, columns: int = 1) -> Iterator[tuple[Figure, Sequence[Axes], list[str]]]:
-    """A figure of a size in inches with axes side by side, and a list that takes what is drawn."""
+def _drawing(
+    width: float, height: float, columns: int = 1, rows: int = 1
+) -> Iterator[tuple[Figure, Sequence[Axes], list[str]]]:
+    """A figure of a size in inches with axes side by side in rows, and a list that takes what is drawn."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     style: Any = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
     with mpl.rc_context(style | {"svg.hashsalt": "fewcell"}):
         figure = Figure(figsize=(width, height))
-        yield figure, figure.subplots(1, columns, squeeze=False)[0].tolist(), []
+        yield figure, figure.subplots(rows, columns, squeeze=False).ravel().tolist(), []
 
 
 def _svg(figure: Figure) -> str:
