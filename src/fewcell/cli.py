@@ -79,7 +79,8 @@ def segment(
 
     Slides (OME-Zarr, SVS, NDPI and the like, and anything of 25 megapixels or more) are segmented tile by tile into
     labels (OME-Zarr). Where that was interrupted, the same command goes on. With --export, or where -o ends in .zarr,
-    that is also done with smaller images; their cells are the same.
+    that is also done with smaller images; their cells are the same. --export tiff is for the large ones alone: the
+    others have a TIFF anyway. What each took is in seconds.csv.
     """
     from fewcell.images import SLIDE_SUFFIXES, list_images
     from fewcell.segmenter import FileSettings, Segmenter, parse_diameter
@@ -239,16 +240,31 @@ def evaluate(
     note: Annotated[
         list[str] | None, typer.Option(help="A column to add to every row of the CSVs: name=value.")
     ] = None,
+    efficiency: Annotated[
+        bool, typer.Option("--efficiency", help="Show what each image took, and what time the challenge forgives.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace outputs that exist.")] = False,
 ) -> None:
     """Score labels against true ones by the rule of the NeurIPS 2022 challenge."""
     from rich.console import Console
 
-    from fewcell.benchmark import evaluate_folders, render, save_rows, save_summary, summarise
+    from fewcell.benchmark import (
+        evaluate_folders,
+        measure_efficiency,
+        render,
+        render_efficiency,
+        save_rows,
+        save_summary,
+        summarise,
+    )
 
     evaluation = evaluate_folders(true_dir, predicted_dir, manifest=manifest)
+    times = measure_efficiency((row.stem for row in evaluation.rows), predicted_dir) if efficiency else None
     summary = summarise(evaluation)
-    Console(width=None if sys.stdout.isatty() else 120).print(render(summary, evaluation))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(render(summary, evaluation))
+    if times is not None:
+        console.print(render_efficiency(times))
     if out is not None:
         extra = _notes(note or [])
         save_rows(evaluation, out, extra=extra, overwrite=overwrite)
