@@ -65,7 +65,9 @@ def segment(
     min_area: Annotated[float, typer.Option(min=0, help="Drop cells smaller than this, in pixels.")] = 0,
     export: Annotated[
         list[str] | None,
-        typer.Option(help="Also write geojson (QuPath), geojson.gz, rois (ImageJ), parquet or tiff; may be repeated."),
+        typer.Option(
+            help="Also write geojson (QuPath), geojson.gz, rois (ImageJ), h5ad (AnnData), parquet, tiff; several too."
+        ),
     ] = None,
     dask: Annotated[
         str | None, typer.Option(help="Scheduler of a Dask cluster that does the tiles of slides: tcp://HOST:8786.")
