@@ -11,7 +11,21 @@ import typer
 
 from fewcell.errors import ConfigError, FewcellError, ReadError, require
 
-__all__ = ["app", "benchmark", "challenge", "demo", "evaluate", "info", "main", "merge", "report", "segment", "train"]
+__all__ = [
+    "app",
+    "benchmark",
+    "challenge",
+    "demo",
+    "evaluate",
+    "info",
+    "main",
+    "merge",
+    "package",
+    "qupath",
+    "report",
+    "segment",
+    "train",
+]
 
 app = typer.Typer(
     help="Few labels, every cell: find every cell in a microscopy image.",
@@ -308,6 +322,33 @@ def report(
     command = shlex.join(["fewcell", "report", *map(str, results), "-o", str(out)])
     for path in write_report(results, out, data=data, command=command, overwrite=overwrite):
         typer.echo(path)
+
+
+@app.command()
+def package(
+    model: Annotated[str, typer.Argument(help="A model folder, or the name of a model inside the package.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The package: X.zip.")],
+    author: Annotated[list[str] | None, typer.Option(help="Who made the model; may be repeated.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights by its SPDX name: CC-BY-4.0.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a package that exists.")] = False,
+) -> None:
+    """Write a model as a package for bioimage.io: its network as ONNX, an example, words, and the model folder."""
+    from fewcell.handover import package_model
+
+    package_model(model, out, authors=author or (), licence=licence, overwrite=overwrite)
+    typer.echo(out)
+
+
+@app.command()
+def qupath(
+    out: Annotated[Path, typer.Option("-o", "--out", help="The script.")] = Path("fewcell.groovy"),
+    overwrite: Annotated[bool, typer.Option(help="Replace a script that exists.")] = False,
+) -> None:
+    """Write a script for QuPath that finds the cells of the open image with this fewcell."""
+    from fewcell.handover import write_qupath_script
+
+    write_qupath_script(out, overwrite=overwrite)
+    typer.echo(f"{out}: open it in QuPath's script editor (Automate > Script editor) and choose Run.")
 
 
 @data_app.command()
