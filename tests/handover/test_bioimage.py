@@ -77,6 +77,18 @@ def test_the_example_follows_from_the_description_alone(unpacked) -> None:
     assert np.ptp(expected) > 0.5, "the example shows cells"
 
 
+def test_what_the_halo_leaves_does_not_depend_on_what_lies_around(unpacked) -> None:
+    said = yaml.safe_load((unpacked / "rdf.yaml").read_text(encoding="utf-8"))
+    size, (rows, _) = said["inputs"][0]["axes"][2]["size"], said["outputs"][0]["axes"][2:]
+    network = OpenVinoEngine(unpacked / "network.onnx", precision="f32")
+    side, more, halo = size["min"], 2 * size["step"], rows["halo"]
+    around = np.random.default_rng(0).random((3, side + 2 * more, side + 2 * more), dtype=np.float32)
+    alone, within = network(around[:, more:-more, more:-more].copy()), network(around)
+    cut = more // rows["scale"] + halo
+    np.testing.assert_allclose(alone[:, halo:-halo, halo:-halo], within[:, cut:-cut, cut:-cut], atol=1e-4)
+    assert not np.allclose(alone[:, :halo, :halo], within[:, cut - halo : cut, cut - halo : cut], atol=1e-4)
+
+
 def test_the_unpacked_folder_is_the_model(unpacked) -> None:
     model = Segmenter.load(unpacked)
     assert model.facts == Segmenter.load().facts
