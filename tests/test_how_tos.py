@@ -31,7 +31,12 @@ LEFT = {
         "for-others/cell_rois.zip",
     ],
     "slide-into-qupath": ["slide_cells.geojson", "slide_overlay.png", "slide_label.zarr/zarr.json", "fewcell.groovy"],
-    "teach-with-five-images": ["runs/mine/model/model.json", "found/0_label.tiff", "found-before/1_overlay.png"],
+    "teach-with-five-images": [
+        "runs/mine/model/model.json",
+        "found/0_label.tiff",
+        "found-before/1_overlay.png",
+        "my-cells.zip",
+    ],
     "compare-methods": ["comparison/rows.csv", "comparison.html", "comparison.md", "theirs.csv"],
     "use-a-cluster": ["shards_cells.geojson", "shards_label.zarr/zarr.json", "dask_label.zarr/zarr.json"],
 }

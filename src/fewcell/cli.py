@@ -327,7 +327,7 @@ def report(
 @app.command()
 def package(
     model: Annotated[str, typer.Argument(help="A model folder, or the name of a model inside the package.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The package: X.zip.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The package, NAME.zip.")],
     author: Annotated[list[str] | None, typer.Option(help="Who made the model; may be repeated.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights by its SPDX name: CC-BY-4.0.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a package that exists.")] = False,

@@ -107,14 +107,15 @@ def test_the_words_name_sources_licences_and_how_to_validate(unpacked) -> None:
 
 def test_without_a_licence_none_is_claimed(tmp_path, monkeypatch, capsys) -> None:
     pytest.importorskip("onnx")
-    for name in ("a.zip", "b.zip"):
-        monkeypatch.setattr(sys, "argv", ["fewcell", "package", "default", "-o", str(tmp_path / name)])
+    for folder in ("a", "b"):
+        command = ["fewcell", "package", "default", "-o", str(tmp_path / folder / "mine.zip")]
+        monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as stopped:
             cli.main()
         assert stopped.value.code == 0
-    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
-    assert "a.zip" in capsys.readouterr().out
-    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+    assert (tmp_path / "a" / "mine.zip").read_bytes() == (tmp_path / "b" / "mine.zip").read_bytes()
+    assert "mine.zip" in capsys.readouterr().out
+    with zipfile.ZipFile(tmp_path / "a" / "mine.zip") as archive:
         assert "license" not in yaml.safe_load(archive.read("rdf.yaml"))
 
 
@@ -135,9 +136,10 @@ def test_a_network_of_one_size_says_so(tmp_path, monkeypatch) -> None:
     parts = {"network": NetworkFacts(name="unet", **numbers), "representation": Part(name="boundary")}
     facts = read_model(start).model_copy(update=parts)
     write_model(tmp_path / "windows", facts, onnx, start / "scale.onnx", weights)
-    package_model(tmp_path / "windows", tmp_path / "windows.zip")
-    model = validated(tmp_path / "windows.zip", monkeypatch)
+    package_model(tmp_path / "windows", tmp_path / "U-Net, v1.2.zip")
+    model = validated(tmp_path / "U-Net, v1.2.zip", monkeypatch)
     assert not isinstance(model, InvalidDescr), model.validation_summary.format()
+    assert model.name == "fewcell U-Net- v1-2"
     assert [axis.size for axis in model.inputs[0].axes[2:]] == [256, 256]
     assert not hasattr(model.outputs[0].axes[2], "halo")
 

@@ -6,6 +6,7 @@ model folder, so where it is unpacked, `fewcell segment --model` takes it as it 
 Source: the model description 0.5 of bioimage.io (https://bioimage-io.github.io/spec-bioimage-io/).
 """
 
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -36,8 +37,9 @@ def package_model(
 ) -> None:
     """Write a model as a zip file that bioimage.io and the programs that read its models take.
 
-    model: a model folder, or the name of one inside the package. authors: names, by default the fewcell team. licence:
-    of the weights, by its SPDX name; without one none is claimed, and what the data's sources say is in README.md.
+    model: a model folder, or the name of one inside the package. path: its stem is the name of the model. authors:
+    names, by default the fewcell team. licence: of the weights, by its SPDX name; without one none is claimed, and what
+    the data's sources say is in README.md.
 
     Raises MissingDependencyError without the libraries for training, which write the description; ModelError for a
     model that is missing or damaged, WriteError if the file exists and may not be overwritten.
@@ -50,7 +52,7 @@ def package_model(
     pixels = _example(facts)
     engine = OpenVinoEngine(folder / NETWORK_FILE, precision="f32")  # what every other program computes in
     kept = [name for name in (FACTS_FILE, SCALE_FILE, WEIGHTS_FILE, NOTICE_FILE) if (folder / name).is_file()]
-    name = folder.resolve().name
+    name = re.sub(r"[^\w() -]", "-", path.stem)  # what a name may be made of
     described = {
         **_description(name, facts, [*authors] or ["The fewcell team"], licence),
         "inputs": [_input(facts)],
