@@ -19,6 +19,7 @@ FLOORS = {
     "cli": 7,
     "report": 6,
     "benchmark": 5,
+    "handover": 5,
     "slides": 4,
     "training": 4,
     "segmenter": 3,

@@ -17,6 +17,7 @@ from skimage import data as skimage_data
 from fewcell import cli
 from fewcell.images import read_labels, write_labels
 from fewcell.metrics import f1, match
+from fewcell.segmenter import read_seconds
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -65,6 +66,7 @@ def test_segment_writes_labels_overlay_and_table(run, nuclei, tmp_path):
         "nuclei_cells.csv",
         "nuclei_label.tiff",
         "nuclei_overlay.png",
+        "seconds.csv",
     ]
 
 
@@ -104,7 +106,8 @@ def test_bad_files_are_listed_and_the_others_finish(run, nuclei, tmp_path):
     assert "2 of 3 files failed" in err
     assert "broken.png" in err
     assert "empty.tif" in err
-    assert {p.name.split("_")[0] for p in (tmp_path / "out").iterdir()} == {"good"}
+    assert {p.name.split("_")[0] for p in (tmp_path / "out").iterdir()} == {"good", "seconds.csv"}
+    assert list(read_seconds(tmp_path / "out")) == ["good"]
 
 
 def test_outputs_are_replaced_only_when_asked(run, nuclei, tmp_path):
@@ -236,6 +239,19 @@ def test_evaluate_scores_what_segment_writes(run, tmp_path):
     with open(tmp_path / "rows.csv", newline="") as file:
         assert float(next(csv.DictReader(file))["f1_50"]) == pytest.approx(2 / 3)
     assert (tmp_path / "rows-summary.csv").exists()
+
+
+def test_evaluate_shows_what_each_image_took(run, nuclei, tmp_path):
+    assert run("segment", nuclei, "-o", tmp_path / "out", "--diameter", 24)[0] == 0
+    write_labels(tmp_path / "true" / "nuclei_label.tiff", read_labels(tmp_path / "out" / "nuclei_label.tiff"))
+    code, out, _ = run("evaluate", tmp_path / "true", tmp_path / "out", "--efficiency")
+    assert code == 0
+    assert re.search(r"nuclei +256 +256 +[0-9.]+ +10\.0", out)
+    assert "of 1 images" in out
+    (tmp_path / "out" / "seconds.csv").unlink()
+    code, _, err = run("evaluate", tmp_path / "true", tmp_path / "out", "--efficiency")
+    assert code == 1
+    assert "has no seconds.csv" in err
 
 
 def test_train_ends_in_a_model_that_segments(run, nuclei, tmp_path):

@@ -11,7 +11,21 @@ import typer
 
 from fewcell.errors import ConfigError, FewcellError, ReadError, require
 
-__all__ = ["app", "benchmark", "challenge", "demo", "evaluate", "info", "main", "merge", "report", "segment", "train"]
+__all__ = [
+    "app",
+    "benchmark",
+    "challenge",
+    "demo",
+    "evaluate",
+    "info",
+    "main",
+    "merge",
+    "package",
+    "qupath",
+    "report",
+    "segment",
+    "train",
+]
 
 app = typer.Typer(
     help="Few labels, every cell: find every cell in a microscopy image.",
@@ -70,7 +84,9 @@ def segment(
     min_area: Annotated[float, typer.Option(min=0, help="Drop cells smaller than this, in pixels.")] = 0,
     export: Annotated[
         list[str] | None,
-        typer.Option(help="Also write geojson (QuPath), geojson.gz, rois (ImageJ), parquet or tiff; may be repeated."),
+        typer.Option(
+            help="Also write geojson (QuPath), geojson.gz, rois (ImageJ), h5ad (AnnData), parquet, tiff; several too."
+        ),
     ] = None,
     dask: Annotated[
         str | None, typer.Option(help="Scheduler of a Dask cluster that does the tiles of slides: tcp://HOST:8786.")
@@ -84,7 +100,8 @@ def segment(
 
     Slides (OME-Zarr, SVS, NDPI and the like, and anything of 25 megapixels or more) are segmented tile by tile into
     labels (OME-Zarr). Where that was interrupted, the same command goes on. With --export, or where -o ends in .zarr,
-    that is also done with smaller images; their cells are the same.
+    that is also done with smaller images; their cells are the same. --export tiff is for the large ones alone: the
+    others have a TIFF anyway. What each took is in seconds.csv.
     """
     from fewcell.images import SLIDE_SUFFIXES, list_images
     from fewcell.segmenter import FileSettings, Segmenter, parse_diameter
@@ -248,16 +265,31 @@ def evaluate(
     note: Annotated[
         list[str] | None, typer.Option(help="A column to add to every row of the CSVs: name=value.")
     ] = None,
+    efficiency: Annotated[
+        bool, typer.Option("--efficiency", help="Show what each image took, and what time the challenge forgives.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace outputs that exist.")] = False,
 ) -> None:
     """Score labels against true ones by the rule of the NeurIPS 2022 challenge."""
     from rich.console import Console
 
-    from fewcell.benchmark import evaluate_folders, render, save_rows, save_summary, summarise
+    from fewcell.benchmark import (
+        evaluate_folders,
+        measure_efficiency,
+        render,
+        render_efficiency,
+        save_rows,
+        save_summary,
+        summarise,
+    )
 
     evaluation = evaluate_folders(true_dir, predicted_dir, manifest=manifest)
+    times = measure_efficiency((row.stem for row in evaluation.rows), predicted_dir) if efficiency else None
     summary = summarise(evaluation)
-    Console(width=None if sys.stdout.isatty() else 120).print(render(summary, evaluation))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(render(summary, evaluation))
+    if times is not None:
+        console.print(render_efficiency(times))
     if out is not None:
         extra = _notes(note or [])
         save_rows(evaluation, out, extra=extra, overwrite=overwrite)
@@ -299,6 +331,33 @@ def report(
     command = shlex.join(["fewcell", "report", *map(str, results), "-o", str(out)])
     for path in write_report(results, out, data=data, command=command, overwrite=overwrite):
         typer.echo(path)
+
+
+@app.command()
+def package(
+    model: Annotated[str, typer.Argument(help="A model folder, or the name of a model inside the package.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The package, NAME.zip.")],
+    author: Annotated[list[str] | None, typer.Option(help="Who made the model; may be repeated.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights by its SPDX name: CC-BY-4.0.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a package that exists.")] = False,
+) -> None:
+    """Write a model as a package for bioimage.io: its network as ONNX, an example, words, and the model folder."""
+    from fewcell.handover import package_model
+
+    package_model(model, out, authors=author or (), licence=licence, overwrite=overwrite)
+    typer.echo(out)
+
+
+@app.command()
+def qupath(
+    out: Annotated[Path, typer.Option("-o", "--out", help="The script.")] = Path("fewcell.groovy"),
+    overwrite: Annotated[bool, typer.Option(help="Replace a script that exists.")] = False,
+) -> None:
+    """Write a script for QuPath that finds the cells of the open image with this fewcell."""
+    from fewcell.handover import write_qupath_script
+
+    write_qupath_script(out, overwrite=overwrite)
+    typer.echo(f"{out}: open it in QuPath's script editor (Automate > Script editor) and choose Run.")
 
 
 @data_app.command()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pytest
 import shapely
@@ -172,6 +173,7 @@ def test_files_are_called_as_the_table_says(written: dict[str, Path]) -> None:
     assert [path.name for path in written.values()] == [
         "name_cells.csv",
         "name_cells.parquet",
+        "name_cells.h5ad",
         "name_cells.geojson",
         "name_cells.geojson.gz",
         "name_rois.zip",
@@ -207,9 +209,34 @@ def test_parquet_has_the_columns_of_the_csv(drawn: Drawn, written: dict[str, Pat
     assert parquet.ParquetFile(written["parquet"]).num_row_groups == 2
 
 
+def test_anndata_reads_the_cells_with_what_was_measured(tmp_path: Path) -> None:
+    drawn = make(tmp_path, SHAPE, draw_cells(SHAPE), 0.5)
+    made_by = {"model": "default", "model_sha256": {"network.onnx": "0a"}, "n_cells": 8, "diameter_px": 15.5}
+    zarr.open_group(str(drawn.path), mode="r+").attrs["made_by"] = made_by | {"channels": None, "failed_tiles": []}
+    files = drawn.write(["csv", "h5ad"], tmp_path / "o")
+    cells = anndata.read_h5ad(files["h5ad"])
+    with files["csv"].open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert cells.shape == (8, 6)
+    assert [*cells.obs_names] == [row["id"] for row in rows]
+    assert [*cells.var_names] == ["area_px", "diameter_px", "area_um2", "diameter_um", "mean_DAPI", "mean_a,b"]
+    for name in cells.var_names:
+        np.testing.assert_allclose(cells[:, name].X[:, 0], [float(row[name]) for row in rows], rtol=1e-6)
+    assert cells.obs["id"].tolist() == [*range(1, 9)]
+    np.testing.assert_allclose(cells.obs["score"], [float(row["score"]) for row in rows], rtol=1e-6)
+    np.testing.assert_allclose(cells.obsm["spatial"], [[float(row["x"]), float(row["y"])] for row in rows], rtol=1e-5)
+    said = cells.uns["fewcell"]
+    assert said["failed_tiles"].tolist() == []
+    assert {key: said[key] for key in made_by} == made_by
+    assert said["pixel_size_um"] == 0.5
+    cells[cells.obs["score"] > 0.7].copy().write_h5ad(tmp_path / "again.h5ad")  # a whole AnnData in all its parts
+    assert anndata.read_h5ad(tmp_path / "again.h5ad", backed="r").n_obs < 8
+
+
 def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
     drawn = make(tmp_path, SHAPE, draw_cells(SHAPE), None)
-    files = drawn.write(["csv", "parquet", "geojson"], tmp_path / "o")
+    files = drawn.write(["csv", "parquet", "geojson", "h5ad"], tmp_path / "o")
+    assert np.isnan(anndata.read_h5ad(files["h5ad"])[:, "area_um2"].X).all()
     with files["csv"].open(newline="", encoding="utf-8") as file:
         assert {row["area_um2"] for row in csv.DictReader(file)} == {""}
     assert parquet.read_table(files["parquet"])["area_um2"].null_count == 8
@@ -350,6 +377,8 @@ def test_no_cells_give_valid_empty_files(empty: Drawn, tmp_path: Path) -> None:
     assert files["csv"].read_text() == ",".join(names) + "\n"
     table = parquet.read_table(files["parquet"])
     assert (table.num_rows, table.column_names) == (0, names)
+    cells = anndata.read_h5ad(files["h5ad"])
+    assert (cells.shape, [*cells.var_names], cells.obsm["spatial"].shape) == ((0, 4), names[4:], (0, 2))
     assert json.loads(files["geojson"].read_text()) == {"type": "FeatureCollection", "features": []}
     assert gzip.decompress(files["geojson.gz"].read_bytes()) == files["geojson"].read_bytes()
     assert roiread(files["rois"]) == []
@@ -363,7 +392,9 @@ def test_the_same_cells_give_the_same_bytes(drawn: Drawn, written: dict[str, Pat
         assert path.read_bytes() == written[kind].read_bytes(), kind
 
 
-@pytest.mark.parametrize(("kind", "n_pieces"), [("csv", 40), ("parquet", 40), ("geojson", 40), ("rois", 10)])
+@pytest.mark.parametrize(
+    ("kind", "n_pieces"), [("csv", 40), ("parquet", 40), ("h5ad", 40), ("geojson", 40), ("rois", 10)]
+)
 def test_memory_does_not_grow_with_the_slide(drawn: Drawn, tmp_path: Path, kind: str, n_pieces: int) -> None:
     """20,000 cells in 40 pieces take no more memory than one piece; ROIs some bytes a cell, for the list of the zip."""
     piece = piece_of(np.kron(np.arange(1, 501).reshape(20, 25), np.ones((8, 8), dtype=int)))
@@ -400,6 +431,8 @@ def test_a_missing_library_is_named_with_the_line_to_type(
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"pyarrow.*pip install 'fewcell\[tables\]'"):
         drawn.write(["csv", "parquet"], tmp_path / "o")
+    with pytest.raises(MissingDependencyError, match=r"h5py.*pip install 'fewcell\[tables\]'"):
+        drawn.write(["csv", "h5ad"], tmp_path / "o")
     assert not list(tmp_path.iterdir())
 
 

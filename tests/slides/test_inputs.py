@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 
 from fewcell.errors import ReadError, WriteError
 from fewcell.images import SLIDE_SUFFIXES, list_images, read_image, read_labels
-from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter
+from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, read_seconds
 from fewcell.slides import LARGE_PX, SegmentedSlide, is_slide, segment_inputs
 from fewcell.slides import files as files_module
 from fewcell.slides.work import Work
@@ -53,7 +53,15 @@ def test_large_images_become_slides_and_others_files(segmenter, folder, tmp_path
         "large_cells.csv",
         "large_label.zarr",
         "large_overlay.png",
+        "seconds.csv",
     ]
+    took = read_seconds(tmp_path / "out")
+    assert {stem: (one.height_px, one.width_px) for stem, one in took.items()} == {
+        "a": (96, 96),
+        "b": (90, 90),
+        "large": (200, 210),
+    }
+    assert [one.seconds for one in took.values()] == pytest.approx([one.seconds for one in found], abs=1e-3)
     assert found[2].n_cells == zarr.open_array(str(tmp_path / "out" / "large_label.zarr" / "0"), mode="r")[:].max() > 20
     assert {path.name for path, _ in reports} == {"large.tif"}
     assert list(dict.fromkeys(p.stage for _, p in reports)) == ["tiles", "blocks", "labels"]
@@ -68,6 +76,7 @@ def test_one_input_may_be_given_the_name_of_its_labels(segmenter, folder, tmp_pa
         "csv": tmp_path / "x_cells.csv",
         "overlay": tmp_path / "x_overlay.png",
     }
+    assert not (tmp_path / "seconds.csv").exists(), "the folder is not ours"
     assert len((tmp_path / "x_cells.csv").read_text().splitlines()) == 1 + found.n_cells
     with pytest.raises(WriteError, match="name of one label image, but there are 3 inputs"):
         list(segment_inputs(segmenter, list_images(folder), tmp_path / "y.zarr", SETTINGS))
@@ -82,6 +91,19 @@ def test_exports_are_made_of_images_of_any_size(segmenter, folder, tmp_path) -> 
     (failed,) = segment_inputs(segmenter, [folder / "a.png"], tmp_path / "o", SETTINGS, exports=["geojsn"])
     assert "There is no export 'geojsn'" in str(failed.error)
     assert not (tmp_path / "o").exists()
+
+
+def test_a_tiff_is_what_images_have_anyway(segmenter, folder, tmp_path) -> None:
+    found = list(segment_inputs(segmenter, list_images(folder), tmp_path / "out", SETTINGS, exports=["tiff"]))
+    assert [type(one) for one in found] == [Segmented, Segmented, SegmentedSlide]
+    assert {p.name for p in (tmp_path / "out").glob("*.tiff")} == {"a_label.tiff", "b_label.tiff", "large_label.tiff"}
+
+
+def test_a_table_of_seconds_that_cannot_be_written_does_not_stop_the_others(segmenter, folder, tmp_path) -> None:
+    (tmp_path / "out" / "seconds.csv").mkdir(parents=True)
+    found = list(segment_inputs(segmenter, list_images(folder), tmp_path / "out", SETTINGS))
+    assert ["seconds.csv: cannot be written" in str(one.error) for one in found] == [True] * 3
+    assert (tmp_path / "out" / "large_label.zarr").exists()
 
 
 def test_a_slide_that_fails_does_not_stop_the_others(segmenter, folder, tmp_path) -> None:

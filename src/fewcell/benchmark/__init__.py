@@ -1,5 +1,6 @@
 """Fair comparisons: folders of predicted labels against true ones, and what they amount to."""
 
+from fewcell.benchmark.efficiency import Efficiency, TimedImage, measure_efficiency, render_efficiency, tolerance_s
 from fewcell.benchmark.evaluate import Evaluation, Failure, Row, evaluate_folders
 from fewcell.benchmark.plan import Block, Plan, Run, load_plan, runs_of
 from fewcell.benchmark.run import FailedRun, run_plan
@@ -17,6 +18,7 @@ from fewcell.benchmark.tables import render, save_rows, save_summary
 __all__ = [
     "HEADLINE_MODALITIES",
     "Block",
+    "Efficiency",
     "Evaluation",
     "FailedRun",
     "Failure",
@@ -27,13 +29,17 @@ __all__ = [
     "Row",
     "Run",
     "Summary",
+    "TimedImage",
     "bootstrap",
     "evaluate_folders",
     "load_plan",
+    "measure_efficiency",
     "render",
+    "render_efficiency",
     "run_plan",
     "runs_of",
     "save_rows",
     "save_summary",
     "summarise",
+    "tolerance_s",
 ]

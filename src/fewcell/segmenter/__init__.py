@@ -19,6 +19,7 @@ from fewcell.segmenter.model_folder import (
     write_model,
 )
 from fewcell.segmenter.scale import N_CLASSES, TRAINED_OCTAVES, WINDOW_PX, class_of
+from fewcell.segmenter.seconds import SECONDS_FILE, Took, read_seconds, record_seconds
 from fewcell.segmenter.segmenter import (
     COARSER,
     TILE_PX,
@@ -37,6 +38,7 @@ __all__ = [
     "NETWORK_FILE",
     "N_CLASSES",
     "SCALE_FILE",
+    "SECONDS_FILE",
     "TILE_PX",
     "TRAINED_OCTAVES",
     "WEIGHTS_FILE",
@@ -51,6 +53,7 @@ __all__ = [
     "Segmented",
     "Segmenter",
     "SourceFacts",
+    "Took",
     "busiest_window",
     "canonical_shape",
     "class_of",
@@ -60,6 +63,8 @@ __all__ = [
     "parse_diameter",
     "predict_at_scale",
     "read_model",
+    "read_seconds",
+    "record_seconds",
     "segment_files",
     "select_instances",
     "write_model",

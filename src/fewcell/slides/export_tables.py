@@ -10,10 +10,10 @@ from fewcell.errors import require
 from fewcell.images.write import table_fields
 from fewcell.slides.export_source import ExportSource
 
-__all__ = ["check_parquet", "write_csv", "write_parquet"]
+__all__ = ["NO_CELLS", "check_parquet", "write_csv", "write_parquet"]
 
 # The columns of a slide without cells. What channels it has is known only where there are cells to measure.
-_NO_CELLS = {
+NO_CELLS = {
     "id": np.zeros(0, dtype=np.int64),
     "score": np.zeros(0, dtype=np.float32),
     "y": np.zeros(0),
@@ -37,7 +37,7 @@ def write_csv(path: Path, source: ExportSource) -> None:
                 has_header = True
             writer.writerows(zip(*map(table_fields, columns.values()), strict=True))
         if not has_header:
-            writer.writerow(_NO_CELLS)
+            writer.writerow(NO_CELLS)
 
 
 def check_parquet() -> None:
@@ -56,7 +56,7 @@ def write_parquet(path: Path, source: ExportSource) -> None:
 
     pieces = source.filled()
     first = next(pieces, None)
-    begun = table(_NO_CELLS if first is None else first.columns())
+    begun = table(NO_CELLS if first is None else first.columns())
     with parquet.ParquetWriter(path, begun.schema, compression="zstd") as writer:
         if first is not None:
             writer.write_table(begun)

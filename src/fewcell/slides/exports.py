@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fewcell.errors import ConfigError, WriteError, nearest
 from fewcell.images import whole_file
 from fewcell.slides.export_geojson import write_geojson, write_packed_geojson
+from fewcell.slides.export_h5ad import check_h5ad, write_h5ad
 from fewcell.slides.export_overlay import write_slide_overlay
 from fewcell.slides.export_rois import check_roi_count, write_rois
 from fewcell.slides.export_source import ExportSource, Numbered
@@ -35,6 +36,7 @@ class Export(NamedTuple):
 EXPORTS: dict[str, Export] = {
     "csv": Export("_cells.csv", write_csv),
     "parquet": Export("_cells.parquet", write_parquet, check_machine=check_parquet),
+    "h5ad": Export("_cells.h5ad", write_h5ad, check_machine=check_h5ad),
     "geojson": Export("_cells.geojson", write_geojson),
     "geojson.gz": Export("_cells.geojson.gz", write_packed_geojson),
     "rois": Export("_rois.zip", write_rois, check_slide=check_roi_count),

@@ -12,13 +12,14 @@ from PIL import Image as PillowImage
 
 from fewcell.errors import FewcellError, TooLargeError, WriteError
 from fewcell.images import SUFFIXES, TIFF_STARTS, open_slide
-from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, segment_files
+from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, Took, record_seconds, segment_files
 from fewcell.slides.run import Means, SlideProgress
 from fewcell.slides.segment_slide import SlideSegmentation, segment_slide
 
 __all__ = ["ALWAYS", "LARGE_PX", "SegmentedSlide", "is_slide", "segment_inputs"]
 
 ALWAYS = ("csv", "overlay")  # what is exported of every slide, as of every image
+OF_IMAGES = {*ALWAYS, "tiff"}  # what `segment_files` writes: to ask for these does not make a slide of an image
 LARGE_PX = 25_000_000
 """From so many pixels on an image is segmented as a slide; the challenge scores such images by a rule of their own."""
 
@@ -48,17 +49,20 @@ def segment_inputs(
 
     out: a folder, into which go, for each slide, <stem>_label.zarr, <stem>_cells.csv and <stem>_overlay.png, and for
     each image what `segment_files` says. Or the name of a label image that ends in .zarr, for one input. exports:
-    further files, names in `EXPORTS`. With a name, or with exports, images of any size are segmented as slides.
-    how: threads and clusters for slides. report: called as slides go on.
+    further files, names in `EXPORTS`. With a name, or with exports other than those that images have anyway, images of
+    any size are segmented as slides. how: threads and clusters for slides. report: called as slides go on.
+
+    What each took goes into the table of the folder (`read_seconds`); of a slide that goes on, what this run took.
 
     Raises WriteError if `out` ends in .zarr and there are several inputs.
     """
     is_one = out.suffix.lower() == ".zarr"
     if is_one and len(paths) != 1:
         raise WriteError(f"{out}: is the name of one label image, but there are {len(paths)} inputs. Give a folder.")
-    slides = [path for path in paths if is_one or exports or is_slide(path)]
+    slides = [path for path in paths if is_one or not OF_IMAGES.issuperset(exports) or is_slide(path)]
     kinds = [*dict.fromkeys((*ALWAYS, *exports))]
-    yield from segment_files(segmenter, [path for path in paths if path not in slides], out, settings)
+    for image in segment_files(segmenter, [path for path in paths if path not in slides], out, settings):
+        yield _recorded(image, image.segmentation.labels.shape, out) if isinstance(image, Segmented) else image
     stems = Counter(path.stem for path in paths)
     for path in slides:
         start = time.perf_counter()
@@ -87,7 +91,8 @@ def segment_inputs(
             yield Failed(path, FewcellError(f"{path}: unexpected {kind}: {error}. Please report this."))
         else:
             seconds = time.perf_counter() - start
-            yield SegmentedSlide(path, found.n_cells, found, found.outputs, seconds)
+            slide = SegmentedSlide(path, found.n_cells, found, found.outputs, seconds)
+            yield slide if is_one else _recorded(slide, found.plan.shape, out)
 
 
 def is_slide(path: Path) -> bool:
@@ -104,3 +109,15 @@ def is_slide(path: Path) -> bool:
         with PillowImage.open(path) as picture:  # reads no more than the size
             return picture.width * picture.height >= LARGE_PX
     return False
+
+
+def _recorded(
+    done: Segmented | SegmentedSlide, shape: tuple[int, ...], out: Path
+) -> Segmented | SegmentedSlide | Failed:
+    """What was done, once it stands in the folder's table how long it took."""
+    height_px, width_px = shape
+    try:
+        record_seconds(out, done.path.stem, Took(height_px, width_px, done.seconds))
+    except WriteError as error:
+        return Failed(done.path, error)
+    return done
