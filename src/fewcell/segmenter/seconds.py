@@ -14,7 +14,10 @@ COLUMNS = ["stem", "height_px", "width_px", "seconds"]
 
 @dataclass(frozen=True)
 class Took:
-    """How large an image is, and how long it took: from before it was read until its outputs were there."""
+    """How large an image is, and how long it took: from before it was read until its outputs were there.
+
+    Two images of usual size are worked on at a time, so one alone takes less.
+    """
 
     height_px: int
     width_px: int
