@@ -5,7 +5,8 @@
 Slides are built from images of a test dataset, of tissue or of fluorescence, whose contrast is stretched and whose
 cells are brought to 24 px: patches of 512 px, flipped and turned, side by side, written tile by tile as pyramidal
 OME-TIFF. Each is segmented in a process of its own with the diameter given, and timed from reading to written labels.
-In the same run the bare network is given as many tiles of the same sizes. Peak memory is that of the process.
+In the same run the bare network is given as many tiles of the same sizes, in the precision that is used and in that of
+this CPU without int8, of which `times_bare_network` speaks. Peak memory is that of the process.
 
 F1 is by the rule of the challenge for large images. Besides, truth and labels are cut into the patches again and
 counted well inside of each, without the cells that a frame cuts, and so are the labels of the source images, segmented
@@ -31,6 +32,7 @@ import tifffile
 
 from fewcell.benchmark.tables import save_table
 from fewcell.data.dataset import diameter_px, load_sample, open_dataset
+from fewcell.engine import cpu_precision
 from fewcell.images import normalise, resize_image, resize_labels
 from fewcell.metrics import Counts, f1, match
 from fewcell.segmenter import FileSettings, Segmenter
@@ -157,13 +159,16 @@ def run_one(path: Path, out: Path, threads: int | None) -> None:
     plan = result.plan
     shapes = [(t.window[2] - t.window[0], t.window[3] - t.window[1]) for _, t in plan.tiles()]
     inputs = {shape: np.random.default_rng(0).random((3, *shape), dtype=np.float32) for shape in set(shapes)}
-    for image in inputs.values():
-        segmenter.engine(image)
-    began = time.perf_counter()
-    for shape in shapes:
-        segmenter.engine(inputs[shape])
-    bare = time.perf_counter() - began
-    facts = {"seconds": seconds, "bare_network_s": bare, "peak_mb": peak_mb, "cells": result.n_cells}
+    bare = {}
+    for precision in {segmenter.precision, cpu_precision()}:
+        engine = Segmenter.load(threads=threads, precision=precision).engine
+        for image in inputs.values():
+            engine(image)
+        began = time.perf_counter()
+        for shape in shapes:
+            engine(inputs[shape])
+        bare[f"bare_{precision}_network_s"] = time.perf_counter() - began
+    facts = {"seconds": seconds, "precision": segmenter.precision, **bare, "peak_mb": peak_mb, "cells": result.n_cells}
     facts |= {f"{name.replace(' ', '_')}_s": value for name, value in result.seconds.items()}
     print(json.dumps(facts | {"tiles": result.n_tiles, "empty_tiles": result.empty_tiles}))
 
@@ -206,7 +211,7 @@ def main() -> None:
                 of_slide, of_sources = mosaic.by_patch(labels)
                 facts |= {"f1_50": f1(match(mosaic.truth(), labels, (0.5,))[0])}
                 facts |= {"f1_50_by_patch": f1(of_slide), "f1_50_of_sources": f1(of_sources)}
-                facts |= {"times_bare_network": facts["seconds"] / facts["bare_network_s"]}
+                facts |= {"times_bare_network": facts["seconds"] / facts[f"bare_{cpu_precision()}_network_s"]}
                 rows.append({"kind": kind, "side_px": side, "sources": len(sources), **facts, "machine": machine})
                 print(
                     f"{kind:12s} {side:6d} px: {facts['seconds']:.1f} s, {facts['times_bare_network']:.2f} times the "
