@@ -41,7 +41,7 @@ class State:
 
 
 class Cells:
-    """Labels, measurements and corrections of an image. Corrections are made one at a time; reading goes on meanwhile."""
+    """Labels, measurements and corrections of an image; it may be read while it is corrected."""
 
     def __init__(self, folder: Path, image: Path, slide: Callable[[], Slide]) -> None:
         """folder: of the result. slide: opens the image, or gives it where it is open."""

@@ -1,6 +1,7 @@
 """Changes to labels as people draw them: delete, merge, split by a line, draw anew."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ def _drawn_line(shape: tuple[int, ...], line: Points) -> NDArray[np.bool_]:
 
     under = np.zeros(shape, dtype=bool)
     corners = np.round(line).astype(int)
-    for (y0, x0), (y1, x1) in zip(corners[:-1], corners[1:], strict=True):
+    for (y0, x0), (y1, x1) in pairwise(corners):
         y, x = pixels_of_line(y0, x0, y1, x1)
         is_in = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1])
         under[y[is_in], x[is_in]] = True

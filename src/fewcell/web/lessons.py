@@ -50,7 +50,12 @@ def crop_windows(cells: Cells) -> list[Window]:
     looked = [one.window for one in cells.corrections if one.kind != "region"]
     height, width = cells.shape
     windows = [
-        (max(0, top - MARGIN_PX), max(0, left - MARGIN_PX), min(bottom + MARGIN_PX, height), min(right + MARGIN_PX, width))
+        (
+            max(0, top - MARGIN_PX),
+            max(0, left - MARGIN_PX),
+            min(bottom + MARGIN_PX, height),
+            min(right + MARGIN_PX, width),
+        )
         for top, left, bottom, right in (*state.regions, *looked)
     ]
     return sorted(_joined(windows))
@@ -103,7 +108,7 @@ def _meet(one: Window, other: Window) -> bool:
 
 
 def _write_image(stem: Path, pixels: NDArray) -> None:
-    """Write pixels (channel, height, width) as PNG if they are an 8-bit picture, else as TIFF with their own numbers."""
+    """Write pixels (channel, height, width): 8-bit pictures as PNG, others as TIFF with their own numbers."""
     if pixels.dtype == np.uint8 and len(pixels) in (1, 3):
         with whole_file(stem.with_name(stem.name + ".png"), overwrite=True) as temporary:
             picture = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))

@@ -20,7 +20,7 @@ __all__ = ["TILE_PX", "KeptOpen", "Picture", "tile_window"]
 
 TILE_PX = 512
 OVERVIEW_PX = 4_000_000  # the largest copy that is kept in memory
-STRIP_PX = 16_000_000  # of a slide, that are read at once for it
+STRIP_PX = 4_000_000  # of a slide, that are read at once for it
 THUMBNAIL_PX = 256
 MOST_CHANNELS = 3
 JPEG_QUALITY = 90
@@ -107,17 +107,22 @@ class Picture:
 
     @cached_property
     def _read_overview(self) -> tuple[NDArray[np.float32], int]:
-        """The numbers of a small copy, (channel, height, width), and how many pixels of the slide one of its is wide."""
+        """The numbers of a small copy, (channel, height, width), and how many of the slide's pixels one of its is wide."""
         step = 1
         while self.shape[0] * self.shape[1] > OVERVIEW_PX * step**2:
             step *= 2
-        numbers = [level for level, of in enumerate(self.slide.levels) if max(of.step) <= step and _is_even(step, of.step)]
+        numbers = [
+            level for level, of in enumerate(self.slide.levels) if max(of.step) <= step and _is_even(step, of.step)
+        ]
         level = numbers[-1]
         stored = self.slide.levels[level]
         times = round(step / stored.step[0])
         rows = max(1, STRIP_PX // (stored.shape[1] * times)) * times
         strips = [
-            _means(read_around_damage(self.slide, (top, 0, min(top + rows, stored.shape[0]), stored.shape[1]), level), times)
+            _means(
+                read_around_damage(self.slide, (top, 0, min(top + rows, stored.shape[0]), stored.shape[1]), level),
+                times,
+            )
             for top in range(0, stored.shape[0], rows)
         ]
         return np.concatenate([strip[self.channels] for strip in strips], axis=1), step

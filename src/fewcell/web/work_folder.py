@@ -1,10 +1,10 @@
 """The folder that is served: which files may be seen, and where everything that is made lies.
 
-    FOLDER/                                images and slides
-    FOLDER/fewcell/results/<image>/<model>/    labels (OME-Zarr), table, plan, corrections
-    FOLDER/fewcell/corrections/            images/ and labels/: what was corrected, to be learned from
-    FOLDER/fewcell/teaching/               the run that teaches, until its model is kept or dropped
-    FOLDER/fewcell/models/<model>/         models that were kept
+FOLDER/                                images and slides
+FOLDER/fewcell/results/<image>/<model>/    labels (OME-Zarr), table, plan, corrections
+FOLDER/fewcell/corrections/            images/ and labels/: what was corrected, to be learned from
+FOLDER/fewcell/teaching/               the run that teaches, until its model is kept or dropped
+FOLDER/fewcell/models/<model>/         models that were kept
 """
 
 import os
