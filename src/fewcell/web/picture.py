@@ -24,6 +24,7 @@ STRIP_PX = 4_000_000  # of a slide, that are read at once for it
 THUMBNAIL_PX = 256
 MOST_CHANNELS = 3
 JPEG_QUALITY = 90
+BRIGHT = 130  # of 255; on images brighter than this on average dark outlines stand out
 
 T = TypeVar("T")
 
@@ -51,6 +52,7 @@ class Picture:
             "width": self.shape[1],
             "pixel_size_um": self.slide.pixel_size_um,
             "channel_names": [*self.slide.channel_names],
+            "is_bright": bool(self._shown_overview.mean() > BRIGHT),
             "tile_px": TILE_PX,
         }
 
@@ -107,7 +109,7 @@ class Picture:
 
     @cached_property
     def _read_overview(self) -> tuple[NDArray[np.float32], int]:
-        """The numbers of a small copy, (channel, height, width), and how many of the slide's pixels one of its is wide."""
+        """The numbers of a small copy, (channel, height, width), and how many pixels of the slide one of its is."""
         step = 1
         while self.shape[0] * self.shape[1] > OVERVIEW_PX * step**2:
             step *= 2
