@@ -20,9 +20,10 @@ from fewcell.web.picture import tile_window
 from fewcell.web.refusal import Refused
 from fewcell.web.work_folder import PLAN_FILE
 
-__all__ = ["LOG_FILE", "Cells", "State"]
+__all__ = ["LOG_FILE", "MARGIN_PX", "Cells", "State"]
 
 LOG_FILE = "corrections.jsonl"
+MARGIN_PX = 2  # the width of an outline
 MOST_EDITED_PX = 36_000_000  # in the window of one correction
 SMALLEST_REGION_PX = 8  # side
 
@@ -103,11 +104,12 @@ class Cells:
         return labels
 
     def tile(self, step: int, row: int, column: int) -> Labels:
-        """A tile of labels with one pixel around it, which shows where cells end; beyond the image is background."""
+        """A tile of labels with MARGIN_PX around it, which shows where cells end; beyond the image is background."""
         height, width = (-(-side // step) for side in self.shape)
         top, left, bottom, right = tile_window(self.shape, step, row, column)
-        seen = max(top - 1, 0), max(left - 1, 0), min(bottom + 1, height), min(right + 1, width)
-        missing = (seen[0] - top + 1, bottom + 1 - seen[2]), (seen[1] - left + 1, right + 1 - seen[3])
+        first, last = (top - MARGIN_PX, left - MARGIN_PX), (bottom + MARGIN_PX, right + MARGIN_PX)
+        seen = max(first[0], 0), max(first[1], 0), min(last[0], height), min(last[1], width)
+        missing = (seen[0] - first[0], last[0] - seen[2]), (seen[1] - first[1], last[1] - seen[3])
         return np.pad(self.read(seen, step), missing)
 
     def at(self, y: int, x: int) -> Row | None:

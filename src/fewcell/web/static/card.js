@@ -7,6 +7,7 @@ export class Card {
   /** onStarted(): a segmentation was asked for. */
   constructor(onStarted) {
     this.onStarted = onStarted;
+    this.given = null; // the diameter that was given last for this image
     this.shown = "";
   }
 
@@ -40,7 +41,7 @@ export class Card {
   }
 
   _offer(image, model, facts, failure, onClose) {
-    const diameter = make("input", { type: "number", min: "1", step: "any", id: "diameter", placeholder: "estimated" });
+    const diameter = make("input", { type: "number", min: "1", step: "any", id: "diameter", placeholder: "estimated", value: this.given || "" });
     const channels = make("input", { type: "text", id: "channels", placeholder: "all" });
     const names = facts.channel_names;
     const start = make("button", { className: "main", id: "segment", textContent: failure ? "Try again" : "Find the cells" });

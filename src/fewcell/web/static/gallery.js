@@ -8,7 +8,7 @@ export class Gallery {
   constructor(onChoose, onAdded) {
     Object.assign(this, { onChoose, onAdded, items: new Map(), uploads: 0 });
     const input = byId("file");
-    input.addEventListener("change", () => { this.add(input.files); input.value = ""; });
+    input.addEventListener("change", () => { this.add([...input.files]); input.value = ""; });
     byId("add").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") input.click(); });
     let depth = 0;
     const over = (change) => { depth += change; byId("drop").hidden = depth <= 0; };
@@ -19,7 +19,7 @@ export class Gallery {
       event.preventDefault();
       depth = 0;
       byId("drop").hidden = true;
-      this.add(event.dataTransfer.files);
+      this.add([...event.dataTransfer.files]);
     });
   }
 

@@ -5,6 +5,8 @@ import { ask } from "./api.js";
 
 const MOST_TILES = 160; // kept, 1 MB each
 const AT_ONCE = 6;
+const MARGIN_PX = 2; // around each tile, as the server sends it
+const THICK_FROM_PX = 12; // cells at least so wide have outlines of two pixels
 const SMALLEST_OUTLINED_PX = 7; // smaller cells are filled: their outlines would hide all else
 const INSIDE = 0x22000000; // how strong the inside of a cell is tinted
 const FILLED = 0xb0000000;
@@ -124,15 +126,16 @@ export class CellLayer {
     const image = context.createImageData(width, height);
     const pixels = new Uint32Array(image.data.buffer);
     const isFilled = this.diameter / tile.step < SMALLEST_OUTLINED_PX;
-    const across = width + 2;
+    const across = width + 2 * MARGIN_PX;
+    const far = this.diameter / tile.step < THICK_FROM_PX ? 1 : MARGIN_PX;
     const { colours } = this;
     let place = 0;
-    for (let y = 1; y <= height; y += 1) {
-      for (let i = y * across + 1, end = i + width; i < end; i += 1, place += 1) {
+    for (let y = MARGIN_PX; y < height + MARGIN_PX; y += 1) {
+      for (let i = y * across + MARGIN_PX, end = i + width; i < end; i += 1, place += 1) {
         const id = ids[i];
         const colour = id < colours.length ? colours[id] : 0;
         if (id === 0 || colour === 0) continue;
-        const isEdge = ids[i - 1] !== id || ids[i + 1] !== id || ids[i - across] !== id || ids[i + across] !== id;
+        const isEdge = ids[i - far] !== id || ids[i + far] !== id || ids[i - far * across] !== id || ids[i + far * across] !== id;
         const inside = this.selected.has(id) ? 0x66000000 : isFilled ? FILLED : INSIDE;
         pixels[place] = isEdge && !isFilled ? colour : ((colour & 0xffffff) | inside) >>> 0;
       }

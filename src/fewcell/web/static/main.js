@@ -69,7 +69,7 @@ function showState() {
   gallery.show(images, page.image, jobs);
   fill(byId("model"), models.map((name) => [name, name]));
   const others = models.filter((name) => name !== model() && isSegmented(name));
-  fill(byId("other"), [["", others.length ? "nothing" : "segment with another model first"], ...others.map((name) => [name, name])]);
+  fill(byId("other"), [["", others.length ? "nothing" : "no second model yet"], ...others.map((name) => [name, name])]);
   byId("other").disabled = !others.length;
   teaching.show(page.state, model());
   showCard();
@@ -92,6 +92,7 @@ function showCard() {
 async function open(name) {
   page.image = name;
   page.facts = null;
+  card.given = null;
   isOffering = false;
   closePanes();
   card.hide();
@@ -134,6 +135,7 @@ async function showModel() {
     const tables = await Promise.all(chosen.map((name) => CellTable.load(image, name)));
     if (page.image !== image) return;
     page.tables = isSegmented(model()) ? tables : [];
+    if (page.tables.length) card.given = tables[0].facts.diameter_source === "given" ? Number(tables[0].facts.diameter_px.toFixed(1)) : null;
     while (page.panes.length > Math.max(1, page.tables.length)) page.panes.pop().close();
     while (page.panes.length < page.tables.length) page.panes.push(makePane());
     page.panes.forEach((pane, i) => {
@@ -146,11 +148,8 @@ async function showModel() {
   } catch (error) {
     complain(error);
   }
-  byId("panel").hidden = false;
-  byId("measured").hidden = !page.tables.length;
   panel.show(image, model(), page.tables[0] || null, page.facts.is_bright ? "bright" : "dark");
-  byId("panel").hidden = !page.tables.length && page.state.models.length < 2;
-  panel.showCell(null, 0);
+  recolour();
   setTool("select");
   await teaching.look().catch(complain);
   showState();
@@ -192,10 +191,10 @@ async function correct(body) {
     if (table !== page.tables[0]) return;
     table.apply(change);
     page.selected = new Set(change.added.map((row) => row.id));
-    panel.showCell(change.added[0] || null, page.selected.size);
     byId("hint").textContent = `Saved: ${{ delete: "removed", merge: "merged", split: "split", draw: "drawn", region: "all right here", confirm: "right" }[change.kind]}.`;
     page.panes[0].layer.forget(change.window);
     panel.show(image, model(), table, panel.ground);
+    panel.showCell(change.added[0] || null, page.selected.size);
     if (body.kind === "confirm") next(body.cells[0]);
     await teaching.look();
     teaching.show(page.state, model());
@@ -214,7 +213,6 @@ async function undo() {
     page.panes[0].regions = table.regions;
     page.panes[0].layer.forget(change.window);
     panel.show(page.image, model(), table, panel.ground);
-    panel.showCell(null, 0);
     byId("hint").textContent = "Taken back.";
     await teaching.look();
     teaching.show(page.state, model());

@@ -42,8 +42,11 @@ export class Panel {
   show(image, model, table, ground) {
     Object.assign(this, { image, model, table, ground });
     byId("ramp").className = ground;
-    byId("panel").hidden = !table;
-    if (table) this._changed();
+    byId("panel").hidden = false;
+    for (const id of ["measured", "one", "taking"]) byId(id).hidden = !table;
+    if (!table) return;
+    this.showCell(null, 0);
+    this._changed();
   }
 
   /** Show the measurements of a cell, or how many are selected. */

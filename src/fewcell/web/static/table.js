@@ -4,7 +4,7 @@ import { get, cellsPath } from "./api.js";
 
 const RAMPS = {
   dark: [[255, 77, 136], [255, 210, 61], [53, 224, 255]],
-  bright: [[209, 0, 63], [163, 82, 0], [0, 71, 194]],
+  bright: [[230, 0, 90], [235, 130, 0], [0, 90, 255]],
 };
 const SELECTED = { dark: [255, 255, 255], bright: [0, 0, 0] };
 const BINS = 40;

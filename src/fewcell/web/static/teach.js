@@ -39,7 +39,7 @@ export class Teaching {
         + (cells < WELCOME_CELLS ? ` Some ${WELCOME_CELLS} or more tell most; “All right here” adds many at once.` : "")
       : "Correct some cells, and mark rectangles in which all are right. The model then learns from them.";
     const minutes = make("input", { type: "number", min: "0.1", max: "1440", step: "any", value: "8", id: "minutes" });
-    const button = make("button", { className: "main", textContent: `Teach ${model || "the model"}`, disabled: !cells || !model });
+    const button = make("button", { className: "main", textContent: "Teach", disabled: !cells || !model });
     button.addEventListener("click", async () => {
       button.disabled = true;
       try {
