@@ -17,7 +17,7 @@ HOST = "127.0.0.1:8422"
 NAME, CELLS = "discs.png", "/api/images/discs.png/cells/default"
 
 
-def wait_for(client: Any, number: int, timeout_s: float = 180) -> dict[str, Any]:
+def _wait_for(client: Any, number: int, timeout_s: float = 180) -> dict[str, Any]:
     """The job of this number, once it has ended."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
@@ -26,6 +26,11 @@ def wait_for(client: Any, number: int, timeout_s: float = 180) -> dict[str, Any]
             return job
         time.sleep(0.1)
     raise AssertionError("the job did not end")
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[..., dict[str, Any]]:
+    return _wait_for
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +61,7 @@ def segmented(
     Image.fromarray(draw_discs(3, (700, 600))[0]).save(root / NAME)
     with open_page(root) as client:
         answer = client.post(f"/api/images/{NAME}/segment", json={"model": "default", "diameter_px": 22})
-        assert wait_for(client, answer.json()["number"])["state"] == "done"
+        assert _wait_for(client, answer.json()["number"])["state"] == "done"
     return root
 
 

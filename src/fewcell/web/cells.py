@@ -105,8 +105,8 @@ class Cells:
 
     def tile(self, step: int, row: int, column: int) -> Labels:
         """A tile of labels with MARGIN_PX around it, which shows where cells end; beyond the image is background."""
-        height, width = (-(-side // step) for side in self.shape)
         top, left, bottom, right = tile_window(self.shape, step, row, column)
+        height, width = (-(-side // step) for side in self.shape)
         first, last = (top - MARGIN_PX, left - MARGIN_PX), (bottom + MARGIN_PX, right + MARGIN_PX)
         seen = max(first[0], 0), max(first[1], 0), min(last[0], height), min(last[1], width)
         missing = (seen[0] - first[0], last[0] - seen[2]), (seen[1] - first[1], last[1] - seen[3])
