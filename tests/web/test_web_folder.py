@@ -9,7 +9,19 @@ from fewcell.errors import ConfigError
 from fewcell.web.refusal import Refused
 from fewcell.web.work_folder import WorkFolder, check_name
 
-BAD = ["..", ".", "", "../x.png", "a/b.png", "/etc/passwd", "a\\b.png", ".hidden.png", "x\0.png", "x\n.png", "x" * 300 + ".png"]
+BAD = [
+    "..",
+    ".",
+    "",
+    "../x.png",
+    "a/b.png",
+    "/etc/passwd",
+    "a\\b.png",
+    ".hidden.png",
+    "x\0.png",
+    "x\n.png",
+    "x" * 300 + ".png",
+]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -61,6 +73,8 @@ def test_a_home_that_is_a_link_is_refused(tmp_path):
         WorkFolder(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("path", ["../site.py", "..%2fsite.py", "%2e%2e/site.py", "openseadragon/../../site.py", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "path", ["../site.py", "..%2fsite.py", "%2e%2e/site.py", "openseadragon/../../site.py", "/etc/passwd"]
+)
 def test_static_files_are_those_of_the_page_only(client, path):
     assert client.get(f"/static/{path}").status_code == 404

@@ -6,7 +6,14 @@ import pytest
 
 from fewcell.web import serve
 
-PATHS = ["/", "/api/state", "/static/main.js", "/api/images/discs.png", "/api/images/discs.png/cells/default", "/nothing"]
+PATHS = [
+    "/",
+    "/api/state",
+    "/static/main.js",
+    "/api/images/discs.png",
+    "/api/images/discs.png/cells/default",
+    "/nothing",
+]
 
 
 @pytest.fixture
@@ -43,7 +50,17 @@ def test_the_token_counts_only_where_the_page_begins(stranger):
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example:8422", "127.0.0.1.evil.example:8422", "127.0.0.1:1", "127.0.0.1", "", "a@127.0.0.1:8422", "[", "x:y"]
+    "host",
+    [
+        "evil.example:8422",
+        "127.0.0.1.evil.example:8422",
+        "127.0.0.1:1",
+        "127.0.0.1",
+        "",
+        "a@127.0.0.1:8422",
+        "[",
+        "x:y",
+    ],
 )
 def test_another_host_is_refused(client, host):
     assert client.get("/api/state", headers={"host": host}).status_code == 421
@@ -83,7 +100,10 @@ def test_an_open_server_takes_addresses_but_no_names(root, open_page):
     with open_page(root, host="0.0.0.0") as client:
         cookie = {"cookie": "fewcell-8422=secret"}
         address, name = "192.168.1.7:8422", "evil.example:8422"
-        assert client.get("/api/state", headers={**cookie, "host": address, "origin": f"http://{address}"}).status_code == 200
+        assert (
+            client.get("/api/state", headers={**cookie, "host": address, "origin": f"http://{address}"}).status_code
+            == 200
+        )
         assert client.get("/api/state", headers={**cookie, "host": name, "origin": f"http://{name}"}).status_code == 421
 
 

@@ -46,7 +46,9 @@ def test_a_job_that_fails_says_why_and_stops_no_other(queue):
     def break_down(job):
         raise ZeroDivisionError("by zero")
 
-    jobs = [queue.add("segment", name, "m", do) for name, do in (("x", fail), ("y", break_down), ("z", lambda job: None))]
+    jobs = [
+        queue.add("segment", name, "m", do) for name, do in (("x", fail), ("y", break_down), ("z", lambda job: None))
+    ]
     assert [ended(job) for job in jobs] == ["failed", "failed", "done"]
     assert jobs[0].error == "x.png: is cut short."
     assert "ZeroDivisionError" in jobs[1].error
@@ -70,7 +72,9 @@ def run(code):
 def test_a_process_is_told_its_task_and_heard(queue):
     heard = []
     code = "import json,sys\nfor i in range(json.load(sys.stdin)['n']): print(json.dumps({'i': i}))"
-    job = queue.add("segment", "x", "m", lambda job: heard.extend(job.listen_to([sys.executable, "-c", code], {"n": 3})))
+    job = queue.add(
+        "segment", "x", "m", lambda job: heard.extend(job.listen_to([sys.executable, "-c", code], {"n": 3}))
+    )
     assert ended(job) == "done"
     assert heard == [{"i": 0}, {"i": 1}, {"i": 2}]
 

@@ -66,7 +66,9 @@ def test_a_thumbnail_is_small(tmp_path):
     assert max(decoded(Picture(tmp_path / "x.png").thumbnail()).shape) == 256
 
 
-@pytest.mark.parametrize("place", [(3, 0, 0), (0, 0, 0), (-2, 0, 0), (1, 2, 0), (1, 0, -1), (4096, 0, 0), (2**70, 0, 0)])
+@pytest.mark.parametrize(
+    "place", [(3, 0, 0), (0, 0, 0), (-2, 0, 0), (1, 2, 0), (1, 0, -1), (4096, 0, 0), (2**70, 0, 0)]
+)
 def test_there_is_no_such_tile(place):
     with pytest.raises(Refused):
         tile_window((700, 600), *place)

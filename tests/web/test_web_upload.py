@@ -96,5 +96,14 @@ def test_the_page_builds_no_html_from_text(client):
     assert " style=" not in page
     for name in ("main", "api", "card", "dom", "gallery", "layer", "pane", "panel", "table", "teach"):
         code = client.get(f"/static/{name}.js").text
-        for unsafe in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "http://", "https://"):
+        for unsafe in (
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "http://",
+            "https://",
+        ):
             assert unsafe not in code, (name, unsafe)

@@ -28,6 +28,7 @@ __all__ = ["routes"]
 STATIC = Path(__file__).parent / "static"
 MINUTE = {"Cache-Control": "private, max-age=60"}
 NEVER = {"Cache-Control": "no-store"}
+LISTED = ("id", "y", "x", "score", "area_px", "diameter_px")  # of every cell; all else of one when it is asked for
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -107,10 +108,10 @@ async def _segment(request: Request) -> Response:
 def _cells(request: Request) -> Response:
     cells = _found(request)
     state = cells.state
-    columns = {name: [None if np.isnan(v) else v for v in column.tolist()] for name, column in cells.columns().items()}
+    columns = cells.columns()
     return _json(
         {
-            "columns": columns,
+            "columns": {name: np.round(columns[name], 4).tolist() for name in LISTED},
             "confirmed": sorted(state.confirmed),
             "corrected": sorted(state.added),
             "regions": state.regions,

@@ -24,6 +24,7 @@ from fewcell.web.work_folder import WorkFolder
 __all__ = ["TEACHING_LIBRARIES", "Budget", "drop", "keep", "known_models", "lessons", "outcome", "teach"]
 
 TEACHING_LIBRARIES = ("torch", "cv2", "safetensors", "onnx")
+COMMAND = (sys.executable, "-c", "from fewcell.cli import main; main()", "train")
 RUN = "run"
 LOOK_SECONDS = 0.5  # between looks at the log of the run
 
@@ -62,12 +63,12 @@ def teach(job: Job, folder: WorkFolder, model: Path, budget: Budget, threads: in
     out, said = folder.teaching / RUN, folder.teaching / "output.txt"
     flags = ["--from-model", str(model.resolve()), *budget.flags()]
     flags += ["--threads", str(threads)] if threads else []
-    command = [sys.executable, "-c", "from fewcell.cli import main; main()", "train", str(folder.corrections)]
+    command = [*COMMAND, str(folder.corrections), "-o", str(out), *flags]
     job.stage, job.share = "reading", None
     watching = Thread(target=_watch, args=(job, out / "log.csv"), daemon=True)
     watching.start()
     with said.open("wb") as file:
-        status = job.wait_for([*command, "-o", str(out), *flags], stdout=file, stderr=subprocess.STDOUT)
+        status = job.wait_for(command, stdout=file, stderr=subprocess.STDOUT)
     if status and job.state != "stopped":
         text = said.read_text(encoding="utf-8", errors="replace")
         raise FewcellError(text[text.rfind("fewcell: ") + len("fewcell: ") :].strip()[-2000:] or "Teaching failed.")
