@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio.to_thread import current_default_thread_limiter
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -16,12 +17,15 @@ from fewcell.web.site import Site
 
 __all__ = ["make_app"]
 
+ANSWERED_AT_ONCE = 8  # requests; each takes memory while it is
+
 
 def make_app(site: Site, *, token: str, host: str, port: int) -> Starlette:
     """The application that serves a site. token: who has it may do everything. host, port: it is reached by."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = ANSWERED_AT_ONCE
         yield
         site.close()
 

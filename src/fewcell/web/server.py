@@ -36,6 +36,7 @@ def serve(
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+            listening.listen()  # who opens the address at once waits, and is not turned away
         except OSError as error:
             raise ConfigError(
                 f"Nobody can listen at {host}, port {port}: {error.strerror}. Choose another port with --port."

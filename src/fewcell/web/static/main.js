@@ -32,7 +32,7 @@ const teaching = new Teaching(async (model) => {
     await showModel();
   }
 });
-let timer, asking = 0, isOffering = false;
+let timer, asking = 0, isOffering = false, isLeading = false;
 
 const model = () => byId("model").value;
 const jobOf = (image, of) => page.state.jobs.filter((job) => job.kind === "segment" && job.image === image && job.model === of).pop();
@@ -115,8 +115,16 @@ async function open(name) {
 function makePane() {
   return new Pane(byId("panes"), page.image, page.facts, {
     onClick: click, onDrawn: (tool, points) => correct({ kind: tool, points }),
-    onMove: (moved) => page.panes.forEach((pane) => { if (pane !== moved) pane.follow(moved); }),
+    onMove: lead,
   });
+}
+
+/** Let the other panes see what one sees; that they move is no reason to begin again. */
+function lead(moved) {
+  if (isLeading) return;
+  isLeading = true;
+  page.panes.filter((pane) => pane !== moved).forEach((pane) => pane.follow(moved));
+  isLeading = false;
 }
 
 function closePanes() {

@@ -198,6 +198,7 @@ export class Pane {
 
   /** See what another pane sees. */
   follow(other) {
+    if (!this.viewer.world.getItemCount() || !other.viewer.world.getItemCount()) return;
     const bounds = other.viewer.viewport.getBounds(true), own = this.viewer.viewport.getBounds(true);
     const differs = ["x", "y", "width"].some((side) => Math.abs(bounds[side] - own[side]) > 1e-9);
     if (differs) this.viewer.viewport.fitBounds(bounds, true);
