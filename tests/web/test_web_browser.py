@@ -13,7 +13,9 @@ import tifffile
 from PIL import Image
 
 pytestmark = pytest.mark.slow
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 WAIT_MS = 240_000
 
 

@@ -94,7 +94,7 @@ def test_the_page_builds_no_html_from_text(client):
     assert all(script.startswith("/static/") for script in scripts)
     assert "<style" not in page
     assert " style=" not in page
-    for name in ("main", "api", "card", "dom", "gallery", "layer", "pane", "panel", "table", "teach"):
+    for name in ("main", "api", "card", "dom", "gallery", "keys", "layer", "pane", "panel", "table", "teach"):
         code = client.get(f"/static/{name}.js").text
         for unsafe in (
             "innerHTML",

@@ -57,7 +57,7 @@ export class Gallery {
   _item(name) {
     const words = make("span", {}, make("span", { className: "name", textContent: name }), make("small"));
     const picture = make("img", { alt: "", loading: "lazy", src: `${imagePath(name)}/thumbnail` });
-    picture.addEventListener("error", () => picture.removeAttribute("src"));
+    picture.addEventListener("error", () => picture.replaceWith(make("span", { className: "none" })));
     const button = make("button", { title: name }, picture, words);
     button.addEventListener("click", () => this.onChoose(name));
     const item = make("li", {}, button);

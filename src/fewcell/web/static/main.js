@@ -4,23 +4,17 @@ import { cellsPath, get, imagePath, send } from "./api.js";
 import { Card } from "./card.js";
 import { byId, complain, fill, make } from "./dom.js";
 import { Gallery } from "./gallery.js";
+import { listenToKeys } from "./keys.js";
 import { Pane } from "./pane.js";
 import { Panel } from "./panel.js";
 import { CellTable } from "./table.js";
 import { Teaching } from "./teach.js";
 
-const BUSY_MS = 700, IDLE_MS = 5000, PAN_PX = 80;
+const BUSY_MS = 700, IDLE_MS = 5000;
 const HINTS = {
   select: "", split: "Drag a line right through the cell.", draw: "Drag around the cell.",
   region: "Drag a rectangle in which every cell is right and none is missing.",
 };
-const KEYS = {
-  "Click": "measure a cell; with Shift: select several", "V": "select", "S": "split by a line", "D": "draw a new cell",
-  "A": "mark where all is right", "R": "the selected cell is right", "X or Delete": "remove the selected cells",
-  "M": "merge the selected cells", "N": "go to the least certain cell", "U or Ctrl+Z": "undo", "O": "show or hide cells",
-  "+ - 0": "zoom in, out, whole image", "Arrows": "move", "Escape": "select nothing", "?": "these keys",
-};
-
 const page = { state: { images: [], models: [], jobs: [], taught: null }, image: null, facts: null, panes: [], tables: [], selected: new Set() };
 const panel = new Panel(recolour);
 const card = new Card(look);
@@ -115,7 +109,7 @@ async function open(name) {
 function makePane() {
   return new Pane(byId("panes"), page.image, page.facts, {
     onClick: click, onDrawn: (tool, points) => correct({ kind: tool, points }),
-    onMove: lead,
+    onMove: lead, onOpen: () => { if (page.panes.length > 1) fitAll(); },
   });
 }
 
@@ -125,6 +119,15 @@ function lead(moved) {
   isLeading = true;
   page.panes.filter((pane) => pane !== moved).forEach((pane) => pane.follow(moved));
   isLeading = false;
+}
+
+/** Show the whole image in every pane, once panes have the size that their number leaves them. */
+function fitAll() {
+  setTimeout(() => {
+    if (!page.panes.length) return;
+    page.panes[0].fit(true);
+    lead(page.panes[0]);
+  }, 100);
 }
 
 function closePanes() {
@@ -144,7 +147,10 @@ async function showModel() {
     if (page.image !== image) return;
     page.tables = isSegmented(model()) ? tables : [];
     if (page.tables.length) card.given = tables[0].facts.diameter_source === "given" ? Number(tables[0].facts.diameter_px.toFixed(1)) : null;
-    while (page.panes.length > Math.max(1, page.tables.length)) page.panes.pop().close();
+    while (page.panes.length > Math.max(1, page.tables.length)) {
+      page.panes.pop().close();
+      fitAll();
+    }
     while (page.panes.length < page.tables.length) page.panes.push(makePane());
     page.panes.forEach((pane, i) => {
       if (page.tables[i]) pane.showCells(chosen[i], page.tables[i]);
@@ -255,7 +261,7 @@ const actions = {
   undo,
   in: () => page.panes[0].zoom(1.6),
   out: () => page.panes[0].zoom(1 / 1.6),
-  fit: () => page.panes[0].zoom(null),
+  fit: () => page.panes[0].fit(false),
   outlines: () => {
     const button = document.querySelector("[data-do=outlines]");
     const isVisible = button.getAttribute("aria-pressed") !== "true";
@@ -265,26 +271,11 @@ const actions = {
   none: () => { page.selected.clear(); panel.showCell(null, 0); setTool("select"); recolour(); },
   help: () => byId("help").showModal(),
 };
-const tools = { v: "select", s: "split", d: "draw", a: "region" };
-const keys = {
-  r: "confirm", x: "delete", delete: "delete", backspace: "delete", m: "merge", n: "next", u: "undo", o: "outlines", "+": "in", "=": "in",
-  "-": "out", 0: "fit", escape: "none", "?": "help",
-};
-const arrows = { arrowup: [-PAN_PX, 0], arrowdown: [PAN_PX, 0], arrowleft: [0, -PAN_PX], arrowright: [0, PAN_PX] };
-
-document.addEventListener("keydown", (event) => {
-  const key = event.key.toLowerCase();
-  const isTyping = event.target.closest("input, select, textarea, dialog") && key !== "escape";
-  if (isTyping || event.altKey || event.metaKey || !page.panes.length) return;
-  if (event.ctrlKey) {
-    if (key === "z") { event.preventDefault(); undo(); }
-    return;
-  }
-  if (tools[key] && page.tables.length) setTool(tools[key]);
-  else if (keys[key]) actions[keys[key]]();
-  else if (arrows[key]) page.panes[0].pan(...arrows[key]);
-  else return;
-  event.preventDefault();
+listenToKeys({
+  isOpen: () => page.panes.length > 0,
+  choose: (tool) => { if (page.tables.length) setTool(tool); },
+  act: (action) => actions[action](),
+  pan: (dy, dx) => page.panes[0].pan(dy, dx),
 });
 for (const button of document.querySelectorAll("[data-do]")) button.addEventListener("click", () => actions[button.dataset.do]());
 for (const button of document.querySelectorAll("[data-tool]")) button.addEventListener("click", () => setTool(button.dataset.tool));
@@ -292,5 +283,4 @@ byId("model").addEventListener("change", () => { byId("other").value = ""; showS
 byId("other").addEventListener("change", showModel);
 byId("again").addEventListener("click", () => { isOffering = true; showCard(); });
 byId("help-button").addEventListener("click", actions.help);
-byId("keys").replaceChildren(...Object.entries(KEYS).flatMap(([key, words]) => [make("dt", { textContent: key }), make("dd", { textContent: words })]));
 look();

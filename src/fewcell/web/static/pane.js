@@ -7,7 +7,7 @@ const SCALE_BAR_PX = 90; // at least so long on the screen
 const REGION_COLOUR = "#2fbf71";
 
 export class Pane {
-  /** listeners: onClick(y, x, isAdding), onDrawn(tool, points), onMove(pane). */
+  /** listeners: onOpen(), onClick(y, x, isAdding), onDrawn(tool, points), onMove(pane). */
   constructor(parent, image, facts, listeners) {
     Object.assign(this, { image, facts, listeners, tool: "select", regions: [], points: [] });
     this.element = document.createElement("div");
@@ -52,6 +52,7 @@ export class Pane {
 
   _listen() {
     const { viewer, canvas } = this;
+    viewer.addHandler("open", () => this.listeners.onOpen());
     for (const event of ["open", "update-viewport", "resize", "animation"]) viewer.addHandler(event, () => this.redraw());
     for (const event of ["animation", "zoom", "pan"]) viewer.addHandler(event, () => this.listeners.onMove(this));
     viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; });
@@ -184,10 +185,13 @@ export class Pane {
   }
 
   zoom(by) {
-    const { viewport } = this.viewer;
-    if (by === null) viewport.goHome();
-    else viewport.zoomBy(by);
-    viewport.applyConstraints();
+    this.viewer.viewport.zoomBy(by);
+    this.viewer.viewport.applyConstraints();
+  }
+
+  /** Show the whole image. */
+  fit(isAtOnce) {
+    this.viewer.viewport.goHome(isAtOnce);
   }
 
   pan(dy, dx) {
