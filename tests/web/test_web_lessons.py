@@ -79,9 +79,27 @@ def test_images_that_are_no_pictures_keep_their_numbers(cells, tmp_path, dtype, 
     other = Cells(cells.folder, tmp_path / "discs.tif", lambda: open_slide(path))
     other.correct("confirm", [9], np.zeros((0, 2)))
     with open_slide(path) as slide:
-        assert write_crops(other, slide, tmp_path / "dataset", "x") == 1
+        write_crops(other, slide, tmp_path / "dataset", "[x]")
     (sample,) = open_dataset(tmp_path / "dataset")
     image, labels = load_sample(sample)
     top, left, bottom, right = crop_windows(other)[0]
     assert labels is not None
     assert np.array_equal(image.pixels, pixels[:, top:bottom, left:right].astype(np.float32))
+
+
+def test_only_crops_that_a_change_meets_are_written_again(client, root):
+    labels = root / "fewcell" / "corrections" / "labels"
+    client.post(f"{CELLS}/corrections", json={"kind": "region", "points": [[20, 20], [120, 120]]})
+    (first,) = labels.iterdir()
+    written = first.stat().st_mtime_ns
+    client.post(f"{CELLS}/corrections", json={"kind": "region", "points": [[400, 400], [500, 500]]})
+    assert len(list(labels.iterdir())) == 2
+    assert first.stat().st_mtime_ns == written
+    inside = client.get(CELLS).json()["columns"]
+    cell = next(
+        int(i) for i, y, x in zip(inside["id"], inside["y"], inside["x"], strict=True) if 40 < y < 100 and 40 < x < 100
+    )
+    client.post(f"{CELLS}/corrections", json={"kind": "delete", "cells": [cell]})
+    assert first.stat().st_mtime_ns > written
+    client.delete(f"{CELLS}/corrections")
+    assert len(list(labels.iterdir())) == 2

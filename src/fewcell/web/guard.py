@@ -37,7 +37,7 @@ class Guard:
     def __init__(self, app: "ASGIApp", *, token: str, host: str, port: int) -> None:
         """host, port: what the server listens on."""
         self.app, self.token, self.port = app, token, port
-        self.names = {"127.0.0.1", "localhost", "::1", host}
+        self.names = {"127.0.0.1", "localhost", "::1", host.lower()}
         self.is_open = host in ("0.0.0.0", "::")  # listens on every address of the machine
         self.cookie = f"fewcell-{port}"  # browsers share cookies between ports
 

@@ -1,11 +1,11 @@
 """What was corrected, as a dataset to learn from: crops in the challenge layout, UNKNOWN where nobody looked."""
 
-from collections.abc import Iterable
+import glob
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from fewcell.images import Slide, Window, read_around_damage, whole_file, write_labels
@@ -17,31 +17,27 @@ __all__ = ["crop_windows", "known_labels", "write_crops"]
 MARGIN_PX = 48  # of the image around what is known, so that a network sees what cells lie in
 
 
-def write_crops(cells: Cells, slide: Slide, folder: Path, name: str) -> int:
-    """Write what is known of an image as crops, and remove those that are no longer so; how many cells are known.
+def write_crops(cells: Cells, slide: Slide, folder: Path, name: str, changed: Window | None = None) -> None:
+    """Write what is known of an image as crops, and remove those that are no longer so.
 
-    folder: of the dataset. name: how the names of this image's crops begin.
+    folder: of the dataset. name: how the names of this image's crops begin. changed: where the latest change was; crops
+    that are there already and do not meet it stay as they are. By default all are written anew.
     """
     wanted: set[str] = set()
-    count = 0
     for window in crop_windows(cells):
-        labels = known_labels(cells, window)
-        known = len(np.unique(labels[labels > 0]))
-        if not known:  # nothing says how wide cells are
-            continue
-        count += known
-        stem = f"{name}-{window[0]}-{window[1]}"
-        wanted.add(stem)
-        pixels = read_around_damage(slide, window)
-        channels = cells.plan.task.channels
-        _write_image(folder / "images" / stem, pixels if channels is None else pixels[list(channels)])
+        stem = f"{name}-{'-'.join(map(str, window))}"
         target = folder / "labels" / f"{stem}_label.tiff"
-        write_labels(target, labels, pixel_size_um=cells.plan.task.pixel_size_um, overwrite=True)
+        if changed is None or _meet(window, changed) or not target.exists():
+            labels = known_labels(cells, window)
+            if not (labels > 0).any():  # nothing says how wide cells are
+                continue
+            _write_image(folder / "images" / stem, slide, window, cells.plan.task.channels)
+            write_labels(target, labels, pixel_size_um=cells.plan.task.pixel_size_um, overwrite=True)
+        wanted.add(stem)
     for kind, ending in (("labels", "_label.tiff"), ("images", ".png"), ("images", ".tif")):
-        for path in (folder / kind).glob(f"{name}-*{ending}"):
+        for path in (folder / kind).glob(f"{glob.escape(name)}-*{ending}"):
             if path.name.removesuffix(ending) not in wanted:
                 path.unlink()
-    return count
 
 
 def crop_windows(cells: Cells) -> list[Window]:
@@ -107,12 +103,17 @@ def _meet(one: Window, other: Window) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _write_image(stem: Path, pixels: NDArray) -> None:
-    """Write pixels (channel, height, width): 8-bit pictures as PNG, others as TIFF with their own numbers."""
+def _write_image(stem: Path, slide: Slide, window: Window, channels: Sequence[int] | None) -> None:
+    """Write a part of a slide, if it is not there: 8-bit pictures as PNG, others as TIFF with their own numbers."""
+    png, tiff = (stem.with_name(stem.name + ending) for ending in (".png", ".tif"))
+    if png.exists() or tiff.exists():
+        return
+    pixels = read_around_damage(slide, window)
+    pixels = pixels if channels is None else pixels[list(channels)]
     if pixels.dtype == np.uint8 and len(pixels) in (1, 3):
-        with whole_file(stem.with_name(stem.name + ".png"), overwrite=True) as temporary:
+        with whole_file(png) as temporary:
             picture = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
             PillowImage.fromarray(picture).save(temporary, format="PNG")
         return
-    with whole_file(stem.with_name(stem.name + ".tif"), overwrite=True) as temporary:
+    with whole_file(tiff) as temporary:
         tifffile.imwrite(temporary, pixels, photometric="minisblack", metadata={"axes": "CYX"}, ome=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fewcell.errors import FewcellError, ReadError
-from fewcell.images import Slide
+from fewcell.images import Slide, Window
 from fewcell.web import teaching
 from fewcell.web.cells import Cells
 from fewcell.web.corrections import Correction
@@ -100,14 +100,14 @@ class Site:
         cells = self.cells(name, model)
         with cells.lock:
             correction = cells.correct(kind, numbers, points)
-            self._write_crops(cells, name, model)
+            self._write_crops(cells, name, model, correction.window)
         return correction
 
     def undo(self, name: str, model: str) -> Correction:
         cells = self.cells(name, model)
         with cells.lock:
             correction = cells.undo()
-            self._write_crops(cells, name, model)
+            self._write_crops(cells, name, model, correction.window)
         return correction
 
     def teach(self, model: str, budget: teaching.Budget) -> Job:
@@ -123,11 +123,12 @@ class Site:
             "teach", "", model, lambda job: teaching.teach(job, self.folder, known[model], budget, self.threads)
         )
 
-    def _write_crops(self, cells: Cells, name: str, model: str) -> None:
+    def _write_crops(self, cells: Cells, name: str, model: str, changed: Window | None = None) -> None:
         corrections = self.folder.corrections
         if corrections.is_symlink():
             raise Refused(403, f"{corrections}: is a link, and may lead out of the folder.")
-        write_crops(cells, self.picture(name).slide, corrections, f"{name}-{model}-{cells.plan.task.key[:8]}")
+        begin = f"{name}-{model}-{cells.plan.task.key[:8]}"
+        write_crops(cells, self.picture(name).slide, corrections, begin, changed)
 
     def _open_picture(self, key: tuple[Path, int, int]) -> Picture:
         check_dimensions(key[0], self.limits) if key[0].is_file() else None

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -50,8 +51,7 @@ def known_models(folder: WorkFolder, given: Sequence[str]) -> dict[str, Path]:
 def lessons(folder: WorkFolder) -> dict[str, int]:
     """How many crops there are to learn from, and how many cells are known in them."""
     paths = sorted((folder.corrections / "labels").glob("*_label.tiff"))
-    cells = [np.unique(read_labels(path)) for path in paths]
-    return {"crops": len(paths), "cells": sum(int((numbers > 0).sum()) for numbers in cells)}
+    return {"crops": len(paths), "cells": sum(_known_cells(path, path.stat().st_mtime_ns) for path in paths)}
 
 
 def teach(job: Job, folder: WorkFolder, model: Path, budget: Budget, threads: int | None) -> None:
@@ -104,6 +104,12 @@ def drop(folder: WorkFolder) -> None:
     if outcome(folder) is None:
         raise Refused(409, "There is no new model to drop.")
     shutil.rmtree(folder.teaching)
+
+
+@lru_cache(4096)
+def _known_cells(path: Path, _changed: int) -> int:
+    numbers = np.unique(read_labels(path))
+    return int((numbers > 0).sum())
 
 
 def _watch(job: Job, log: Path) -> None:

@@ -20,8 +20,8 @@ from fewcell.web.refusal import Refused
 __all__ = ["PLAN_FILE", "WorkFolder", "check_name"]
 
 PLAN_FILE = "plan.json"  # written last: where it is, a result is whole
-LONGEST_NAME = 180  # bytes: file systems allow 255, and endings are added
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+LONGEST_NAME = 150  # bytes: file systems allow 255, and names of models, places and endings are added
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
 @dataclass(frozen=True)

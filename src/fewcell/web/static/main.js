@@ -90,6 +90,7 @@ async function open(name) {
   isOffering = false;
   closePanes();
   card.hide();
+  byId("hint").textContent = "Opening …";
   gallery.show(page.state.images, name, page.state.jobs);
   try {
     const facts = await get(imagePath(name));
@@ -102,6 +103,7 @@ async function open(name) {
     byId("other").value = "";
     await showModel();
   } catch (error) {
+    byId("hint").textContent = "";
     if (page.image === name) card.say("This image cannot be shown", error.message, true);
   }
 }
