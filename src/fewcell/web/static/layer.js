@@ -9,6 +9,7 @@ const MARGIN_PX = 2; // around each tile, as the server sends it
 const THICK_FROM_PX = 12; // cells at least so wide have outlines of two pixels
 const SMALLEST_OUTLINED_PX = 7; // smaller cells are filled: their outlines would hide all else
 const INSIDE = 0x22000000; // how strong the inside of a cell is tinted
+const SELECTED = 0x44000000;
 const FILLED = 0xb0000000;
 
 export class CellLayer {
@@ -136,7 +137,7 @@ export class CellLayer {
         const colour = id < colours.length ? colours[id] : 0;
         if (id === 0 || colour === 0) continue;
         const isEdge = ids[i - far] !== id || ids[i + far] !== id || ids[i - far * across] !== id || ids[i + far * across] !== id;
-        const inside = this.selected.has(id) ? 0x66000000 : isFilled ? FILLED : INSIDE;
+        const inside = this.selected.has(id) ? SELECTED : isFilled ? FILLED : INSIDE;
         pixels[place] = isEdge && !isFilled ? colour : ((colour & 0xffffff) | inside) >>> 0;
       }
     }

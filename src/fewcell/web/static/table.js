@@ -6,7 +6,8 @@ const RAMPS = {
   dark: [[255, 77, 136], [255, 210, 61], [53, 224, 255]],
   bright: [[230, 0, 90], [235, 130, 0], [0, 90, 255]],
 };
-const SELECTED = { dark: [255, 255, 255], bright: [0, 0, 0] };
+const SELECTED = [40, 255, 60]; // in none of the ramps
+const OUTLIERS = 0.02; // of the cells, at either end of their sizes, that have the colour of the end
 const BINS = 40;
 
 export class CellTable {
@@ -54,6 +55,13 @@ export class CellTable {
     return high > 0 ? [Math.max(1, low), Math.max(high, low + 1)] : [1, 2];
   }
 
+  /** The areas between which most cells lie. */
+  usualAreas() {
+    const areas = Float64Array.from(this.rows.values(), (row) => row.area_px).sort();
+    const low = areas[Math.floor(OUTLIERS * (areas.length - 1))] || 1;
+    return [low, Math.max(areas[Math.ceil((1 - OUTLIERS) * (areas.length - 1))] || 1, low + 1)];
+  }
+
   isShown(row, filter) {
     return row.score >= filter.score && row.area_px >= filter.least && row.area_px <= filter.most;
   }
@@ -67,11 +75,11 @@ export class CellTable {
   /** A colour for each cell number, as canvas pixels have them (alpha, blue, green, red); 0 is not drawn. */
   colours(filter, by, ground, selected) {
     const colours = new Uint32Array(this.largest + 1);
-    const [low, high] = this.areaRange();
+    const [low, high] = this.usualAreas();
     for (const row of this.rows.values()) {
       if (!this.isShown(row, filter) && !selected.has(row.id)) continue;
       const share = by === "score" ? row.score : Math.log(row.area_px / low) / Math.log(high / low);
-      const [red, green, blue] = selected.has(row.id) ? SELECTED[ground] : mixed(RAMPS[ground], share);
+      const [red, green, blue] = selected.has(row.id) ? SELECTED : mixed(RAMPS[ground], share);
       colours[row.id] = ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
     }
     return colours;
