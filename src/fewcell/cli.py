@@ -201,7 +201,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8422,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A model that may be chosen, as for segment; may be repeated.  [default: default]"),
+        typer.Option(help="A model that may be chosen besides the one inside the package; may be repeated."),
     ] = None,
     threads: Threads = None,
 ) -> None:
@@ -211,7 +211,8 @@ def serve(
     def ready(address: str) -> None:
         typer.echo(f"Open this address in your browser: {address}\nStop with Ctrl-C.")
 
-    serve_page(folder, host=host, port=port, models=model or ["default"], threads=threads, ready=ready)
+    models = [*dict.fromkeys(["default", *(model or ())])]
+    serve_page(folder, host=host, port=port, models=models, threads=threads, ready=ready)
 
 
 @app.command()

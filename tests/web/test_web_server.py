@@ -33,11 +33,11 @@ def test_a_missing_library_is_said(tmp_path, monkeypatch):
 def test_the_command_passes_its_options_on(tmp_path, monkeypatch, capsys):
     asked = {}
     monkeypatch.setattr("fewcell.web.serve", lambda root, **options: asked.update(options, root=root))
-    monkeypatch.setattr("sys.argv", ["fewcell", "serve", str(tmp_path), "--port", "0", "--model", "default"])
+    monkeypatch.setattr("sys.argv", ["fewcell", "serve", str(tmp_path), "--port", "0", "--model", "runs/mine/model"])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert not stopped.value.code
     assert asked["root"] == tmp_path
-    assert (asked["host"], asked["port"], asked["models"]) == ("127.0.0.1", 0, ["default"])
+    assert (asked["host"], asked["port"], asked["models"]) == ("127.0.0.1", 0, ["default", "runs/mine/model"])
     asked["ready"]("http://127.0.0.1:1/?token=x")
     assert "http://127.0.0.1:1/?token=x" in capsys.readouterr().out

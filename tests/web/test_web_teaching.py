@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+from fewcell.errors import ConfigError
 from fewcell.segmenter import find_model
 from fewcell.web import teaching
+from fewcell.web.work_folder import WorkFolder
 
 CELLS = "/api/images/discs.png/cells/default"
 
@@ -78,6 +80,18 @@ def test_the_command_is_run_on_the_corrections_and_its_words_are_shown(client, r
     assert words.startswith("No whole cell lies in it: train")
     assert str(root / "fewcell" / "corrections") in words
     assert f"--from-model {find_model('default').resolve()} --minutes 0.5 --threads 1" in words
+
+
+def test_models_are_called_by_the_runs_that_they_lie_in(root, tmp_path):
+    for run in ("one", "two", "other/one"):
+        shutil.copytree(find_model("default"), tmp_path / run / "model")
+    folder = WorkFolder(root)
+    models = teaching.known_models(
+        folder, ["default", str(tmp_path / "one" / "model"), str(tmp_path / "two" / "model")]
+    )
+    assert list(models) == ["default", "one", "two"]
+    with pytest.raises(ConfigError, match="Two models would be called 'one'"):
+        teaching.known_models(folder, [str(tmp_path / "one" / "model"), str(tmp_path / "other" / "one" / "model")])
 
 
 def test_the_log_of_the_run_is_its_progress(tmp_path):

@@ -78,6 +78,28 @@ def test_a_picture_that_would_grow_too_large_is_not_opened_either(limited):
     assert client.get("/api/images/wide.png").status_code == 413
 
 
+def test_file_systems_without_links_take_files_too(limited, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    client, root = limited
+    assert client.put("/api/images/new.png", content=png()).status_code == 200
+    assert (root / "new.png").read_bytes() == png()
+
+
+def test_a_full_disk_is_said(limited, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fewcell.web.upload._take", refuse)
+    client, root = limited
+    answer = client.put("/api/images/new.png", content=png())
+    assert answer.status_code == 503
+    assert "No space left" in answer.json()["error"]
+    assert [path for path in files(root) if path.name != "fewcell"] == []
+
+
 def test_a_name_with_html_stays_a_name(limited):
     client, root = limited
     name = "<img src=x onerror=alert(1)>.png"

@@ -32,7 +32,7 @@ def make_app(site: Site, *, token: str, host: str, port: int) -> Starlette:
     app = Starlette(
         routes=routes(),
         middleware=[Middleware(Guard, token=token, host=host, port=port)],
-        exception_handlers={FewcellError: _refused, MemoryError: _no_memory},
+        exception_handlers={FewcellError: _refused, MemoryError: _no_memory, OSError: _no_file},
         lifespan=lifespan,
     )
     app.state.site = site
@@ -46,3 +46,8 @@ def _refused(_: Request, error: Exception) -> Response:
 
 def _no_memory(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": "There was not enough memory for this. Try it again when less is being done."}, 503)
+
+
+def _no_file(_: Request, error: Exception) -> Response:
+    said = getattr(error, "strerror", None) or error
+    return JSONResponse({"error": f"A file cannot be used: {said}. Check the folder, your rights, free space."}, 503)

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from fewcell.errors import FewcellError, require
+from fewcell.errors import ConfigError, FewcellError, require
 from fewcell.images import read_labels
 from fewcell.segmenter import find_model, read_model
 from fewcell.web.jobs import Job
 from fewcell.web.refusal import Refused
-from fewcell.web.work_folder import WorkFolder
+from fewcell.web.work_folder import MODEL_NAME, WorkFolder
 
 __all__ = ["TEACHING_LIBRARIES", "Budget", "drop", "keep", "known_models", "lessons", "outcome", "teach"]
 
@@ -42,8 +42,18 @@ class Budget:
 
 
 def known_models(folder: WorkFolder, given: Sequence[str]) -> dict[str, Path]:
-    """The models that may be chosen, by name: those that were given, and those that were kept."""
-    models = {Path(name).name: find_model(name) for name in given}
+    """The models that may be chosen, by name: those that were given, and those that were kept.
+
+    Raises ModelError for one that is not there, ConfigError for two of one name.
+    """
+    models = {}
+    for model in given:
+        name = _short_name(model)
+        if name in models:
+            raise ConfigError(f"Two models would be called {name!r} on the page. Rename the folder {model}.")
+        if not MODEL_NAME.fullmatch(name):
+            raise ConfigError(f"The model folder {model} has a name with odd letters. Rename it.")
+        models[name] = find_model(model)
     kept = sorted(path.parent for path in folder.models.glob("*/model.json"))
     return models | {path.name: path for path in kept if path.name not in models and not path.is_symlink()}
 
@@ -104,6 +114,12 @@ def drop(folder: WorkFolder) -> None:
     if outcome(folder) is None:
         raise Refused(409, "There is no new model to drop.")
     shutil.rmtree(folder.teaching)
+
+
+def _short_name(model: str) -> str:
+    """The name of a model: of its folder, or of the run that it lies in."""
+    path = Path(model)
+    return path.parent.name if path.name == "model" and path.parent.name else path.name
 
 
 @lru_cache(4096)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image as PillowImage
+from starlette.concurrency import run_in_threadpool
 
 from fewcell.errors import ReadError
 from fewcell.images import SLIDE_SUFFIXES, TIFF_STARTS, open_slide
@@ -51,17 +52,24 @@ async def receive(name: str, chunks: AsyncIterator[bytes], folder: WorkFolder, l
                     most = limits.upload_bytes / 2**30
                     raise Refused(413, f"{name}: is larger than {most:.3g} GiB. Copy it into the folder instead.")
                 file.write(chunk)
-        try:
-            check_dimensions(temporary, limits)
-        except ReadError as error:
-            raise Refused(422, str(error).replace(str(temporary), name)) from None
-        try:
-            os.link(temporary, target)  # unlike a renaming, this never replaces a file
-        except FileExistsError:
-            raise Refused(409, f"{name}: is in the folder already. Rename the file.") from None
+        await run_in_threadpool(_take, temporary, target, limits)
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def _take(temporary: Path, target: Path, limits: Limits) -> None:
+    """Give a file that has arrived its name, if it is an image within the limits and no other has the name."""
+    try:
+        check_dimensions(temporary, limits)
+    except ReadError as error:
+        raise Refused(422, str(error).replace(str(temporary), target.name)) from None
+    try:
+        os.link(temporary, target)  # unlike a renaming, this never replaces a file
+    except FileExistsError:
+        raise Refused(409, f"{target.name}: is in the folder already. Rename the file.") from None
+    except OSError:  # a file system that knows no second name for a file
+        os.rename(temporary, target)
 
 
 def check_dimensions(path: Path, limits: Limits) -> None:

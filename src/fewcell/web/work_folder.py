@@ -17,7 +17,7 @@ from fewcell.errors import ConfigError, ReadError
 from fewcell.images import SLIDE_SUFFIXES, list_images
 from fewcell.web.refusal import Refused
 
-__all__ = ["PLAN_FILE", "WorkFolder", "check_name"]
+__all__ = ["MODEL_NAME", "PLAN_FILE", "WorkFolder", "check_name"]
 
 PLAN_FILE = "plan.json"  # written last: where it is, a result is whole
 LONGEST_NAME = 150  # bytes: file systems allow 255, and names of models, places and endings are added
