@@ -1,5 +1,6 @@
 """The whole path in a browser: drop, segment, correct, teach, download, and what it looks like on the way."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -194,3 +195,27 @@ def test_errors_are_said(visit, tmp_path):
     assert page.locator("nav b").count() == 0
     page.shoot("10-damaged")
     page.faults[:] = [fault for fault in page.faults if "the server responded with a status of 422" not in fault]
+
+
+def test_a_large_slide_with_many_cells(visit, tmp_path):
+    spec = importlib.util.spec_from_file_location("web_benchmark", Path(__file__).parents[2] / "benchmarks" / "web.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    assert benchmark.prepare(tmp_path, 10_000) == 50_176
+    page = visit(tmp_path, color_scheme="dark")
+    wait_for_count(page, "50,176")
+    page.wait_for_load_state("networkidle")
+    page.shoot("11-large")
+    for _ in range(7):
+        page.keyboard.press("+")
+        page.wait_for_timeout(300)
+    page.wait_for_timeout(1500)
+    took = page.eval_on_selector(
+        "#score",
+        """slider => { slider.value = 700; const start = performance.now();
+        slider.dispatchEvent(new Event("input")); return performance.now() - start; }""",
+    )
+    assert took < 1000, "a slider acts at once"
+    assert 20_000 < count(page) < 25_000
+    page.wait_for_timeout(300)
+    page.shoot("12-large-near")
