@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import zarr
+from PIL import Image
 
 CELLS = "/api/images/discs.png/cells/default"
 
@@ -157,3 +158,18 @@ def test_an_image_segmented_again_keeps_the_corrections_of_before(client, root, 
     assert table(client)["n_corrections"] == 0
     (earlier,) = (root / "fewcell/earlier").iterdir()
     assert (earlier / "corrections.jsonl").exists()
+
+
+def test_an_image_without_cells_takes_drawn_ones(client, root, wait_for):
+    Image.fromarray(np.full((200, 200), 90, np.uint8)).save(root / "blank.png")
+    job = client.post("/api/images/blank.png/segment", json={"model": "default"}).json()
+    assert wait_for(client, job["number"])["state"] == "done"
+    path = "/api/images/blank.png/cells/default"
+    facts = client.get(path).json()
+    assert facts["columns"]["id"] == []
+    assert facts["diameter_source"] == "not known"
+    body = {"kind": "draw", "points": [[50, 50], [50, 69], [69, 69], [69, 50]]}
+    assert client.post(f"{path}/corrections", json=body).json()["added"][0]["area_px"] == 400
+    assert client.get(path).json()["columns"]["id"] == [1]
+    for kind in ("csv", "geojson", "rois", "tiff", "zarr", "overlay"):
+        assert client.get(f"{path}/files/{kind}").status_code == 200

@@ -62,6 +62,14 @@ class Cells:
         group = zarr.open_group(str(self.labels), mode="r")
         return [group[str(level)] for level in range(len(list(group.array_keys())))]
 
+    @cached_property
+    def unread(self) -> list[str]:
+        """What was wrong with the parts of the image that could not be read; nothing was found there."""
+        import zarr
+
+        facts: Any = zarr.open_group(str(self.labels), mode="r").attrs.get("made_by", {})
+        return facts.get("failed_tiles", [])
+
     def _hold(self, corrections: Iterable[Correction]) -> None:
         self.corrections = tuple(corrections)
         added = {int(row["id"] or 0): row for one in self.corrections for row in one.added}

@@ -103,7 +103,7 @@ def _write_labels(cells: Cells, numbers: NDArray[np.int64], path: Path) -> None:
             arrays[0][top:bottom, left:right] = own[cells.read((top, left, bottom, right))]
         else:
             shrink_chunk(arrays, level, (top, left, bottom, right))
-    write_facts(path, cells.plan, len(numbers), ())
+    write_facts(path, cells.plan, len(numbers), cells.unread)
 
 
 def _zipped(folder: Path, path: Path) -> Path:

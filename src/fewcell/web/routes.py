@@ -118,7 +118,7 @@ def _cells(request: Request) -> Response:
             "n_corrections": len(cells.corrections),
             "diameter_px": cells.plan.diameter_px,
             "diameter_source": cells.plan.diameter_source,
-            "min_score": cells.plan.task.min_score,
+            "n_unread": len(cells.unread),
         }
     )
 

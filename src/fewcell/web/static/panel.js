@@ -78,6 +78,7 @@ export class Panel {
     const shown = table.countShown(filter), all = table.rows.size;
     const cells = all === 1 ? "cell" : "cells";
     byId("count").textContent = shown === all ? `${all.toLocaleString("en")} ${cells}` : `${shown.toLocaleString("en")} of ${all.toLocaleString("en")} ${cells}`;
+    byId("how").textContent = howFound(table.facts);
     byId("score-value").textContent = filter.score.toFixed(2);
     byId("least-value").textContent = filter.least ? `${short(Math.round(filter.least))} px` : "any";
     byId("most-value").textContent = filter.most === Infinity ? "any" : `${short(Math.round(filter.most))} px`;
@@ -96,6 +97,12 @@ export class Panel {
     const link = ([kind, words]) => make("li", {}, make("a", { href: `${path}/files/${kind}?${asked}`, download: "", textContent: words }));
     byId("files").replaceChildren(...FILES.map(link));
   }
+}
+
+/** At which size cells were sought, and what could not be read. */
+function howFound({ diameter_px: diameter, diameter_source: source, n_unread: unread }) {
+  const size = source === "not known" ? "Nothing here looks like a cell." : `Sought about ${short(diameter)} px wide (${source}).`;
+  return unread ? `${size} ${unread} ${unread === 1 ? "part" : "parts"} of the image could not be read.` : size;
 }
 
 function drawHistogram(canvas, bins, from, to) {
