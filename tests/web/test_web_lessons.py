@@ -43,6 +43,13 @@ def test_parts_that_meet_are_one_crop(cells):
     assert crop_windows(cells) == [(52, 52, 219, 219), (502, 502, 619, 600)]
 
 
+def test_crops_that_would_be_too_large_together_stay_apart(cells, monkeypatch):
+    monkeypatch.setattr("fewcell.web.lessons.MOST_CROP_PX", 150 * 150)
+    for corner in (100.0, 150.0):
+        cells.correct("region", [], np.array([[corner, corner], [corner + 20, corner + 20]]))
+    assert crop_windows(cells) == [(52, 52, 169, 169), (102, 102, 219, 219)]
+
+
 def test_every_correction_is_in_the_dataset_at_once_and_leaves_it_when_undone(client, root):
     folder = root / "fewcell" / "corrections"
     body = {"kind": "region", "points": [[100, 100], [300, 300]]}

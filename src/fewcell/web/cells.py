@@ -24,7 +24,7 @@ __all__ = ["LOG_FILE", "MARGIN_PX", "Cells", "State"]
 
 LOG_FILE = "corrections.jsonl"
 MARGIN_PX = 2  # the width of an outline
-MOST_EDITED_PX = 36_000_000  # in the window of one correction
+MOST_EDITED_PX = 9_000_000  # in the window of one correction
 SMALLEST_REGION_PX = 8  # side
 
 

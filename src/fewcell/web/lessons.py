@@ -14,6 +14,7 @@ from fewcell.web.cells import Cells
 
 __all__ = ["crop_windows", "known_labels", "write_crops"]
 
+MOST_CROP_PX = 12_000_000  # of several corrections together, all of which is in memory
 MARGIN_PX = 48  # of the image around what is known, so that a network sees what cells lie in
 
 
@@ -84,19 +85,24 @@ def _part(window: Window, of: Window) -> tuple[slice, slice]:
 
 
 def _joined(windows: Iterable[Window]) -> list[Window]:
-    """Windows of which none meets another, around the same parts."""
+    """Windows around the same parts, those that meet as one, as long as that is not too large."""
     apart: list[Window] = []
     for window in windows:
-        while meeting := next((other for other in apart if _meet(window, other)), None):
-            apart.remove(meeting)
-            window = (
-                min(window[0], meeting[0]),
-                min(window[1], meeting[1]),
-                max(window[2], meeting[2]),
-                max(window[3], meeting[3]),
-            )
+        while near := next(
+            (other for other in apart if _meet(window, other) and _is_small(_around(window, other))), None
+        ):
+            apart.remove(near)
+            window = _around(window, near)
         apart.append(window)
     return apart
+
+
+def _around(one: Window, other: Window) -> Window:
+    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
+
+
+def _is_small(window: Window) -> bool:
+    return (window[2] - window[0]) * (window[3] - window[1]) <= MOST_CROP_PX
 
 
 def _meet(one: Window, other: Window) -> bool:
