@@ -80,10 +80,6 @@ class Cells:
         kept = {cell: row for cell, row in added.items() if cell not in gone}
         self.state = State(gone, kept, confirmed - gone, regions)
 
-    @property
-    def column_names(self) -> list[str]:
-        return list(self.table)
-
     def columns(self) -> dict[str, NDArray[np.float64]]:
         """The measurements of all cells that there are, NaN where one is not known."""
         state = self.state

@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from fewcell.images import Contrast, SlidePyramid, Window, estimate_contrast, open_slide, read_around_damage
+from fewcell.images import (
+    Contrast,
+    SlidePyramid,
+    Window,
+    estimate_contrast,
+    normalise,
+    open_slide,
+    read_around_damage,
+)
 from fewcell.images.slide import PictureSlide
 from fewcell.web.refusal import Refused
 
@@ -74,9 +82,6 @@ class Picture:
         picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
         return _jpeg(np.asarray(picture))
 
-    def close(self) -> None:
-        self.slide.close()
-
     def _view(self, step: int, window: Window) -> NDArray[np.uint8]:
         top, left, bottom, right = window
         of_slide = (top * step, left * step, bottom * step, right * step)
@@ -98,8 +103,6 @@ class Picture:
 
     @cached_property
     def _shown_overview(self) -> NDArray[np.uint8]:
-        from fewcell.images import normalise
-
         return _eight_bits(normalise(self._overview[0], self._contrast))
 
     @property
@@ -160,10 +163,6 @@ class KeptOpen(Generic[T]):
                 while len(self._kept) > 1 and sum(map(self._size_of, self._kept.values())) > self._most:
                     self._kept.popitem(last=False)  # closed as soon as nobody uses it any more
             return thing
-
-    def forget(self, key: Any) -> None:
-        with self._lock:
-            self._kept.pop(key, None)
 
 
 def tile_window(shape: tuple[int, int], step: int, row: int, column: int) -> Window:

@@ -31,9 +31,9 @@ export class CellLayer {
   /** Forget the tiles that show a window (top, left, bottom, right), which has changed. */
   forget([top, left, bottom, right]) {
     for (const [key, tile] of this.tiles) {
-      const side = this.facts.tile_px * tile.step;
-      const isApart = tile.row * side > bottom + tile.step || (tile.row + 1) * side < top - tile.step
-        || tile.column * side > right + tile.step || (tile.column + 1) * side < left - tile.step;
+      const side = this.facts.tile_px * tile.step, margin = MARGIN_PX * tile.step;
+      const isApart = tile.row * side > bottom + margin || (tile.row + 1) * side < top - margin
+        || tile.column * side > right + margin || (tile.column + 1) * side < left - margin;
       if (!isApart) tile.isOld = true;
       if (!isApart && !tile.picture) this.tiles.delete(key);
     }
@@ -62,25 +62,26 @@ export class CellLayer {
         if (tile && tile.picture) present.push(tile);
       }
     }
-    if (present.length <= (bottom - top) * (right - left)) this._drawOthers(context, place, scale, step);
-    for (const tile of present) this._drawTile(context, tile, place, scale, true);
+    if (this.wanted.length) this._drawCoarser(context, place, scale, step);
+    for (const tile of present) this._drawTile(context, tile, place, scale);
     this._load();
   }
 
-  _drawOthers(context, place, scale, step) {
-    const others = [...this.tiles.values()].filter((tile) => tile.picture && tile.step !== step && tile.step <= 8 * step);
-    others.sort((one, other) => other.step - one.step);
-    for (const tile of others) if (tile.step > step) this._drawTile(context, tile, place, scale, true);
+  /** Draw what is known from further away, until what is wanted has come. */
+  _drawCoarser(context, place, scale, step) {
+    const coarser = [...this.tiles.values()].filter((tile) => tile.picture && tile.step > step && tile.step <= 8 * step);
+    coarser.sort((one, other) => other.step - one.step);
+    for (const tile of coarser) this._drawTile(context, tile, place, scale);
   }
 
-  _drawTile(context, tile, place, scale, clear) {
+  _drawTile(context, tile, place, scale) {
     const side = this.facts.tile_px * tile.step * scale;
     const x = place.x + tile.column * side, y = place.y + tile.row * side;
     const width = tile.width * tile.step * scale, height = tile.height * tile.step * scale;
     if (x > context.canvas.width || y > context.canvas.height || x + width < 0 || y + height < 0) return;
     if (tile.isStale) this._paint(tile);
     tile.used = performance.now();
-    if (clear) context.clearRect(x, y, width, height);
+    context.clearRect(x, y, width, height);
     context.drawImage(tile.picture, x, y, width, height);
   }
 
