@@ -78,6 +78,13 @@ def test_a_picture_that_would_grow_too_large_is_not_opened_either(limited):
     assert client.get("/api/images/wide.png").status_code == 413
 
 
+def test_messages_call_files_by_their_names(limited):
+    client, root = limited
+    (root / "cut.png").write_bytes(png()[:60])
+    message = client.get("/api/images/cut.png").json()["error"]
+    assert message.startswith("cut.png: ")
+
+
 def test_file_systems_without_links_take_files_too(limited, monkeypatch):
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")

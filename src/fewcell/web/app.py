@@ -39,9 +39,9 @@ def make_app(site: Site, *, token: str, host: str, port: int) -> Starlette:
     return app
 
 
-def _refused(_: Request, error: Exception) -> Response:
+def _refused(request: Request, error: Exception) -> Response:
     status = error.status if isinstance(error, Refused) else 422
-    return JSONResponse({"error": str(error)}, status)
+    return JSONResponse({"error": request.app.state.site.folder.named(str(error))}, status)
 
 
 def _no_memory(_: Request, error: Exception) -> Response:

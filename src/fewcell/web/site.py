@@ -90,7 +90,7 @@ class Site:
                 self.folder.set_aside(folder)
             for said in job.listen_to(COMMAND, task):
                 if "error" in said:
-                    raise FewcellError(said["error"])
+                    raise FewcellError(self.folder.named(said["error"]))
                 job.stage, job.share, job.seconds_left = said["stage"], said["share"], said["seconds_left"]
 
         return self.jobs.add("segment", name, model, do)

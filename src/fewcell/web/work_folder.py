@@ -53,6 +53,10 @@ class WorkFolder:
     def models(self) -> Path:
         return self.home / "models"
 
+    def named(self, message: str) -> str:
+        """A message in which files of the folder are called by their names alone."""
+        return message.replace(f"{self.root}{os.sep}", "")
+
     def images(self) -> list[Path]:
         """The images and slides of the folder, by name; links are left out."""
         try:
