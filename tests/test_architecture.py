@@ -18,6 +18,7 @@ SOURCE = ROOT / "src" / "fewcell"
 FLOORS = {
     "cli": 7,
     "report": 6,
+    "web": 6,
     "benchmark": 5,
     "handover": 5,
     "slides": 4,

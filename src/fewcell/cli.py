@@ -24,6 +24,7 @@ __all__ = [
     "qupath",
     "report",
     "segment",
+    "serve",
     "train",
 ]
 
@@ -201,6 +202,31 @@ def info(model: Model = "default") -> None:
         typer.echo(f"{name:16} {value}")
     for source, of in facts.trained_on.items():
         typer.echo(f"{'trained on':16} {source}: {of.images} images, licence: {of.licence}")
+
+
+@app.command()
+def serve(
+    folder: Annotated[
+        Path, typer.Argument(help="The folder that holds your images; results go into FOLDER/fewcell.")
+    ] = Path(),
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; others than this reach beyond this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8422,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A model that may be chosen besides the one inside the package; may be repeated."),
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """See the cells of images and slides on a local web page, correct them, teach the model, take the results along."""
+    from fewcell.web import serve as serve_page
+
+    def ready(address: str) -> None:
+        typer.echo(f"Open this address in your browser: {address}\nStop with Ctrl-C.")
+
+    models = [*dict.fromkeys(["default", *(model or ())])]
+    serve_page(folder, host=host, port=port, models=models, threads=threads, ready=ready)
 
 
 @app.command()

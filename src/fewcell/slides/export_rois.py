@@ -34,7 +34,8 @@ def write_rois(path: Path, source: ExportSource) -> None:
     """
     with zipfile.ZipFile(path, "w") as archive:
         for numbered in source.filled():
-            for number, polygons in enumerate(outlines(numbered.piece), numbered.before + 1):
+            numbers = numbered.columns()["id"].tolist()
+            for number, polygons in zip(numbers, outlines(numbered.piece), strict=True):
                 entry = zipfile.ZipInfo(f"{number}.roi", _TIME)
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(entry, _roi(str(number), polygons))

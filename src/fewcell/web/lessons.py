@@ -1,0 +1,125 @@
+"""What was corrected, as a dataset to learn from: crops in the challenge layout, UNKNOWN where nobody looked."""
+
+import glob
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image as PillowImage
+
+from fewcell.images import Slide, Window, read_around_damage, whole_file, write_labels
+from fewcell.types import UNKNOWN, Labels
+from fewcell.web.cells import Cells
+
+__all__ = ["crop_windows", "known_labels", "write_crops"]
+
+MOST_CROP_PX = 12_000_000  # of several corrections together, all of which is in memory
+MARGIN_PX = 48  # of the image around what is known, so that a network sees what cells lie in
+
+
+def write_crops(cells: Cells, slide: Slide, folder: Path, name: str, changed: Window | None = None) -> None:
+    """Write what is known of an image as crops, and remove those that are no longer so.
+
+    folder: of the dataset. name: how the names of this image's crops begin. changed: where the latest change was; crops
+    that are there already and do not meet it stay as they are. By default all are written anew.
+    """
+    wanted: set[str] = set()
+    for window in crop_windows(cells):
+        stem = f"{name}-{'-'.join(map(str, window))}"
+        target = folder / "labels" / f"{stem}_label.tiff"
+        if changed is None or _meet(window, changed) or not target.exists():
+            labels = known_labels(cells, window)
+            if not (labels > 0).any():  # nothing says how wide cells are
+                continue
+            _write_image(folder / "images" / stem, slide, window, cells.plan.task.channels)
+            write_labels(target, labels, pixel_size_um=cells.plan.task.pixel_size_um, overwrite=True)
+        wanted.add(stem)
+    for kind, ending in (("labels", "_label.tiff"), ("images", ".png"), ("images", ".tif")):
+        for path in (folder / kind).glob(f"{glob.escape(name)}-*{ending}"):
+            if path.name.removesuffix(ending) not in wanted:
+                path.unlink()
+
+
+def crop_windows(cells: Cells) -> list[Window]:
+    """The parts of an image to be learned from: around what is known, those that meet as one."""
+    state = cells.state
+    looked = [one.window for one in cells.corrections if one.kind != "region"]
+    height, width = cells.shape
+    windows = [
+        (
+            max(0, top - MARGIN_PX),
+            max(0, left - MARGIN_PX),
+            min(bottom + MARGIN_PX, height),
+            min(right + MARGIN_PX, width),
+        )
+        for top, left, bottom, right in (*state.regions, *looked)
+    ]
+    return sorted(_joined(windows))
+
+
+def known_labels(cells: Cells, window: Window) -> Labels:
+    """The labels in a window as far as people have seen to them, UNKNOWN elsewhere.
+
+    Known are: all in regions, and cells that reach out of them; cells that were confirmed or made by people; and
+    background where a cell was removed.
+    """
+    labels, state = cells.read(window), cells.state
+    is_region = np.zeros(labels.shape, dtype=bool)
+    for region in state.regions:
+        is_region[_part(region, window)] = True
+    known = is_region.copy()
+    for one in cells.corrections:
+        if one.patch is not None:
+            changed = np.full(labels.shape, -1, dtype=np.int32)
+            one.lay_over(changed, window)
+            known |= (changed == 0) & (labels == 0)
+    sure = {*np.unique(labels[is_region]).tolist(), *state.confirmed, *state.added}
+    known |= (labels > 0) & np.isin(labels, list(sure))
+    return np.where(known, labels, UNKNOWN).astype(np.int32)
+
+
+def _part(window: Window, of: Window) -> tuple[slice, slice]:
+    top, left, bottom, right = window
+    return slice(max(top - of[0], 0), max(bottom - of[0], 0)), slice(max(left - of[1], 0), max(right - of[1], 0))
+
+
+def _joined(windows: Iterable[Window]) -> list[Window]:
+    """Windows around the same parts, those that meet as one, as long as that is not too large."""
+    apart: list[Window] = []
+    for window in windows:
+        while near := next(
+            (other for other in apart if _meet(window, other) and _is_small(_around(window, other))), None
+        ):
+            apart.remove(near)
+            window = _around(window, near)
+        apart.append(window)
+    return apart
+
+
+def _around(one: Window, other: Window) -> Window:
+    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
+
+
+def _is_small(window: Window) -> bool:
+    return (window[2] - window[0]) * (window[3] - window[1]) <= MOST_CROP_PX
+
+
+def _meet(one: Window, other: Window) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _write_image(stem: Path, slide: Slide, window: Window, channels: Sequence[int] | None) -> None:
+    """Write a part of a slide, if it is not there: 8-bit pictures as PNG, others as TIFF with their own numbers."""
+    png, tiff = (stem.with_name(stem.name + ending) for ending in (".png", ".tif"))
+    if png.exists() or tiff.exists():
+        return
+    pixels = read_around_damage(slide, window)
+    pixels = pixels if channels is None else pixels[list(channels)]
+    if pixels.dtype == np.uint8 and len(pixels) in (1, 3):
+        with whole_file(png) as temporary:
+            picture = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+            PillowImage.fromarray(picture).save(temporary, format="PNG")
+        return
+    with whole_file(tiff) as temporary:
+        tifffile.imwrite(temporary, pixels, photometric="minisblack", metadata={"axes": "CYX"}, ome=True)

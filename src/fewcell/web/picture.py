@@ -1,0 +1,201 @@
+"""An image or slide as the browser shows it: tiles at steps of 1, 2, 4 and so on, and a thumbnail."""
+
+import io
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from fewcell.images import (
+    Contrast,
+    SlidePyramid,
+    Window,
+    estimate_contrast,
+    normalise,
+    open_slide,
+    read_around_damage,
+)
+from fewcell.images.slide import PictureSlide
+from fewcell.web.refusal import Refused
+
+__all__ = ["TILE_PX", "KeptOpen", "Picture", "tile_window"]
+
+TILE_PX = 512
+OVERVIEW_PX = 4_000_000  # the largest copy that is kept in memory
+STRIP_PX = 4_000_000  # of a slide, that are read at once for it
+THUMBNAIL_PX = 256
+MOST_CHANNELS = 3
+JPEG_QUALITY = 90
+BRIGHT = 130  # of 255; on images brighter than this on average dark outlines stand out
+
+T = TypeVar("T")
+
+
+class Picture:
+    """An open image, stretched to what a screen shows by one contrast. Several threads may ask for tiles."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises as `open_slide`."""
+        self.slide = open_slide(path)
+        self.shape = self.slide.shape
+        self.channels = [*range(min(self.slide.n_channels, MOST_CHANNELS))]
+        self._lock = Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory it takes: formats that are not tiled are read as a whole."""
+        pixels = self.shape[0] * self.shape[1] * self.slide.n_channels * self.slide.dtype.itemsize
+        return pixels if isinstance(self.slide, PictureSlide) else 64 * 2**20
+
+    def facts(self) -> dict[str, Any]:
+        """What the page has to know to show it."""
+        return {
+            "height": self.shape[0],
+            "width": self.shape[1],
+            "pixel_size_um": self.slide.pixel_size_um,
+            "channel_names": [*self.slide.channel_names],
+            "is_bright": bool(self._shown_overview.mean() > BRIGHT),
+            "tile_px": TILE_PX,
+        }
+
+    def tile(self, step: int, row: int, column: int) -> bytes:
+        """A tile as JPEG: of the copy whose pixels are `step` of the image's wide, at a row and column of tiles."""
+        window = tile_window(self.shape, step, row, column)
+        _, overview_step = self._overview
+        if step >= overview_step:
+            times = step // overview_step
+            top, left, bottom, right = (edge * times for edge in window)
+            pixels = _shrunk(self._shown_overview[top:bottom, left:right], times)
+        else:
+            pixels = self._view(step, window)
+        return _jpeg(pixels)
+
+    def thumbnail(self) -> bytes:
+        """The whole image, at most 256 px high and wide, as JPEG."""
+        picture = PillowImage.fromarray(self._shown_overview)
+        picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+        return _jpeg(np.asarray(picture))
+
+    def _view(self, step: int, window: Window) -> NDArray[np.uint8]:
+        top, left, bottom, right = window
+        of_slide = (top * step, left * step, bottom * step, right * step)
+        return _eight_bits(self._pyramid.view(of_slide, (bottom - top, right - left)))
+
+    @cached_property
+    def _pyramid(self) -> SlidePyramid:
+        return SlidePyramid(self.slide, self.channels, self._contrast, around_damage=True)
+
+    @cached_property
+    def _contrast(self) -> Contrast:
+        """One stretch for all channels of a colour picture, so that colours stay what they are."""
+        contrast = estimate_contrast(self._overview[0])
+        if not self.slide.is_colour:
+            return contrast
+        low = contrast.low.min()
+        span = max((contrast.low + contrast.span).max() - low, 1.0)
+        return Contrast(np.full(len(contrast.low), low), np.full(len(contrast.low), span))
+
+    @cached_property
+    def _shown_overview(self) -> NDArray[np.uint8]:
+        return _eight_bits(normalise(self._overview[0], self._contrast))
+
+    @property
+    def _overview(self) -> tuple[NDArray[np.float32], int]:
+        with self._lock:  # ten people that open a slide wait for one reading of it
+            return self._read_overview
+
+    @cached_property
+    def _read_overview(self) -> tuple[NDArray[np.float32], int]:
+        """The numbers of a small copy, (channel, height, width), and how many pixels of the slide one of its is."""
+        step = 1
+        while self.shape[0] * self.shape[1] > OVERVIEW_PX * step**2:
+            step *= 2
+        numbers = [
+            level for level, of in enumerate(self.slide.levels) if max(of.step) <= step and _is_even(step, of.step)
+        ]
+        level = numbers[-1]
+        stored = self.slide.levels[level]
+        times = round(step / stored.step[0])
+        rows = max(1, STRIP_PX // (stored.shape[1] * times)) * times
+        strips = [
+            _means(
+                read_around_damage(self.slide, (top, 0, min(top + rows, stored.shape[0]), stored.shape[1]), level),
+                times,
+            )
+            for top in range(0, stored.shape[0], rows)
+        ]
+        return np.concatenate([strip[self.channels] for strip in strips], axis=1), step
+
+
+class KeptOpen(Generic[T]):
+    """Things that are costly to open, the latest used of them kept open; each is opened once, however many ask."""
+
+    def __init__(self, open_one: Callable[[Any], T], size_of: Callable[[T], float], most: float) -> None:
+        """most: the sum of their sizes up to which they are kept; one is kept in any case."""
+        self._open, self._size_of, self._most = open_one, size_of, most
+        self._kept: OrderedDict[Any, T] = OrderedDict()
+        self._lock, self._opening = Lock(), {}
+
+    def get(self, key: Any) -> T:
+        """The thing of this key, opened if need be. What opening raises is raised."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            turn = self._opening.setdefault(key, Lock())
+        with turn:
+            with self._lock:
+                if key in self._kept:
+                    return self._kept[key]
+            try:
+                thing = self._open(key)
+            finally:
+                with self._lock:
+                    self._opening.pop(key, None)
+            with self._lock:
+                self._kept[key] = thing
+                while len(self._kept) > 1 and sum(map(self._size_of, self._kept.values())) > self._most:
+                    self._kept.popitem(last=False)  # closed as soon as nobody uses it any more
+            return thing
+
+
+def tile_window(shape: tuple[int, int], step: int, row: int, column: int) -> Window:
+    """Where a tile lies, in pixels of the copy at `step`. Raises Refused where there is no such tile or copy."""
+    height, width = -(-shape[0] // max(step, 1)), -(-shape[1] // max(step, 1))
+    top, left = row * TILE_PX, column * TILE_PX
+    is_power = step > 0 and step & (step - 1) == 0
+    if not is_power or step > 2 * max(shape) or not (0 <= top < height and 0 <= left < width):
+        raise Refused(404, f"There is no tile {row}, {column} at step {step}.")
+    return top, left, min(top + TILE_PX, height), min(left + TILE_PX, width)
+
+
+def _is_even(step: int, of: tuple[float, float]) -> bool:
+    return of[0] == of[1] and step % of[0] == 0
+
+
+def _means(pixels: NDArray[Any], times: int) -> NDArray[np.float32]:
+    """The means of times x times pixels; at the lower and right edge, of pixels that are repeated."""
+    channels, height, width = pixels.shape
+    numbers = np.pad(pixels.astype(np.float32), ((0, 0), (0, -height % times), (0, -width % times)), mode="edge")
+    return numbers.reshape(channels, -(-height // times), times, -(-width // times), times).mean(axis=(2, 4))
+
+
+def _shrunk(pixels: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
+    return pixels if times == 1 else np.asarray(PillowImage.fromarray(pixels).reduce(times))
+
+
+def _eight_bits(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(3, height, width) within about [0, 1] -> (height, width, 3)."""
+    return (np.clip(pixels, 0, 1).transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8)
+
+
+def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    PillowImage.fromarray(pixels).save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()

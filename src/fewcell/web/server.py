@@ -1,0 +1,52 @@
+"""Start the server of the page."""
+
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from fewcell.errors import ConfigError, require
+
+__all__ = ["serve"]
+
+
+def serve(
+    root: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8422,
+    models: Sequence[str] = ("default",),
+    threads: int | None = None,
+    ready: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serve the page for a folder of images, until it is interrupted.
+
+    port: 0 takes one that is free. ready: told the address to open, with the token in it.
+
+    Raises ConfigError if the port cannot be had or the folder is none, MissingDependencyError without `fewcell[web]`.
+    """
+    require("web", "starlette", "uvicorn")
+    import uvicorn
+
+    from fewcell.web.app import make_app
+    from fewcell.web.site import Site
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+            listening.listen()  # who opens the address at once waits, and is not turned away
+        except OSError as error:
+            raise ConfigError(
+                f"Nobody can listen at {host}, port {port}: {error.strerror}. Choose another port with --port."
+            ) from None
+        port = listening.getsockname()[1]
+        token = secrets.token_urlsafe(24)
+        app = make_app(Site(root, models, threads=threads), token=token, host=host, port=port)
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        ready(f"http://{shown}:{port}/?token={token}")
+        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        with suppress(KeyboardInterrupt):  # is how it is stopped
+            uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,149 @@
+"""What the page can do, without HTTP: images, their cells, work in the background, teaching."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fewcell.errors import FewcellError, ReadError
+from fewcell.images import Slide, Window
+from fewcell.web import teaching
+from fewcell.web.cells import Cells
+from fewcell.web.corrections import Correction
+from fewcell.web.editing import Points
+from fewcell.web.jobs import Job, JobQueue
+from fewcell.web.lessons import write_crops
+from fewcell.web.picture import KeptOpen, Picture
+from fewcell.web.refusal import Refused
+from fewcell.web.segment_job import COMMAND
+from fewcell.web.upload import Limits, check_dimensions
+from fewcell.web.work_folder import PLAN_FILE, WorkFolder
+
+__all__ = ["Site"]
+
+OPEN_PICTURES_BYTES = 300e6
+OPEN_CELLS = 400_000  # in tables that are kept in memory
+
+
+class Site:
+    """One folder that is served, with what is open of it and what is being done."""
+
+    def __init__(
+        self, root: Path, models: Sequence[str], *, threads: int | None = None, limits: Limits | None = None
+    ) -> None:
+        """models: that may be chosen, names or folders. Raises ConfigError, ModelError for what is not there."""
+        self.folder, self.given, self.threads = WorkFolder(root.resolve()), models, threads
+        self.limits = limits or Limits()
+        self.models()
+        self.jobs = JobQueue()
+        self._pictures = KeptOpen(self._open_picture, lambda picture: picture.held_bytes, OPEN_PICTURES_BYTES)
+        self._cells = KeptOpen(self._open_cells, lambda cells: len(cells.table["id"]), OPEN_CELLS)
+
+    def close(self) -> None:
+        self.jobs.close()
+
+    def models(self) -> dict[str, Path]:
+        return teaching.known_models(self.folder, self.given)
+
+    def state(self) -> dict[str, Any]:
+        """What the page lists: images with the models that have segmented them, models, jobs."""
+        images = [
+            {"name": path.name, "segmented_by": self.folder.segmented_by(path.name)} for path in self.folder.images()
+        ]
+        return {
+            "folder": self.folder.root.name,
+            "images": images,
+            "models": [*self.models()],
+            "jobs": [job.shown() for job in self.jobs.all()],
+            "taught": teaching.outcome(self.folder),
+        }
+
+    def picture(self, name: str) -> Picture:
+        """The image of this name, open. Raises Refused and ReadError."""
+        path = self.folder.image(name)
+        stat = path.stat()
+        return self._pictures.get((path, stat.st_mtime_ns, stat.st_size))
+
+    def cells(self, name: str, model: str) -> Cells:
+        """The cells of an image as a model found them. Raises Refused if they are not there."""
+        image, folder = self.folder.image(name), self.folder.result(name, model)
+        if not (folder / PLAN_FILE).is_file():
+            raise Refused(404, f"{name} has not been segmented with the model {model}.")
+        return self._cells.get((image, folder, (folder / PLAN_FILE).stat().st_mtime_ns))
+
+    def segment(self, name: str, model: str, diameter_px: float | None, channels: Sequence[int] | None) -> Job:
+        """Queue the segmentation of an image; what the model found before is kept aside."""
+        image, folder, known = self.folder.image(name), self.folder.result(name, model), self.models()
+        if model not in known:
+            raise Refused(404, f"There is no model {model!r}. Known are {', '.join(known)}.")
+        task = {
+            "image": str(image),
+            "folder": str(folder),
+            "model": str(known[model]),
+            "diameter_px": diameter_px,
+            "channels": None if channels is None else [*channels],
+            "threads": self.threads,
+        }
+
+        def do(job: Job) -> None:
+            if (folder / PLAN_FILE).exists():
+                self.folder.set_aside(folder)
+            for said in job.listen_to(COMMAND, task):
+                if "error" in said:
+                    raise FewcellError(self.folder.named(said["error"]))
+                job.stage, job.share, job.seconds_left = said["stage"], said["share"], said["seconds_left"]
+
+        return self.jobs.add("segment", name, model, do)
+
+    def correct(self, name: str, model: str, kind: str, numbers: Sequence[int], points: Points) -> Correction:
+        """Carry out a correction; it is on the disk, as a correction and as labels to learn from, when this returns."""
+        cells = self.cells(name, model)
+        with cells.lock:
+            correction = cells.correct(kind, numbers, points)
+            self._write_crops(cells, name, model, correction.window)
+        return correction
+
+    def undo(self, name: str, model: str) -> Correction:
+        cells = self.cells(name, model)
+        with cells.lock:
+            correction = cells.undo()
+            self._write_crops(cells, name, model, correction.window)
+        return correction
+
+    def teach(self, model: str, budget: teaching.Budget) -> Job:
+        """Queue the teaching of a model. Raises Refused if there is nothing to learn from or something to decide."""
+        known = self.models()
+        if model not in known:
+            raise Refused(404, f"There is no model {model!r}. Known are {', '.join(known)}.")
+        if teaching.outcome(self.folder) is not None:
+            raise Refused(409, "Keep or drop the model that was taught first.")
+        if not any((self.folder.corrections / "labels").glob("*_label.tiff")):
+            raise Refused(409, "There is nothing to learn from yet. Correct some cells, and mark where all are right.")
+        return self.jobs.add(
+            "teach", "", model, lambda job: teaching.teach(job, self.folder, known[model], budget, self.threads)
+        )
+
+    def _write_crops(self, cells: Cells, name: str, model: str, changed: Window | None = None) -> None:
+        corrections = self.folder.corrections
+        if corrections.is_symlink():
+            raise Refused(403, f"{corrections}: is a link, and may lead out of the folder.")
+        begin = f"{name}-{model}-{cells.plan.task.key[:8]}"
+        write_crops(cells, self.picture(name).slide, corrections, begin, changed)
+
+    def _open_picture(self, key: tuple[Path, int, int]) -> Picture:
+        check_dimensions(key[0], self.limits) if key[0].is_file() else None
+        return Picture(key[0])
+
+    def _open_cells(self, key: tuple[Path, Path, int]) -> Cells:
+        image, folder, _ = key
+
+        def slide() -> Slide:
+            return self.picture(image.name).slide
+
+        try:
+            cells = Cells(folder, image, slide)
+        except (OSError, ValueError) as error:
+            raise ReadError(f"{folder}: the cells cannot be read: {error}. Segment the image again.") from None
+        if cells.corrections and os.access(self.folder.home, os.W_OK):
+            self._write_crops(cells, image.name, folder.name)  # a kill may have come between them and the correction
+        return cells

@@ -1,0 +1,29 @@
+// Requests to the server. What it refuses becomes an Error with its message.
+
+export async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw new Error("The server does not answer. Is fewcell serve still running?");
+  }
+  if (answer.ok) return answer;
+  const text = await answer.text();
+  let message = text;
+  try {
+    message = JSON.parse(text).error;
+  } catch { /* plain text */ }
+  throw new Error(message || `The server answered ${answer.status}.`);
+}
+
+export async function get(path) {
+  return (await ask(path)).json();
+}
+
+export async function send(method, path, body) {
+  const json = body === undefined ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  return (await ask(path, { method, ...json })).json();
+}
+
+export const imagePath = (name) => `/api/images/${encodeURIComponent(name)}`;
+export const cellsPath = (name, model) => `${imagePath(name)}/cells/${encodeURIComponent(model)}`;

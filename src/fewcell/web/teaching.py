@@ -1,0 +1,145 @@
+"""Teaching: `fewcell train --from-model` on what was corrected, and what became of it, to be kept or dropped."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+
+from fewcell.errors import ConfigError, FewcellError, require
+from fewcell.images import read_labels
+from fewcell.segmenter import find_model, read_model
+from fewcell.web.jobs import Job
+from fewcell.web.refusal import Refused
+from fewcell.web.work_folder import MODEL_NAME, WorkFolder
+
+__all__ = ["TEACHING_LIBRARIES", "Budget", "drop", "keep", "known_models", "lessons", "outcome", "teach"]
+
+TEACHING_LIBRARIES = ("torch", "cv2", "safetensors", "onnx")
+COMMAND = (sys.executable, "-c", "from fewcell.cli import main; main()", "train")
+RUN = "run"
+LOOK_SECONDS = 0.5  # between looks at the log of the run
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to teach: minutes, or steps."""
+
+    minutes: float | None = None
+    steps: int | None = None
+
+    def flags(self) -> list[str]:
+        return ["--steps", str(self.steps)] if self.steps else ["--minutes", f"{self.minutes:g}"]
+
+
+def known_models(folder: WorkFolder, given: Sequence[str]) -> dict[str, Path]:
+    """The models that may be chosen, by name: those that were given, and those that were kept.
+
+    Raises ModelError for one that is not there, ConfigError for two of one name.
+    """
+    models = {}
+    for model in given:
+        name = _short_name(model)
+        if name in models:
+            raise ConfigError(f"Two models would be called {name!r} on the page. Rename the folder {model}.")
+        if not MODEL_NAME.fullmatch(name):
+            raise ConfigError(f"The model folder {model} has a name with odd letters. Rename it.")
+        models[name] = find_model(model)
+    kept = sorted(path.parent for path in folder.models.glob("*/model.json"))
+    return models | {path.name: path for path in kept if path.name not in models and not path.is_symlink()}
+
+
+def lessons(folder: WorkFolder) -> dict[str, int]:
+    """How many crops there are to learn from, and how many cells are known in them."""
+    paths = sorted((folder.corrections / "labels").glob("*_label.tiff"))
+    return {"crops": len(paths), "cells": sum(_known_cells(path, path.stat().st_mtime_ns) for path in paths)}
+
+
+def teach(job: Job, folder: WorkFolder, model: Path, budget: Budget, threads: int | None) -> None:
+    """Run the teaching as a job. Raises FewcellError with what the command said if it fails."""
+    require("train", *TEACHING_LIBRARIES)
+    if folder.teaching.exists():
+        shutil.rmtree(folder.teaching)
+    folder.teaching.mkdir(parents=True)
+    out, said = folder.teaching / RUN, folder.teaching / "output.txt"
+    flags = ["--from-model", str(model.resolve()), *budget.flags()]
+    flags += ["--threads", str(threads)] if threads else []
+    command = [*COMMAND, str(folder.corrections), "-o", str(out), *flags]
+    job.stage, job.share = "reading", None
+    watching = Thread(target=_watch, args=(job, out / "log.csv"), daemon=True)
+    watching.start()
+    with said.open("wb") as file:
+        status = job.wait_for(command, stdout=file, stderr=subprocess.STDOUT)
+    if status and job.state != "stopped":
+        text = said.read_text(encoding="utf-8", errors="replace")
+        raise FewcellError(text[text.rfind("fewcell: ") + len("fewcell: ") :].strip()[-2000:] or "Teaching failed.")
+
+
+def outcome(folder: WorkFolder) -> dict[str, Any] | None:
+    """What teaching has led to: F1 on held-out corrections before and after; None if nothing is to be decided.
+
+    share: how far from the old model to the new one it went; 0: nothing was better than the old one.
+    """
+    model = folder.teaching / RUN / "model"
+    if not (model / "model.json").is_file():
+        return None
+    scores = read_model(model).held_out
+    return {"before": scores["f1_50_before"], "after": scores["f1_50"], "share": scores["share"]}
+
+
+def keep(folder: WorkFolder) -> str:
+    """Keep the model that was taught, under a new name, which is returned. Raises Refused if there is none."""
+    if outcome(folder) is None:
+        raise Refused(409, "There is no new model to keep.")
+    folder.models.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while (folder.models / f"taught-{number}").exists():
+        number += 1
+    os.rename(folder.teaching / RUN / "model", folder.models / f"taught-{number}")
+    shutil.rmtree(folder.teaching)
+    return f"taught-{number}"
+
+
+def drop(folder: WorkFolder) -> None:
+    """Remove the model that was taught. Raises Refused if there is none."""
+    if outcome(folder) is None:
+        raise Refused(409, "There is no new model to drop.")
+    shutil.rmtree(folder.teaching)
+
+
+def _short_name(model: str) -> str:
+    """The name of a model: of its folder, or of the run that it lies in."""
+    path = Path(model)
+    return path.parent.name if path.name == "model" and path.parent.name else path.name
+
+
+@lru_cache(4096)
+def _known_cells(path: Path, _changed: int) -> int:
+    numbers = np.unique(read_labels(path))
+    return int((numbers > 0).sum())
+
+
+def _watch(job: Job, log: Path) -> None:
+    """Say how far the run is, as its log does."""
+    while job.state == "working":
+        for row in _last_row(log):
+            job.stage, job.share = "teaching", float(row["share_done"])
+            job.seconds_left = float(row["seconds_left"])
+            if job.share >= 1:
+                job.stage, job.share, job.seconds_left = "comparing with held-out corrections", None, None
+        time.sleep(LOOK_SECONDS)
+
+
+def _last_row(log: Path) -> Iterator[dict[str, str]]:
+    if log.is_file():
+        with log.open(newline="", encoding="utf-8") as file:
+            yield from list(csv.DictReader(file))[-1:]

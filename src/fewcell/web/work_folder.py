@@ -1,0 +1,112 @@
+"""The folder that is served: which files may be seen, and where everything that is made lies.
+
+FOLDER/                                images and slides
+FOLDER/fewcell/results/<image>/<model>/    labels (OME-Zarr), table, plan, corrections
+FOLDER/fewcell/corrections/            images/ and labels/: what was corrected, to be learned from
+FOLDER/fewcell/teaching/               the run that teaches, until its model is kept or dropped
+FOLDER/fewcell/models/<model>/         models that were kept
+"""
+
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewcell.errors import ConfigError, ReadError
+from fewcell.images import SLIDE_SUFFIXES, list_images
+from fewcell.web.refusal import Refused
+
+__all__ = ["MODEL_NAME", "PLAN_FILE", "WorkFolder", "check_name"]
+
+PLAN_FILE = "plan.json"  # written last: where it is, a result is whole
+LONGEST_NAME = 150  # bytes: file systems allow 255, and names of models, places and endings are added
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """A folder of images and what is made of them. root: resolved, so that nothing in it leads out by a link."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            raise ConfigError(f"{self.root} is no folder. Give the folder that holds your images.")
+        if self.home.is_symlink() or (self.home.exists() and not self.home.is_dir()):
+            raise ConfigError(f"{self.home} is no folder of its own, so results cannot go there. Rename it.")
+
+    @property
+    def home(self) -> Path:
+        """Where everything that is made lies."""
+        return self.root / "fewcell"
+
+    @property
+    def corrections(self) -> Path:
+        return self.home / "corrections"
+
+    @property
+    def teaching(self) -> Path:
+        return self.home / "teaching"
+
+    @property
+    def models(self) -> Path:
+        return self.home / "models"
+
+    def named(self, message: str) -> str:
+        """A message in which files of the folder are called by their names alone."""
+        return message.replace(f"{self.root}{os.sep}", "")
+
+    def images(self) -> list[Path]:
+        """The images and slides of the folder, by name; links are left out."""
+        try:
+            paths = list_images([self.root], SLIDE_SUFFIXES)
+        except ReadError:  # there is none
+            return []
+        return [path for path in paths if not path.is_symlink()]
+
+    def image(self, name: str) -> Path:
+        """The image of this name. Raises Refused if there is none, or if the name or a link leads elsewhere."""
+        check_name(name)
+        path = self.root / name
+        if path.suffix.lower() not in SLIDE_SUFFIXES or not path.exists() or path.is_symlink():
+            raise Refused(404, f"There is no image {name!r} in the folder.")
+        if path.is_dir() and _holds_link(path):
+            raise Refused(403, f"{name}: holds links, and may lead out of the folder. Copy it without links.")
+        return path
+
+    def result(self, image: str, model: str) -> Path:
+        """Where the cells that a model finds in an image lie, whether they are there or not."""
+        check_name(image)
+        if not MODEL_NAME.fullmatch(model):
+            raise Refused(404, f"There is no model {model!r}.")
+        folder = self.home / "results" / image / model
+        if any(part.is_symlink() for part in (folder, folder.parent, folder.parent.parent)):
+            raise Refused(403, f"{folder}: is a link, and may lead out of the folder.")
+        return folder
+
+    def segmented_by(self, image: str) -> list[str]:
+        """The models whose cells of an image are there."""
+        return sorted(path.parent.name for path in (self.home / "results" / image).glob(f"*/{PLAN_FILE}"))
+
+    def set_aside(self, folder: Path) -> None:
+        """Move what was made earlier out of the way; it is kept."""
+        if folder.exists():
+            earlier = self.home / "earlier"
+            earlier.mkdir(parents=True, exist_ok=True)
+            os.rename(folder, earlier / f"{folder.parent.name}-{folder.name}-{secrets.token_hex(4)}")
+
+
+def check_name(name: str) -> None:
+    """Raise Refused for what is not the plain name of a file in the folder."""
+    is_plain = name == Path(name).name and not name.startswith(".") and "\\" not in name and name.isprintable()
+    if not is_plain or not name or len(name.encode(errors="replace")) > LONGEST_NAME:
+        raise Refused(400, f"{name[:80]!r} is no plain file name. Rename the file.")
+
+
+def _holds_link(folder: Path) -> bool:
+    return any(
+        os.path.islink(os.path.join(inside, name))
+        for inside, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    )

@@ -1,0 +1,114 @@
+"""Images as the browser sees them: tiles that fit together, one contrast, opened once."""
+
+import io
+import threading
+import time
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from fewcell.web.picture import KeptOpen, Picture, tile_window
+from fewcell.web.refusal import Refused
+
+
+def decoded(content):
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def smooth(shape, seed=0):
+    """A picture without fine detail, which JPEG hardly changes."""
+    small = np.random.default_rng(seed).integers(20, 230, (6, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "pyramid"])
+@pytest.mark.parametrize("step", [1, 2, 4, 8, 16])
+def test_tiles_put_together_are_the_image(tmp_path, kind, step):
+    pixels = smooth((2300, 2700))
+    path = tmp_path / f"x.{'png' if kind == 'png' else 'tif'}"
+    if kind == "png":
+        Image.fromarray(pixels).save(path, compress_level=1)
+    else:
+        with tifffile.TiffWriter(path) as tiff:
+            options = {"tile": (256, 256), "photometric": "rgb"}
+            tiff.write(pixels, subifds=1 if kind == "pyramid" else 0, **options)
+            if kind == "pyramid":
+                half = np.asarray(Image.fromarray(pixels).reduce(2))
+                tiff.write(half, subfiletype=1, **options)
+    picture = Picture(path)
+    low, span = picture._contrast.low[0], picture._contrast.span[0]
+    height, width = -(-2300 // step), -(-2700 // step)
+    rows = [
+        np.concatenate([decoded(picture.tile(step, row, column)) for column in range(-(-width // 512))], axis=1)
+        for row in range(-(-height // 512))
+    ]
+    seen = np.concatenate(rows).astype(float)
+    assert seen.shape == (height, width, 3)
+    expected = np.asarray(Image.fromarray(pixels).reduce(step)).astype(float)
+    expected = np.clip((expected - low) / span, 0, 1) * 255
+    assert np.abs(seen - expected).mean() < 3
+    assert np.abs(seen - expected).max() < 40
+
+
+def test_dim_microscopy_is_stretched(tmp_path):
+    pixels = np.zeros((300, 300), np.uint16)
+    pixels[100:200, 100:200] = 900
+    tifffile.imwrite(tmp_path / "dim.tif", pixels)
+    tile = decoded(Picture(tmp_path / "dim.tif").tile(1, 0, 0))
+    assert tile[150, 150].min() > 240
+    assert tile[20, 20].max() < 15
+
+
+def test_a_thumbnail_is_small(tmp_path):
+    Image.fromarray(smooth((900, 1500))).save(tmp_path / "x.png")
+    assert max(decoded(Picture(tmp_path / "x.png").thumbnail()).shape) == 256
+
+
+@pytest.mark.parametrize(
+    "place", [(3, 0, 0), (0, 0, 0), (-2, 0, 0), (1, 2, 0), (1, 0, -1), (4096, 0, 0), (2**70, 0, 0)]
+)
+def test_there_is_no_such_tile(place):
+    with pytest.raises(Refused):
+        tile_window((700, 600), *place)
+
+
+def test_ten_that_open_the_same_open_it_once():
+    opened = []
+
+    def open_one(key):
+        opened.append(key)
+        time.sleep(0.05)
+        return object()
+
+    kept, found = KeptOpen(open_one, lambda thing: 1, 2), []
+    threads = [threading.Thread(target=lambda: found.append(kept.get("x"))) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == ["x"]
+    assert len(set(map(id, found))) == 1
+
+
+def test_only_so_much_is_kept_open():
+    opened = []
+    kept = KeptOpen(lambda key: opened.append(key) or key, lambda thing: thing, 10)
+    for key in (4, 5, 4, 6, 4, 5, 100, 100):
+        kept.get(key)
+    assert opened == [4, 5, 6, 5, 100]
+
+
+def test_an_image_that_cannot_be_opened_can_be_asked_for_again():
+    tries = []
+
+    def fail(key):
+        tries.append(key)
+        raise OSError("no")
+
+    kept = KeptOpen(fail, lambda thing: 1, 1)
+    for _ in range(2):
+        with pytest.raises(OSError, match="no"):
+            kept.get(1)
+    assert tries == [1, 1]

@@ -1,0 +1,43 @@
+"""The command: what it says when it cannot serve."""
+
+import socket
+
+import pytest
+
+from fewcell import cli
+from fewcell.errors import ConfigError, MissingDependencyError, ModelError
+from fewcell.web import serve
+
+
+def test_a_port_that_is_taken_is_said(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(ConfigError, match="Choose another port"):
+            serve(tmp_path, port=other.getsockname()[1])
+
+
+def test_a_folder_or_model_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(ConfigError, match="is no folder"):
+        serve(tmp_path / "nothing", port=0)
+    with pytest.raises(ModelError, match="defualt"):
+        serve(tmp_path, port=0, models=["defualt"])
+
+
+def test_a_missing_library_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("fewcell.errors.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"fewcell\[web\]"):
+        serve(tmp_path, port=0)
+
+
+def test_the_command_passes_its_options_on(tmp_path, monkeypatch, capsys):
+    asked = {}
+    monkeypatch.setattr("fewcell.web.serve", lambda root, **options: asked.update(options, root=root))
+    monkeypatch.setattr("sys.argv", ["fewcell", "serve", str(tmp_path), "--port", "0", "--model", "runs/mine/model"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert not stopped.value.code
+    assert asked["root"] == tmp_path
+    assert (asked["host"], asked["port"], asked["models"]) == ("127.0.0.1", 0, ["default", "runs/mine/model"])
+    asked["ready"]("http://127.0.0.1:1/?token=x")
+    assert "http://127.0.0.1:1/?token=x" in capsys.readouterr().out
