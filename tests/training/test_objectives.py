@@ -124,6 +124,29 @@ def test_nothing_is_learned_of_crops_without_labels_but_by_the_teacher(samples) 
     assert all(p.grad is None for p in teacher.parameters())
 
 
+def test_a_network_is_distilled_from_a_finished_model(samples, trained) -> None:
+    """What it says itself is agreed with; there is nothing to learn but from the model where no labels are."""
+    part = Part(name="distilled", settings={"model": str(trained.folder)})
+    representation = make_representation("boundary")
+    objective = make_objective(part, representation, torch.nn.Identity())
+    source = source_of(samples, representation)
+    batch = make_batch([source] * 4, representation, [0, 5, 6, 7], generators(4), plain=True)
+    network = make_network("resunet", 3, read_model(trained.folder).network.settings)
+    losses = objective.losses(network(batch.images), batch, 0.0)
+    sum(losses.values()).backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+    model = objective.model  # pyright: ignore[reportAttributeAccessIssue]
+    assert not any(p.requires_grad for p in model.parameters())
+    said = objective.losses(model(batch.images), batch, 0.0)["distilled"]
+    assert said < 0.2 * losses["distilled"], "but for what the sides differ in"
+
+
+def test_nothing_is_distilled_from_a_model_that_predicts_something_else(trained) -> None:
+    part = Part(name="distilled", settings={"model": str(trained.folder)})
+    with pytest.raises(ConfigError, match="predicts boundary, so nothing of flows"):
+        make_objective(part, make_representation("flows"), torch.nn.Identity())
+
+
 def test_consensus_learns_softly_only_where_nothing_is_known(samples) -> None:
     representation = make_representation("boundary")
     source = source_of(samples, representation)
@@ -161,6 +184,8 @@ def test_each_part_of_a_batch_comes_from_its_own_source(samples, tiny_recipe) ->
         ("consensus", {"keep": 70}, "between 0 and 1"),
         ("consensus", {"images": 0}, "at least one image"),
         ("consensus", {"soft": -1}, "soft of 0 or more"),
+        ("distilled", {"weight": 0}, "a weight above 0"),
+        ("distilled", {"pool_share": 1.0}, "from 0 to below 1"),
         ("consensu", {}, "consensus"),
     ],
 )
@@ -289,7 +314,7 @@ def test_a_file_that_cannot_be_read_costs_its_own_lesson_alone(samples, consensu
 @pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "supervised"])
 def test_without_any_other_image_there_is_nothing_more_to_learn(samples, tiny_recipe, tmp_path: Path, name) -> None:
     with pytest.raises(DataError, match="without labels"):
-        fit(tiny_recipe(steps=2, objective=name and Part(name=name)), samples[:4], tmp_path)
+        fit(tiny_recipe(steps=2, objective=Part(name=name), representation=Part(name="canopy")), samples[:4], tmp_path)
 
 
 def test_a_file_without_labels_that_cannot_be_read_does_not_stop_a_mean_teacher(

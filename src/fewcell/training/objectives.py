@@ -8,6 +8,7 @@ from fewcell.config import Part
 from fewcell.errors import ConfigError, nearest
 from fewcell.representations import Representation
 from fewcell.training.consensus import Consensus
+from fewcell.training.distilled import Distilled
 from fewcell.training.mean_teacher import MeanTeacher
 from fewcell.training.objective import Objective
 from fewcell.training.supervised import Supervised
@@ -18,6 +19,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "supervised": Supervised,
     "mean_teacher": MeanTeacher,
     "consensus": Consensus,
+    "distilled": Distilled,
 }
 
 
