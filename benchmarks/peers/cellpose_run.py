@@ -26,7 +26,6 @@ BATCH = 8
 FEWEST_CELLS = 1  # not 5: whole modalities have one cell an image
 TRIAL_STEPS, TRIAL_IMAGES = 20, 32
 SIZE_IMAGES = 64  # an epoch of fitting the size model; of these there are 10
-COLOURS = {"channels": None, "channel_axis": 2}
 
 Data = tuple[list[np.ndarray], list[np.ndarray]]
 
@@ -37,9 +36,10 @@ def new_model(seed: int, trained: Path | None = None) -> CellposeModel:
 
 
 def load(samples: list[Sample]) -> Data:
-    """Images, and labels with flows; the package cannot leave out what is not known, so that is background."""
+    """Images, channels first, and labels with flows; for the package, what is not known is background."""
     pairs = [sample.load() for sample in samples]
-    return [pixels for pixels, _ in pairs], labels_to_flows([np.maximum(labels, 0) for _, labels in pairs])
+    known = [np.maximum(labels, 0) for _, labels in pairs]
+    return [pixels.transpose(2, 0, 1) for pixels, _ in pairs], labels_to_flows(known, device=torch.device("cpu"))
 
 
 def train(data: Data, epochs: int, steps: int, out: Path, seed: int) -> tuple[Path, list[float]]:
@@ -49,7 +49,6 @@ def train(data: Data, epochs: int, steps: int, out: Path, seed: int) -> tuple[Pa
     file, *_ = train_seg(
         model.net,
         *data,
-        **COLOURS,
         **TRAINING,
         n_epochs=epochs,
         nimg_per_epoch=BATCH * steps,
@@ -75,7 +74,7 @@ def train_for(minutes: float, data: Data, out: Path, seed: int) -> tuple[Path, d
 
 def fit_size(model: CellposeModel, file: Path, data: Data) -> None:
     how = {"nimg_per_epoch": SIZE_IMAGES, "batch_size": BATCH, "min_train_masks": FEWEST_CELLS}
-    train_size(model.net, file, *data, **COLOURS, **how)
+    train_size(model.net, file, *data, **how)
 
 
 def main() -> None:
@@ -105,12 +104,12 @@ def main() -> None:
     model = new_model(arguments.seed, file)
 
     def given(pixels: np.ndarray, true_px: float | None) -> np.ndarray:
-        return model.eval(pixels, **COLOURS, diameter=true_px)[0]
+        return model.eval(pixels, channel_axis=2, diameter=true_px)[0]
 
     ways: dict[str, Callable[[np.ndarray, float | None], np.ndarray]] = {"given": given}
     if arguments.estimate:
         sizes = SizeModel(model, pretrained_size=f"{file}_size.npy")
-        ways["estimated"] = lambda pixels, _: given(pixels, float(sizes.eval(pixels, **COLOURS)[0]))
+        ways["estimated"] = lambda pixels, _: given(pixels, float(sizes.eval(pixels, channel_axis=2)[0]))
     for name, segment in ways.items():
         predict(open_samples(arguments.test, arguments.limit), segment, out / name, facts | {"diameter": name})
 
