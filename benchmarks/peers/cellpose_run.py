@@ -8,6 +8,7 @@ every image. With --estimate its size model is fitted to the trained network, an
 the diameters go to OUT/estimated as well. The package itself resamples, to cells of 30 px.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -24,8 +25,8 @@ MOST_EPOCHS = 500  # what follows is what `cellpose --train` does unless told ot
 TRAINING = {"SGD": True, "learning_rate": 0.2, "weight_decay": 1e-5, "batch_size": 8}
 BATCH = 8
 FEWEST_CELLS = 1  # not 5: whole modalities have one cell an image
-TRIAL_STEPS, TRIAL_IMAGES = 20, 32
-SIZE_IMAGES = 64  # an epoch of fitting the size model; of these there are 10
+TRIAL_STEPS, TRIAL_IMAGES = 10, 32
+SIZE_IMAGES, SIZE_PX = 64, 224  # crops an epoch of fitting the size model, of which there are 10: more would take hours
 
 Data = tuple[list[np.ndarray], list[np.ndarray]]
 
@@ -67,18 +68,20 @@ def train_for(minutes: float, data: Data, out: Path, seed: int) -> tuple[Path, d
     some = np.random.default_rng(seed).permutation(len(data[0]))[:TRIAL_IMAGES]
     _, times = train(([data[0][i] for i in some], [data[1][i] for i in some]), 1, TRIAL_STEPS, out, seed)
     total = max(1, int(60 * minutes / np.mean(np.diff(times[2:-1]))))
-    epochs = min(MOST_EPOCHS, total)
-    file, times = train(data, epochs, total // epochs, out, seed)
-    return file, {"train_s": times[-1] - times[0], "steps": len(times) - 1, "epochs": epochs}
+    steps = -(-total // MOST_EPOCHS)
+    file, times = train(data, total // steps, steps, out, seed)
+    return file, {"train_s": times[-1] - times[0], "steps": len(times) - 1, "epochs": total // steps}
 
 
 def fit_size(model: CellposeModel, file: Path, data: Data) -> None:
-    how = {"nimg_per_epoch": SIZE_IMAGES, "batch_size": BATCH, "min_train_masks": FEWEST_CELLS}
+    count = min(SIZE_IMAGES, len(data[0]))
+    how = {"nimg_per_epoch": count, "bsize": SIZE_PX, "batch_size": BATCH, "min_train_masks": FEWEST_CELLS}
     train_size(model.net, file, *data, **how)
 
 
 def main() -> None:
     arguments = parse(__doc__, lambda p: p.add_argument("--estimate", action="store_true", help="see above"))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")  # the package says how it goes
     torch.set_num_threads(THREADS)
     learn, held = split(open_samples(arguments.data, arguments.limit), arguments.seed)
     out = arguments.out
