@@ -25,7 +25,7 @@ MOST_EPOCHS = 500  # what follows is what `cellpose --train` does unless told ot
 TRAINING = {"SGD": True, "learning_rate": 0.2, "weight_decay": 1e-5, "batch_size": 8}
 BATCH = 8
 FEWEST_CELLS = 1  # not 5: whole modalities have one cell an image
-TRIAL_STEPS, TRIAL_IMAGES = 10, 32
+TRIAL_STEPS, TRIAL_IMAGES = 8, 32
 SIZE_IMAGES, SIZE_PX = 64, 224  # crops an epoch of fitting the size model, of which there are 10: more would take hours
 
 Data = tuple[list[np.ndarray], list[np.ndarray]]
