@@ -149,13 +149,22 @@ def sources_of(data: Path, modality: str, segmenter: Segmenter) -> list[Source]:
     return found
 
 
+def _peak_mb() -> float:
+    """The most memory this process has had, in MiB; what `getrusage` says begins with that of the parent."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
 def run_one(path: Path, out: Path, threads: int | None) -> None:
     """Segment one slide and print the facts as JSON; called in a process of its own."""
     began = time.perf_counter()
     segmenter = Segmenter.load(threads=threads)
     result = segment_slide(segmenter, path, out, FileSettings(diameter=CELL_PX), how=Means(threads=threads))
     seconds = time.perf_counter() - began
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_mb = _peak_mb()
     plan = result.plan
     shapes = [(t.window[2] - t.window[0], t.window[3] - t.window[1]) for _, t in plan.tiles()]
     inputs = {shape: np.random.default_rng(0).random((3, *shape), dtype=np.float32) for shape in set(shapes)}
@@ -190,6 +199,8 @@ def main() -> None:
     import zarr
 
     machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
     rows: list[dict[str, object]] = []
     segmenter = Segmenter.load(threads=arguments.threads)
     with tempfile.TemporaryDirectory() as temporary:
@@ -219,10 +230,8 @@ def main() -> None:
                     f"patch {facts['f1_50_by_patch']:.4f}, of sources {facts['f1_50_of_sources']:.4f}",
                     flush=True,
                 )
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    if arguments.out:
-        extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
-        save_table(rows, arguments.out, extra=extra, overwrite=True)
+                if arguments.out:
+                    save_table(rows, arguments.out, extra=extra, overwrite=True)
 
 
 if __name__ == "__main__":
