@@ -215,6 +215,22 @@ def test_what_is_there_already_is_noticed_before_the_slide_is_looked_at(
         segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))
 
 
+def test_a_run_goes_on_where_slide_and_outputs_were_moved_to(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    """Also on a file system without links."""
+    chosen = FileSettings(diameter=22)
+    (tmp_path / "before").mkdir()
+    shutil.copy2(slide_file, tmp_path / "before" / "discs.tif")
+    monkeypatch.setattr(Work, "read_block", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no links here")))
+    with pytest.raises(ZeroDivisionError):
+        segment_slide(segmenter, tmp_path / "before" / "discs.tif", tmp_path / "before" / "o.zarr", chosen)
+    monkeypatch.undo()
+    (tmp_path / "before").rename(tmp_path / "after")
+    monkeypatch.setattr(Work, "look", lambda *_: 1 / 0)  # every tile is done already
+    found = segment_slide(segmenter, tmp_path / "after" / "discs.tif", tmp_path / "after" / "o.zarr", chosen)
+    assert found.n_cells > 100
+
+
 def test_what_a_kill_left_half_removed_is_removed(segmenter, slide_file, tmp_path) -> None:
     (tmp_path / ".o.zarr.unfinished-12345678" / "old").mkdir(parents=True)
     segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))

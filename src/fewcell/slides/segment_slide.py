@@ -5,7 +5,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -221,7 +221,12 @@ def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, ov
     if not path.exists():
         temporary = folder / f".{secrets.token_hex(4)}-{PLAN_FILE}"
         temporary.write_text(plan_slide(slide, segmenter, task).model_dump_json(indent=1), encoding="utf-8")
-        with suppress(FileExistsError):  # another shard was quicker, and its plan counts
+        try:
             os.link(temporary, path)
-        temporary.unlink()
-    return SlidePlan.read(path)
+        except FileExistsError:
+            pass  # another shard was quicker, and its plan counts
+        except OSError:  # some file systems have no links
+            os.replace(temporary, path)
+        temporary.unlink(missing_ok=True)
+    here = {"slide": str(slide.path.resolve()), "model": str(segmenter.folder.resolve())}  # they may have moved
+    return SlidePlan.read(path).model_copy(update=here)
