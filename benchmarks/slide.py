@@ -1,6 +1,8 @@
 """What it takes to segment slides of several sizes, and how well it is done.
 
     python benchmarks/slide.py ../shared/data/test --out docs/results/slide.csv
+    python benchmarks/slide.py ../shared/data/test --kinds tissue --sides 24000 --out docs/results/exports.csv \
+        --exports csv parquet h5ad geojson geojson.gz tiff overlay
 
 Slides are built from images of a test dataset, of tissue or of fluorescence, whose contrast is stretched and whose
 cells are brought to 24 px: patches of 512 px, flipped and turned, side by side, written tile by tile as pyramidal
@@ -10,7 +12,8 @@ this CPU without int8, of which `times_bare_network` speaks. Peak memory is that
 
 F1 is by the rule of the challenge for large images. Besides, truth and labels are cut into the patches again and
 counted well inside of each, without the cells that a frame cuts, and so are the labels of the source images, segmented
-one by one: seams and one contrast for all must not cost anything.
+one by one: each with its own contrast, and with the one of the slide. Seams must not cost anything. Exports are timed
+apart.
 """
 
 import argparse
@@ -24,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +36,11 @@ import tifffile
 from fewcell.benchmark.tables import save_table
 from fewcell.data.dataset import diameter_px, load_sample, open_dataset
 from fewcell.engine import cpu_precision
-from fewcell.images import normalise, resize_image, resize_labels
+from fewcell.images import Contrast, Pyramid, normalise, resize_image, resize_labels
 from fewcell.metrics import Counts, f1, match
-from fewcell.segmenter import FileSettings, Segmenter
+from fewcell.segmenter import FileSettings, Segmenter, predict_at_scale
 from fewcell.slides import Means, segment_slide
+from fewcell.slides.exports import EXPORTS
 
 PATCH_PX, CELL_PX = 512, 24.0
 MARGIN_PX = 48  # of a patch: cells so near to the next patch see what their source did not show
@@ -46,11 +50,14 @@ KINDS = {"tissue": "histology", "fluorescence": "fluorescence"}
 
 @dataclass(frozen=True)
 class Source:
-    """An image of a slide: pixels (3, height, width) uint8, its labels, and what was found in it by itself."""
+    """An image of a slide: pixels (3, height, width) uint8, its labels, and what was found in it by itself.
+
+    found: with its own contrast, and with the slide's.
+    """
 
     pixels: np.ndarray
     truth: np.ndarray
-    found: np.ndarray
+    found: tuple[np.ndarray, ...]
 
 
 class Mosaic:
@@ -60,17 +67,16 @@ class Mosaic:
         self.sources, self.side_px, self.seed = sources, side_px, seed
         self.count = -(-side_px // PATCH_PX)
 
-    def patch(self, row: int, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def patch(self, row: int, column: int) -> list[np.ndarray]:
         """Pixels (PATCH_PX, PATCH_PX, 3), truth and what was found in the source, of one patch."""
         rng = np.random.default_rng((self.seed, row, column))
         source = self.sources[int(rng.integers(len(self.sources)))]
         top, left = (int(rng.integers(side - PATCH_PX + 1)) for side in source.truth.shape)
         window = np.s_[top : top + PATCH_PX, left : left + PATCH_PX]
         quarters, flip = int(rng.integers(4)), bool(rng.integers(2))
-        parts = (source.pixels.transpose(1, 2, 0)[window], source.truth[window], source.found[window])
-        turned = (np.rot90(part[:, ::-1] if flip else part, quarters) for part in parts)
-        pixels, truth, found = (np.ascontiguousarray(part) for part in turned)
-        return pixels, truth, found
+        parts = (source.pixels.transpose(1, 2, 0), source.truth, *source.found)
+        turned = (np.rot90(part[window][:, ::-1] if flip else part[window], quarters) for part in parts)
+        return [np.ascontiguousarray(part) for part in turned]
 
     def tiles(self, level: int) -> Iterator[np.ndarray]:
         """The tiles of a copy of the slide, row by row; beyond its edge they are black."""
@@ -114,23 +120,31 @@ class Mosaic:
                 last += int(there.max(initial=0))
         return labels[: self.side_px, : self.side_px]
 
-    def by_patch(self, labels: np.ndarray) -> tuple[Counts, Counts]:
+    def by_patch(self, labels: np.ndarray) -> list[Counts]:
         """Counts over whole patches: of labels of the slide, and of what was found in the sources."""
-        counts = np.zeros((2, 3), dtype=int)
+        counts = np.zeros((1 + len(self.sources[0].found), 3), dtype=int)
         for row in range(self.side_px // PATCH_PX):
             for column in range(self.side_px // PATCH_PX):
-                _, truth, alone = self.patch(row, column)
+                _, truth, *alone = self.patch(row, column)
                 there = labels[row * PATCH_PX : (row + 1) * PATCH_PX, column * PATCH_PX : (column + 1) * PATCH_PX]
                 inner = np.s_[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
-                for total, found in zip(counts, (there, alone), strict=True):
+                for total, found in zip(counts, (there, *alone), strict=True):
                     of_patch = match(truth[inner], found[inner], (0.5,))[0]
                     total += (of_patch.n_true, of_patch.n_predicted, of_patch.true_positives)
-        of_slide, of_sources = (Counts(n_true=int(n), n_predicted=int(p), true_positives=int(t)) for n, p, t in counts)
-        return of_slide, of_sources
+        return [Counts(n_true=int(n), n_predicted=int(p), true_positives=int(t)) for n, p, t in counts]
 
 
-def sources_of(data: Path, modality: str, segmenter: Segmenter) -> list[Source]:
-    found = []
+def found_in(pixels: np.ndarray, contrast: Contrast | None, segmenter: Segmenter) -> np.ndarray:
+    """Labels of an image whose cells are CELL_PX wide; contrast: by default its own."""
+    pyramid = Pyramid(normalise(pixels, contrast))
+    factor = segmenter.facts.canonical_diameter_px / CELL_PX
+    prediction = predict_at_scale(pyramid, factor, segmenter.engine, segmenter.facts.network)
+    found = segmenter.read_cells(segmenter.representation.to_bytes(prediction), segmenter.facts.min_score)
+    return resize_labels(found.labels, pyramid.shape)
+
+
+def sources_of(data: Path, modality: str) -> list[Source]:
+    sources = []
     for sample in open_dataset(data):
         if not sample.labels or sample.modality != modality:
             continue
@@ -144,9 +158,8 @@ def sources_of(data: Path, modality: str, segmenter: Segmenter) -> list[Source]:
             continue
         pixels = resize_image(np.ascontiguousarray(normalise(image.pixels)), shape)
         pixels = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
-        labels = segmenter.segment(pixels.astype(np.float32), diameter_px=CELL_PX).labels
-        found.append(Source(pixels, np.maximum(resize_labels(truth, shape), 0), labels))
-    return found
+        sources.append(Source(pixels, np.maximum(resize_labels(truth, shape), 0), ()))
+    return sources
 
 
 def _peak_mb() -> float:
@@ -158,12 +171,14 @@ def _peak_mb() -> float:
     return int(line.split()[1]) / 1024
 
 
-def run_one(path: Path, out: Path, threads: int | None) -> None:
+def run_one(path: Path, out: Path, exports: list[str], threads: int | None) -> None:
     """Segment one slide and print the facts as JSON; called in a process of its own."""
     began = time.perf_counter()
     segmenter = Segmenter.load(threads=threads)
-    result = segment_slide(segmenter, path, out, FileSettings(diameter=CELL_PX), how=Means(threads=threads))
-    seconds = time.perf_counter() - began
+    chosen, how = FileSettings(diameter=CELL_PX, overwrite=True), Means(threads=threads)
+    result = segment_slide(segmenter, path, out, chosen, exports=exports, how=how)
+    of_exports = sum(seconds for name, seconds in result.seconds.items() if name.startswith("export "))
+    seconds = time.perf_counter() - began - of_exports
     peak_mb = _peak_mb()
     plan = result.plan
     shapes = [(t.window[2] - t.window[0], t.window[3] - t.window[1]) for _, t in plan.tiles()]
@@ -179,7 +194,8 @@ def run_one(path: Path, out: Path, threads: int | None) -> None:
         bare[f"bare_{precision}_network_s"] = time.perf_counter() - began
     facts = {"seconds": seconds, "precision": segmenter.precision, **bare, "peak_mb": peak_mb, "cells": result.n_cells}
     facts |= {f"{name.replace(' ', '_')}_s": value for name, value in result.seconds.items()}
-    print(json.dumps(facts | {"tiles": result.n_tiles, "empty_tiles": result.empty_tiles}))
+    facts |= {"tiles": result.n_tiles, "empty_tiles": result.empty_tiles}
+    print(json.dumps({"facts": facts, "contrast": [plan.contrast_low, plan.contrast_span]}))
 
 
 def main() -> None:
@@ -187,13 +203,14 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a folder with images/ and labels/")
     parser.add_argument("--sides", type=int, nargs="+", default=[5000, 10000, 20000])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
+    parser.add_argument("--exports", nargs="+", choices=EXPORTS, default=[])
     parser.add_argument("--threads", type=int)
     parser.add_argument("--work", type=Path, help="where slides are built and kept; by default a temporary folder")
     parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     parser.add_argument("--one", type=Path, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        run_one(*arguments.one, arguments.threads)
+        run_one(*arguments.one, arguments.exports, arguments.threads)
         return
 
     import zarr
@@ -207,27 +224,34 @@ def main() -> None:
         work = arguments.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         for kind in arguments.kinds:
-            sources = sources_of(arguments.data, KINDS[kind], segmenter)
+            sources = sources_of(arguments.data, KINDS[kind])
+            alone = [found_in(source.pixels, None, segmenter) for source in sources]
             for side in arguments.sides:
                 mosaic, path, out = Mosaic(sources, side), work / f"{kind}_{side}.ome.tif", work / f"{kind}_{side}.zarr"
                 if not path.exists():
                     mosaic.write(path)
                 command = [sys.executable, __file__, str(arguments.data), "--one", str(path), str(out)]
+                command += ["--exports", *arguments.exports] if arguments.exports else []
                 command += ["--threads", str(arguments.threads)] if arguments.threads else []
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     sys.exit(done.stderr)
-                facts = json.loads(done.stdout.splitlines()[-1])
+                said = json.loads(done.stdout.splitlines()[-1])
+                facts, contrast = said["facts"], Contrast(*map(np.array, said["contrast"]))
+                alike = [found_in(source.pixels, contrast, segmenter) for source in sources]
+                found = zip(sources, alone, alike, strict=True)
+                mosaic.sources = [replace(source, found=tuple(both)) for source, *both in found]
                 labels = zarr.open_array(str(out / "0"), mode="r")[:].astype(np.int32)
-                of_slide, of_sources = mosaic.by_patch(labels)
+                of_slide, of_sources, of_alike = map(f1, mosaic.by_patch(labels))
                 facts |= {"f1_50": f1(match(mosaic.truth(), labels, (0.5,))[0])}
-                facts |= {"f1_50_by_patch": f1(of_slide), "f1_50_of_sources": f1(of_sources)}
+                facts |= {"f1_50_by_patch": of_slide, "f1_50_of_sources": of_sources}
+                facts |= {"f1_50_of_sources_at_its_contrast": of_alike}
                 facts |= {"times_bare_network": facts["seconds"] / facts[f"bare_{cpu_precision()}_network_s"]}
                 rows.append({"kind": kind, "side_px": side, "sources": len(sources), **facts, "machine": machine})
                 print(
                     f"{kind:12s} {side:6d} px: {facts['seconds']:.1f} s, {facts['times_bare_network']:.2f} times the "
                     f"bare network, {facts['peak_mb']:.0f} MB, {facts['cells']} cells, F1 {facts['f1_50']:.3f}; by "
-                    f"patch {facts['f1_50_by_patch']:.4f}, of sources {facts['f1_50_of_sources']:.4f}",
+                    f"patch {of_slide:.4f}, of sources {of_sources:.4f}, at the contrast of the slide {of_alike:.4f}",
                     flush=True,
                 )
                 if arguments.out:
