@@ -41,7 +41,7 @@ BYTES_PER_PIXEL = 24  # labels and scratch arrays on the image's own grid
 BYTES_PER_CANONICAL_PIXEL = 24  # the resampled image and its padded copy
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
 TILE_PX = 1024  # side of the part of an image that the network sees at once, without its halo
-AT_ONCE_PX = 2048  # an image at canonical scale whose sides are no longer is no more work than a tile
+AT_ONCE_PX = 1536**2  # of an image at canonical scale, if there are no more: little more memory than a tile, no halos
 WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
 # Unless the user says how wide they are, there are no cells where they are less likely, or no wider than specks.
 MIN_PRESENCE, SPECK_PX = 0.5, 4.0
@@ -294,7 +294,7 @@ def predict_at_scale(
         halo_px = int(network.window_px * WINDOW_HALO / network.multiple_px) * network.multiple_px
         return predict_in_windows(resampled, engine, **grid, window_px=network.window_px, halo_px=halo_px)
     # A network that sees everything cannot be tiled; an image that is seen at once needs no halo.
-    is_seen_at_once = max(height, width) <= AT_ONCE_PX
+    is_seen_at_once = height * width <= AT_ONCE_PX
     reach_px = None if is_seen_at_once else network.reach_px
     halo_px, core_px = (0, max(height, width)) if reach_px is None else (reach_px, TILE_PX)
     return predict_tiled(resampled, engine, **grid, halo_px=halo_px, core_px=core_px)
