@@ -4,6 +4,9 @@ import csv
 import io
 import json
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from time import sleep
 
 import numpy as np
 import pytest
@@ -91,6 +94,30 @@ def test_an_image_whose_cells_were_all_removed(client, root):
     for kind in ("csv", "geojson", "geojson.gz", "rois", "tiff", "zarr", "overlay"):
         assert file(client, kind, min_score=1)
     assert not list((root / "fewcell").rglob(".handover*"))
+
+
+def test_files_are_written_one_at_a_time(client, monkeypatch):
+    """However many ask at once, memory is that of one; tiles are answered meanwhile."""
+    at_once, most, go = [], [], Event()
+
+    def write(cells, kind, shown, folder):
+        at_once.append(kind)
+        most.append(len(at_once))
+        go.wait(20)
+        at_once.pop()
+        path = folder / "cells.csv"
+        path.write_text("id\n")
+        return path
+
+    monkeypatch.setattr("fewcell.web.routes.write_file", write)
+    with ThreadPoolExecutor(12) as pool:
+        answers = [pool.submit(client.get, f"{CELLS}/files/csv") for _ in range(12)]
+        while not most:
+            sleep(0.01)
+        assert client.get(f"{CELLS}/tiles/1/0/0").status_code == 200
+        go.set()
+        assert {answer.result().status_code for answer in answers} == {200}
+    assert most == [1] * 12
 
 
 def test_what_is_not_known_is_refused_and_leaves_nothing(client, root):

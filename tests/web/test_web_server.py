@@ -24,6 +24,17 @@ def test_a_folder_or_model_that_is_not_there_is_said(tmp_path):
         serve(tmp_path, port=0, models=["defualt"])
 
 
+def test_a_folder_is_served_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: serve(tmp_path, port=0))
+    with pytest.raises(ConfigError, match="is served already"):
+        serve(tmp_path, port=0)
+    addresses = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
+    for _ in range(2):  # one after the other may
+        serve(tmp_path, port=0, ready=addresses.append)
+    assert len(addresses) == 2
+
+
 def test_a_missing_library_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("fewcell.errors.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"fewcell\[web\]"):

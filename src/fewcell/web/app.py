@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import CapacityLimiter
 from anyio.to_thread import current_default_thread_limiter
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -18,14 +19,16 @@ from fewcell.web.site import Site
 __all__ = ["make_app"]
 
 ANSWERED_AT_ONCE = 8  # requests; each takes memory while it is
+FILES_AT_ONCE = 1  # that are written to be taken along; those who ask wait, and keep nobody else from an answer
 
 
 def make_app(site: Site, *, token: str, host: str, port: int) -> Starlette:
     """The application that serves a site. token: who has it may do everything. host, port: it is reached by."""
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         current_default_thread_limiter().total_tokens = ANSWERED_AT_ONCE
+        app.state.files = CapacityLimiter(FILES_AT_ONCE)
         yield
         site.close()
 

@@ -1,6 +1,7 @@
 """Work in the background: one job at a time, each in a process of its own, so that the page stays quick."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any
 from fewcell.errors import FewcellError
 from fewcell.web.refusal import Refused
 
-__all__ = ["Job", "JobQueue"]
+__all__ = ["Job", "JobQueue", "end_with_server"]
 
 WAITING_JOBS = 500
 REMEMBERED_JOBS = 50  # that have ended
@@ -41,12 +42,15 @@ class Job:
         return {of.name: getattr(self, of.name) for of in fields(self) if of.name != "process"}
 
     def wait_for(self, command: Sequence[str], **how: Any) -> int:
-        """Run a process to its end; its exit code. how: see `subprocess.Popen`."""
-        with self._begun(command, stdin=subprocess.DEVNULL, **how) as process:
+        """Run a process to its end; its exit code. how: see `subprocess.Popen`.
+
+        Nothing is written to its input, which ends when this process does, however that comes about.
+        """
+        with self._begun(command, stdin=subprocess.PIPE, **how) as process:
             return process.wait()
 
     def listen_to(self, command: Sequence[str], task: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Run a process that is told a task and says how far it is, a JSON object a line.
+        """Run a process that is told a task, a line of JSON, and says how far it is, a JSON object a line.
 
         Raises FewcellError if it ends badly and was not stopped.
         """
@@ -54,8 +58,9 @@ class Job:
         with self._begun(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            with suppress(BrokenPipeError), process.stdin as stdin:
-                stdin.write(json.dumps(task))
+            with suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(task) + "\n")
+                process.stdin.flush()
             said = {}
             for line in process.stdout:
                 said = json.loads(line)
@@ -144,3 +149,15 @@ class JobQueue:
 
     def _next(self) -> tuple[Job, Callable[[Job], None]] | None:
         return next((entry for entry in self._jobs if entry[0].state == "waiting"), None)
+
+
+def end_with_server() -> None:
+    """Called in the process of a job: let it end as soon as the server has, were it killed."""
+
+    def watch() -> None:
+        # Not through sys.stdin: a process that is forked while a thread reads it could never close it.
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    Thread(target=watch, name="end with server", daemon=True).start()

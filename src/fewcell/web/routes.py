@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from anyio import to_thread
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -149,7 +150,11 @@ def _shown(correction: Correction) -> dict[str, Any]:
     return {name: getattr(correction, name) for name in names}
 
 
-def _file(request: Request) -> Response:
+async def _file(request: Request) -> Response:
+    return await to_thread.run_sync(_written_file, request, limiter=request.app.state.files)
+
+
+def _written_file(request: Request) -> Response:
     cells, shown = _found(request), Shown(**query_of(request, AskedFile).model_dump())
     folder = Path(tempfile.mkdtemp(dir=cells.folder, prefix=".handover-"))
     remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)

@@ -9,6 +9,7 @@ from fewcell.errors import FewcellError
 from fewcell.images import whole_file
 from fewcell.segmenter import FileSettings, Segmenter
 from fewcell.slides import Means, SlideProgress, segment_slide
+from fewcell.web.jobs import end_with_server
 from fewcell.web.work_folder import PLAN_FILE
 
 __all__ = ["COMMAND", "main"]
@@ -18,7 +19,8 @@ COMMAND = (sys.executable, "-m", "fewcell.web.segment_job")
 
 def main() -> int:
     """Do the task, and say how far it is; the exit code is 1 if it could not be done."""
-    task = json.load(sys.stdin)
+    task = json.loads(sys.stdin.readline())
+    end_with_server()
     image, folder = Path(task["image"]), Path(task["folder"])
     channels = task["channels"]
     settings = FileSettings(

@@ -2,11 +2,12 @@
 
 import secrets
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fewcell.errors import ConfigError, require
+from fewcell.web.work_folder import WorkFolder
 
 __all__ = ["serve"]
 
@@ -24,9 +25,10 @@ def serve(
 
     port: 0 takes one that is free. ready: told the address to open, with the token in it.
 
-    Raises ConfigError if the port cannot be had or the folder is none, MissingDependencyError without `fewcell[web]`.
+    Raises ConfigError if the port cannot be had, the folder is none or is served already, MissingDependencyError
+    without `fewcell[web]`.
     """
-    require("web", "starlette", "uvicorn")
+    require("web", "starlette", "uvicorn", "filelock")
     import uvicorn
 
     from fewcell.web.app import make_app
@@ -44,9 +46,32 @@ def serve(
             ) from None
         port = listening.getsockname()[1]
         token = secrets.token_urlsafe(24)
-        app = make_app(Site(root, models, threads=threads), token=token, host=host, port=port)
+        site = Site(root, models, threads=threads)
+        app = make_app(site, token=token, host=host, port=port)
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{port}/?token={token}")
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
-        with suppress(KeyboardInterrupt):  # is how it is stopped
+        with _alone(site.folder), suppress(KeyboardInterrupt):  # is how it is stopped
+            ready(f"http://{shown}:{port}/?token={token}")
             uvicorn.Server(config).run(sockets=[listening])
+
+
+@contextmanager
+def _alone(folder: WorkFolder) -> Iterator[None]:
+    """Hold a folder for this server: two would write over each other's corrections. Raises ConfigError if one does.
+
+    A folder in which nothing can be written can be looked at by many.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder.home / "serving.lock", timeout=0)
+    try:
+        folder.home.mkdir(exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(f"{folder.root} is served already. Use the page that is open, or end that server.") from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
