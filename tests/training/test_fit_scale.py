@@ -29,25 +29,29 @@ class Killed(Exception):
     pass
 
 
+def loss(output, diameters):
+    return scale._loss(output, diameters, scale._right(diameters))
+
+
 def test_the_loss_is_least_where_the_network_is_right():
     diameters = torch.tensor([10.0, 40.0, 0.0, float("nan")])
     right = torch.full((4, N_CLASSES + 1), -9.0)
     for row, place in enumerate(class_of(diameters[:2].numpy()).round().astype(int)):
         right[row, place - 1 : place + 2] = torch.tensor([1.0, 2.0, 1.0])
     right[:, -1] = torch.tensor([9.0, 9.0, -9.0, 0.0])
-    best = scale._loss(right, diameters)
+    best = loss(right, diameters)
     for change in (lambda o: o.roll(5, dims=1), lambda o: -o, torch.zeros_like):
         wrong = right.clone()
         wrong[:, :-1] = change(right[:, :-1])
-        assert scale._loss(wrong, diameters) > best + 0.5
+        assert loss(wrong, diameters) > best + 0.5
     absent = right.clone()
     absent[:3, -1] *= -1
-    assert scale._loss(absent, diameters) > best + 5
+    assert loss(absent, diameters) > best + 5
 
 
 def test_what_is_not_known_teaches_nothing():
     output = torch.randn(3, N_CLASSES + 1, requires_grad=True)
-    scale._loss(output, torch.tensor([float("nan"), 20.0, 0.0])).backward()
+    loss(output, torch.tensor([float("nan"), 20.0, 0.0])).backward()
     assert output.grad is not None
     assert torch.isfinite(output.grad).all()
     assert not output.grad[0].any()
@@ -144,3 +148,30 @@ def test_a_picture_without_cells_has_none_and_of_what_is_not_annotated_nothing_i
     assert crops.source.picture(0, np.random.default_rng(0))[1] == 0
     crops.source.settings = crops.source.settings.model_copy(update={"defocus": 0.0})
     assert np.isnan(crops.source.picture(1, np.random.default_rng(0))[1])
+
+
+def test_pictures_as_they_are_looked_at_show_an_image_at_such_scales(samples, tiny_recipe):
+    crops = scale._Crops(tiny_recipe(steps=1), samples)
+    crops.source.settings = crops.source.settings.model_copy(update=STILL | {"empty": 0.0, "defocus": 0.0})
+    true = diameter_px(load_sample(samples[0])[1])
+    drawn = [crops.source.picture(0, np.random.default_rng(seed), lambda shape: (0.5, 2.0))[1] for seed in range(80)]
+    drawn = np.array([diameter for diameter in drawn if diameter > 0]) / true
+    assert drawn.min() == pytest.approx(0.5, rel=0.2)
+    assert drawn.max() == pytest.approx(2.0, rel=0.2)
+
+
+def test_what_a_network_expects_changes_by_bayes_rule():
+    """Its logits grow by how much likelier each class is held for than it was in training, and no more."""
+    torch.manual_seed(0)
+    network = ScaleNetwork(3).eval()
+    network.seen.copy_(torch.tensor([10.0, 30.0, 60.0]))
+    image = torch.rand(2, 3, 64, 64)
+    before = network(image)
+    network.expect(torch.tensor([0.2, 0.3, 0.5]))
+    change = network(image) - before
+    expected = torch.log(torch.tensor([2.0, 1.0, 0.5 / 0.6]))
+    assert torch.allclose(change[:, :-1], expected.expand(2, 3), atol=1e-5)
+    assert torch.allclose(change[:, -1], torch.zeros(2), atol=1e-5)
+    again = network(image)
+    network.expect(torch.tensor([0.2, 0.3, 0.5]))
+    assert torch.allclose(network(image), again, atol=1e-5), "it expects that already"

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -113,6 +113,7 @@ class CropSource:
         self.samples = samples
         self.grid = grid
         self.settings = settings
+        self._steady = settings.model_copy(update={"scale_jitter": 1.0, "off_scale": 0.0})
         self.cache_bytes = min(CACHE_BYTES, available_bytes() // 4 // processes)
         self._cache: OrderedDict[int, _Cached] = OrderedDict()
         self._cached_bytes = 0
@@ -175,10 +176,16 @@ class CropSource:
         image = np.clip(vary_intensity(plain.copy(), self.settings, rng), -0.5, 4.0, dtype=np.float32)
         return _channels_first(image), _channels_first(plain), labels
 
-    def picture(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, float]:
+    def picture(
+        self,
+        index: int,
+        rng: np.random.Generator,
+        scales_of: Callable[[tuple[int, int]], tuple[float, float]] | None = None,
+    ) -> tuple[FloatArray, float]:
         """Draw a crop to tell the scale by: image (3, size, size) float32, and how wide its cells are, in its pixels.
 
-        0 where there are no cells; NaN where it is not known whether there are any.
+        0 where there are no cells; NaN where it is not known whether there are any. scales_of: by how much an image of
+        this shape is enlarged at least and at most; by default so that its cells are of any width.
         """
         size, settings = self.grid.size_px, self.settings
         chance = rng.random()
@@ -190,7 +197,11 @@ class CropSource:
         else:
             item = self._read(index)
             step = item.diameter_px / self.grid.canonical_diameter_px
-            view = draw_view(item.labels[0].shape, size, step, settings, rng)
+            shape, jitter = item.labels[0].shape, settings
+            if scales_of is not None:
+                smallest, largest = scales_of(shape)
+                step, jitter = 1 / (smallest * (largest / smallest) ** rng.uniform()), self._steady
+            view = draw_view(shape, size, step, jitter, rng)
             plain, level = self._image(item, view)
             diameter = item.diameter_px / view.step_px
             if chance < settings.empty + DRAWN + settings.defocus:

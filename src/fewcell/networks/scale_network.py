@@ -7,6 +7,7 @@ from torch.nn import functional as F
 __all__ = ["ScaleNetwork"]
 
 WIDTHS = (16, 32, 64, 96, 128)
+RAREST = 1e-3  # share of a class in training; of rarer ones nothing is known that could be made more of
 
 
 class ScaleNetwork(nn.Module):
@@ -14,8 +15,8 @@ class ScaleNetwork(nn.Module):
 
     Unlike segmentation networks it looks at a window as a whole: what an image shows tells at which scale it is seen.
 
-    n_classes: of diameters, ascending. Source: residual networks (He et al., 2016) with attention pooling (Ilse et al.,
-    2018).
+    n_classes: of diameters, ascending. seen: how often each was there in training.
+    Source: residual networks (He et al., 2016) with attention pooling (Ilse et al., 2018).
     """
 
     def __init__(self, n_classes: int) -> None:
@@ -27,6 +28,8 @@ class ScaleNetwork(nn.Module):
         self.attention = nn.Conv2d(WIDTHS[-1], 4, 1)
         self.mixed = nn.Linear(5 * WIDTHS[-1], WIDTHS[-1])
         self.head = nn.Linear(WIDTHS[-1], n_classes + 1)
+        self.seen: Tensor
+        self.register_buffer("seen", torch.zeros(n_classes))
 
     def forward(self, image: Tensor) -> Tensor:
         """(batch, 3, side, side) -> (batch, n_classes + 1): logits of each diameter, and of there being cells."""
@@ -35,6 +38,16 @@ class ScaleNetwork(nn.Module):
         places = x.flatten(2)
         pooled = torch.cat([(weights @ places.transpose(1, 2)).flatten(1), places.mean(dim=2)], dim=1)
         return self.head(F.relu(self.mixed(pooled)))
+
+    @torch.no_grad()
+    def expect(self, prior: Tensor) -> None:
+        """Let its logits be what they would be had each class been there as often in training as `prior` says.
+
+        prior: (n_classes,), summing to 1. By Bayes' rule, with no change to what the network knows.
+        """
+        seen = self.seen / self.seen.sum().clamp(min=1)
+        self.head.bias[:-1] += torch.log(prior / seen.clamp(min=RAREST))
+        self.seen.copy_(prior)
 
 
 class _Halved(nn.Sequential):

@@ -18,7 +18,7 @@ from fewcell.segmenter.model_folder import (
     read_model,
     write_model,
 )
-from fewcell.segmenter.scale import N_CLASSES, TRAINED_OCTAVES, WINDOW_PX, class_of
+from fewcell.segmenter.scale import N_CLASSES, TRAINED_OCTAVES, WINDOW_PX, class_of, scale_prior, scales_of
 from fewcell.segmenter.seconds import SECONDS_FILE, Took, read_seconds, record_seconds
 from fewcell.segmenter.segmenter import (
     COARSER,
@@ -65,6 +65,8 @@ __all__ = [
     "read_model",
     "read_seconds",
     "record_seconds",
+    "scale_prior",
+    "scales_of",
     "segment_files",
     "select_instances",
     "write_model",

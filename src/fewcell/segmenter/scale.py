@@ -18,13 +18,15 @@ __all__ = [
     "Seen",
     "class_of",
     "combine",
+    "scale_prior",
+    "scales_of",
     "windows_of",
 ]
 
 WINDOW_PX = 256  # side of what the network sees at once
 SMALLEST_OCTAVE, LARGEST_OCTAVE, PER_OCTAVE = 2.25, 6.75, 6  # of the diameters that are told apart, log2 px
 N_CLASSES = round((LARGEST_OCTAVE - SMALLEST_OCTAVE) * PER_OCTAVE) + 3  # the first and the last: all beyond
-TRAINED_OCTAVES = (1.0, 7.3)  # of the diameters that the network saw in training, all as often
+TRAINED_OCTAVES = (1.0, 7.3)  # of the diameters that the network was made to hold for equally likely
 SCALES = (2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
 SMALLEST_SIDE_PX = 128  # an image is not made smaller than this, the longer side of it, unless by half
 ERROR = 0.02  # how often what the network says of a window has nothing to do with the window
@@ -59,14 +61,20 @@ def class_of(diameter_px: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.clip(place, 0, N_CLASSES - 1)
 
 
+def scales_of(shape: tuple[int, int]) -> tuple[float, float]:
+    """The smallest and the largest scale at which an image of this shape is looked at."""
+    return min(0.5, max(SMALLEST_SIDE_PX / max(shape), SCALES[-1])), SCALES[0]
+
+
 def windows_of(image: Pyramid) -> Iterator[Seen]:
     """Windows of an image at every scale worth looking at.
 
     At each scale the busiest window, and two corners if there is more to see: however large the image, at most three.
     """
     height, width = image.shape
+    smallest, _ = scales_of(image.shape)
     for scale in SCALES:
-        if scale < 0.5 and max(height, width) * scale < SMALLEST_SIDE_PX:
+        if scale < smallest:
             continue
         field = round(WINDOW_PX / scale)
         first = (0, 0, min(field, height), min(field, width))
@@ -88,13 +96,13 @@ def combine(scales: Sequence[float], logits: FloatArray) -> Estimate:
 
     logits: (window, N_CLASSES + 1), of each diameter in px of the window and of there being cells. Windows of one scale
     are averaged, the likelier they show cells the more they count. Scales are taken for independent witnesses: each
-    says how much more likely a diameter is than it was in training. Cells are as likely as they are in the likeliest
+    says how much likelier a diameter is than it was held for before. Cells are as likely as they are in the likeliest
     window of a scale, on average over the scales at which cells of that diameter are seen well.
     """
     classes, present = logits[:, :-1].astype(np.float64), logits[:, -1].astype(np.float64)
     likely = np.exp(classes - classes.max(axis=1, keepdims=True))
     likely /= likely.sum(axis=1, keepdims=True)
-    evidence = np.log((1 - ERROR) * likely + ERROR / N_CLASSES) - np.log(_in_training())
+    evidence = np.log((1 - ERROR) * likely + ERROR / N_CLASSES) - np.log(scale_prior())
     counts = 1 / (1 + np.exp(-present)) + ERROR
     total = np.zeros(len(OCTAVES))
     at = np.array(scales)
@@ -119,8 +127,8 @@ def _other_peaks(total: NDArray[np.float64], best: int) -> tuple[float, ...]:
     return tuple(float(2 ** OCTAVES[peak]) for peak in by_evidence[:MOST_PEAKS])
 
 
-def _in_training() -> NDArray[np.float64]:
-    """The share of each class among the crops of training."""
+def scale_prior() -> NDArray[np.float64]:
+    """How likely the network holds each class for before it has looked: all widths in TRAINED_OCTAVES as likely."""
     octaves = np.full(N_CLASSES, 1 / PER_OCTAVE)
     octaves[0] = SMALLEST_OCTAVE - TRAINED_OCTAVES[0]
     octaves[-1] = TRAINED_OCTAVES[1] - LARGEST_OCTAVE

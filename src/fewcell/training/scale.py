@@ -21,7 +21,16 @@ from fewcell.data.split import sampling_weights
 from fewcell.engine import OpenVinoEngine, available_threads
 from fewcell.errors import ConfigError, ModelError
 from fewcell.networks import ScaleNetwork
-from fewcell.segmenter import N_CLASSES, SCALE_FILE, TRAINED_OCTAVES, WINDOW_PX, class_of, find_model
+from fewcell.segmenter import (
+    N_CLASSES,
+    SCALE_FILE,
+    TRAINED_OCTAVES,
+    WINDOW_PX,
+    class_of,
+    find_model,
+    scale_prior,
+    scales_of,
+)
 from fewcell.training.batches import quiet_worker
 from fewcell.training.checkpoint import load_checkpoint, save_checkpoint
 from fewcell.training.log import Progress
@@ -34,6 +43,7 @@ BATCH = 32
 LEARNING_RATE, WARMUP, WEIGHT_DECAY, EMA_DECAY = 2e-3, 0.03, 0.05, 0.995
 REPORT_STEPS = 20
 TOLERANCE = 1e-2  # of logits, between torch and OpenVINO
+AS_LOOKED_AT = 0.7  # share of pictures at scales at which an image is looked at; in others cells are of any width
 WIDTH = 0.8  # standard deviation of the classes that count as right, in classes
 # Much of what is no cell: this network decides on whole images.
 VARIED = {"off_scale": 0.0, "gray": 0.25, "blur": 0.3, "empty": 0.2, "defocus": 0.1}
@@ -94,7 +104,10 @@ class _Crops(Dataset):
         generators = [np.random.default_rng((self.seed, 7, step, slot)) for slot in range(BATCH)]
         indices = [int(rng.choice(len(self.weights), p=self.weights)) for rng in generators]
         pictures = zip(indices, generators, strict=True)
-        drawn = [self.source.picture(index, rng) for index, rng in pictures]
+        drawn = [
+            self.source.picture(index, rng, scales_of if rng.random() < AS_LOOKED_AT else None)
+            for index, rng in pictures
+        ]
         images, diameters = zip(*drawn, strict=True)
         return torch.from_numpy(np.stack(images)), torch.tensor(diameters, dtype=torch.float32)
 
@@ -126,7 +139,9 @@ def _train(
             group["lr"] = rate
         with here.autocast():
             output = network(images.to(here.device, memory_format=torch.channels_last))
-        loss = _loss(output.float().cpu(), diameters)
+        right = _right(diameters)
+        network.seen += right[diameters > 0].sum(dim=0).to(network.seen)
+        loss = _loss(output.float().cpu(), diameters, right)
         if not math.isfinite(value := float(loss.detach())):
             raise ConfigError(
                 f"The loss of the network that tells the scale is not finite at step {step}. Start again with another "
@@ -160,11 +175,15 @@ def _progress(step: int, first: int, steps: int, loss: float, rate: float, secon
     )
 
 
-def _loss(output: Tensor, diameters: Tensor) -> Tensor:
-    """Cross entropy with the classes near the true diameter, where it is known; and of whether there are cells."""
-    known, shows_cells = ~diameters.isnan(), diameters > 0
+def _right(diameters: Tensor) -> Tensor:
+    """How right each class is for diameters: those near the true one, (crop, N_CLASSES)."""
     place = torch.from_numpy(class_of(diameters.nan_to_num().numpy())).float()
-    right = torch.softmax(-0.5 * ((torch.arange(N_CLASSES) - place[:, None]) / WIDTH) ** 2, dim=1)
+    return torch.softmax(-0.5 * ((torch.arange(N_CLASSES) - place[:, None]) / WIDTH) ** 2, dim=1)
+
+
+def _loss(output: Tensor, diameters: Tensor, right: Tensor) -> Tensor:
+    """Cross entropy with the right classes, where there are cells; and of whether there are any, where it is known."""
+    known, shows_cells = ~diameters.isnan(), diameters > 0
     of_class = -(right * output[:, :-1].log_softmax(dim=1)).sum(dim=1)
     of_presence = F.binary_cross_entropy_with_logits(output[:, -1], shows_cells.float(), reduction="none")
     return of_class[shows_cells].sum() / shows_cells.sum().clamp(min=1) + of_presence[known].mean()
@@ -176,6 +195,7 @@ def _cosine(share: float) -> float:
 
 def _export(network: ScaleNetwork, onnx: Path) -> None:
     """Write the network as ONNX, whole or not at all. Raises ModelError if OpenVINO differs from torch."""
+    network.expect(torch.from_numpy(scale_prior()).to(network.seen))
     network.eval().cpu().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     with tempfile.TemporaryDirectory(dir=onnx.parent) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
