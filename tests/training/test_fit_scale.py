@@ -12,6 +12,7 @@ from skimage.segmentation import clear_border
 from fewcell.data import crops as module
 from fewcell.data.dataset import diameter_px, load_sample, open_dataset
 from fewcell.errors import ConfigError
+from fewcell.networks import ScaleNetwork
 from fewcell.segmenter import N_CLASSES, SCALE_FILE, class_of, find_model
 from fewcell.training import scale
 from fewcell.training.machine import machine
@@ -64,11 +65,11 @@ def test_a_killed_training_goes_on_to_the_same_bits(samples, tiny_recipe, tmp_pa
     recipe = tiny_recipe(steps=1, scale_steps=4, checkpoint_minutes=1e-9)
     loss, calls = scale._loss, []
 
-    def killed(output, diameters):
+    def killed(output, diameters, right):
         calls.append(1)
         if len(calls) == 3:
             raise Killed
-        return loss(output, diameters)
+        return loss(output, diameters, right)
 
     reports = []
     with machine(recipe) as here:
@@ -92,7 +93,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(samples, tiny_recipe, tmp_pa
 
 def test_a_training_that_diverges_says_so(samples, tiny_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "BATCH", 2)
-    monkeypatch.setattr(scale, "_loss", lambda output, diameters: output.sum() * float("nan"))
+    monkeypatch.setattr(scale, "_loss", lambda output, diameters, right: output.sum() * float("nan"))
     recipe = tiny_recipe(steps=1, scale_steps=2)
     with machine(recipe) as here, pytest.raises(ConfigError, match=r"not finite at step 0.*another seed"):
         scale_file(recipe, samples, here, tmp_path)
@@ -150,7 +151,8 @@ def test_a_picture_without_cells_has_none_and_of_what_is_not_annotated_nothing_i
     assert np.isnan(crops.source.picture(1, np.random.default_rng(0))[1])
 
 
-def test_pictures_as_they_are_looked_at_show_an_image_at_such_scales(samples, tiny_recipe):
+def test_pictures_as_they_are_looked_at_show_an_image_at_such_scales(samples, tiny_recipe, monkeypatch):
+    monkeypatch.setattr(module, "DRAWN", 0.0)
     crops = scale._Crops(tiny_recipe(steps=1), samples)
     crops.source.settings = crops.source.settings.model_copy(update=STILL | {"empty": 0.0, "defocus": 0.0})
     true = diameter_px(load_sample(samples[0])[1])
