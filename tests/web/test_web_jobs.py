@@ -1,10 +1,8 @@
 """Work in the background: in order, one at a time, failing alone, stopped when asked."""
 
-import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -111,41 +109,3 @@ def test_closing_ends_what_runs():
         time.sleep(0.01)
     queue.close()
     assert job.process.wait(10) != 0
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc")
-def test_a_process_ends_with_the_server_that_began_it(tmp_path):
-    """Were it killed: the process of a job notices that nobody is there any more."""
-    begun = tmp_path / "begun"
-    job = f"""
-import pathlib, time
-from fewcell.web.jobs import end_with_server
-end_with_server()
-pathlib.Path({str(begun)!r}).write_text(str(__import__("os").getpid()))
-time.sleep(300)
-"""
-    server = f"""
-import sys
-from fewcell.web.jobs import Job
-Job(1, "teach", "", "m").wait_for([sys.executable, "-c", {job!r}])
-"""
-    process = subprocess.Popen([sys.executable, "-c", server])
-    wait_until(lambda: begun.exists() and begun.read_text())
-    process.kill()
-    process.wait()
-    wait_until(lambda: is_gone(int(begun.read_text())))
-
-
-def wait_until(is_true, timeout_s=30):
-    end = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def is_gone(number):
-    """Whether a process has ended; a dead one that nobody has waited for counts as ended."""
-    try:
-        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True

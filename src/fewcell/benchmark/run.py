@@ -12,6 +12,7 @@ from fewcell.benchmark.plan import Run, load_plan, runs_of
 from fewcell.benchmark.stage import FACTS_FILE, IMAGES_FILE, ROW_FILE, SCORES_FILE, THRESHOLDS_FILE
 from fewcell.benchmark.tables import save_table
 from fewcell.errors import FewcellError
+from fewcell.family import input_while_alive
 
 __all__ = ["FailedRun", "run_plan"]
 
@@ -72,7 +73,8 @@ def _run_stage(stage: str, plan: Path, out: Path, run: Run) -> str:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         command = [sys.executable, *launcher, *module]
         environment.setdefault("OMP_NUM_THREADS", "1")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    with input_while_alive() as theirs:
+        done = subprocess.run(command, env=environment, stdin=theirs, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return ""
     log = out / "failed" / f"{stage}_{run.key}.log"

@@ -27,6 +27,7 @@ from fewcell.benchmark.trust import JudgedImage, calibration_error, judge_image,
 from fewcell.data.dataset import Sample, diameter_px, load_sample, read_truth
 from fewcell.engine import Engine, available_threads
 from fewcell.errors import ConfigError, FewcellError
+from fewcell.family import end_with_parent
 from fewcell.images import whole_file, write_labels
 from fewcell.metrics import find_mistakes, score_image, scored_overlaps
 from fewcell.representations import Representation
@@ -285,6 +286,7 @@ def _main(stage: str, plan: str, out: str, key: str) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     try:
         _main(*sys.argv[1:])
     except FewcellError as error:

@@ -14,6 +14,7 @@ __all__ = ["LARGEST_FACTOR", "Find", "Look", "busiest_window", "look", "search_d
 LARGEST_FACTOR = 4.0  # images are never enlarged more than this
 MEASURED_PX = 512  # side of the part of an image, at canonical scale, in which cells are measured
 FEWEST_MEASURED = 4.0  # cells, each counted as its score; of fewer, the median says little
+SURE = 0.8  # score of a cell that is enough where all of an image is seen: it may show no more than one
 MOST_MEASUREMENTS = 4
 FARTHEST = 1.6  # a measurement moves an estimate by at most this factor
 NEAR = 1.15  # estimates that differ by less are the same
@@ -32,12 +33,13 @@ Find = Callable[[Window, float], Instances]
 class Look:
     """The cells found in a part of an image that was brought to canonical scale as if they were `diameter_px` wide.
 
-    found: on the network's grid.
+    found: on the network's grid. sees_all: whether the part is the whole image.
     """
 
     diameter_px: float
     window: Window
     found: Instances
+    sees_all: bool
 
     @property
     def n_cells(self) -> float:
@@ -47,11 +49,16 @@ class Look:
     @property
     def measured_px(self) -> float | None:
         """How wide the median cell is, in pixels of the image; None if too few are found to tell."""
-        if self.n_cells < FEWEST_MEASURED:
+        if self.n_cells < FEWEST_MEASURED and not self.is_all_there_is:
             return None
         top, left, bottom, right = self.window
         grid_px = np.sqrt((bottom - top) * (right - left) / self.found.labels.size)
         return weighted_median(2 * np.sqrt(self._areas(self.found.labels) / np.pi) * grid_px, self.found.scores)
+
+    @property
+    def is_all_there_is(self) -> bool:
+        """Whether few cells are found because the image shows no more: the surest of them is sure."""
+        return self.sees_all and self.n_cells < FEWEST_MEASURED and bool(self.found.scores.max(initial=0) >= SURE)
 
     def n_cells_in(self, window: Window) -> float:
         """The cells in a part of what is seen, each counted as its score; of cut cells their share."""
@@ -70,14 +77,15 @@ def search_diameter(image: Pyramid, likely: Sequence[float], find: Find, canonic
     """Search for the diameter of the median cell of a normalised image, in px; None if nothing can be measured.
 
     likely: diameters to begin with, the likeliest first; the first counts at which enough cells are found to be
-    measured. Where many more are found that are half or a quarter as wide, these are believed: glands and clumps are
-    made of cells. Then they are measured, and again at the scale that they ask for while that is quite another.
+    measured, or few but sure ones in the whole image. Where many are found that are half or a quarter as wide as more
+    than a few, these are believed: glands and clumps are made of cells. Then they are measured, and again at the scale
+    that they ask for while that is quite another.
     """
     looks = (look(image, px, find, canonical_px) for px in likely)
     seen = next((seen for seen in looks if seen.measured_px is not None), None)
     if seen is None:
         return None
-    diameter = _smaller(image, seen, find, canonical_px)
+    diameter = seen.diameter_px if seen.is_all_there_is else _smaller(image, seen, find, canonical_px)
     # Where smaller cells were found, the way back to what they make up is closed.
     most = np.inf if diameter == seen.diameter_px else FARTHEST * diameter
     for _ in range(MOST_MEASUREMENTS):
@@ -105,7 +113,7 @@ def look(
     """Find cells in the busiest part of an image. side_px: of the part, at canonical scale. within: by default all."""
     factor = min(canonical_px / diameter_px, LARGEST_FACTOR)
     window = busiest_window(image, round(side_px / factor), within)
-    return Look(diameter_px, window, find(window, factor))
+    return Look(diameter_px, window, find(window, factor), window == image.whole)
 
 
 def _smaller(image: Pyramid, seen: Look, find: Find, canonical_px: float) -> float:

@@ -1,7 +1,6 @@
 """Work in the background: one job at a time, each in a process of its own, so that the page stays quick."""
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import Any
 from fewcell.errors import FewcellError
 from fewcell.web.refusal import Refused
 
-__all__ = ["Job", "JobQueue", "end_with_server"]
+__all__ = ["Job", "JobQueue"]
 
 WAITING_JOBS = 500
 REMEMBERED_JOBS = 50  # that have ended
@@ -149,15 +148,3 @@ class JobQueue:
 
     def _next(self) -> tuple[Job, Callable[[Job], None]] | None:
         return next((entry for entry in self._jobs if entry[0].state == "waiting"), None)
-
-
-def end_with_server() -> None:
-    """Called in the process of a job: let it end as soon as the server has, were it killed."""
-
-    def watch() -> None:
-        # Not through sys.stdin: a process that is forked while a thread reads it could never close it.
-        while os.read(0, 1024):
-            pass
-        os._exit(1)
-
-    Thread(target=watch, name="end with server", daemon=True).start()

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fewcell.errors import FewcellError
+from fewcell.family import end_with_parent
 from fewcell.images import whole_file
 from fewcell.segmenter import FileSettings, Segmenter
 from fewcell.slides import Means, SlideProgress, segment_slide
-from fewcell.web.jobs import end_with_server
 from fewcell.web.work_folder import PLAN_FILE
 
 __all__ = ["COMMAND", "main"]
@@ -20,7 +20,7 @@ COMMAND = (sys.executable, "-m", "fewcell.web.segment_job")
 def main() -> int:
     """Do the task, and say how far it is; the exit code is 1 if it could not be done."""
     task = json.loads(sys.stdin.readline())
-    end_with_server()
+    end_with_parent()
     image, folder = Path(task["image"]), Path(task["folder"])
     channels = task["channels"]
     settings = FileSettings(

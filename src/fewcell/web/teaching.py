@@ -25,7 +25,7 @@ from fewcell.web.work_folder import MODEL_NAME, WorkFolder
 __all__ = ["TEACHING_LIBRARIES", "Budget", "drop", "keep", "known_models", "lessons", "outcome", "teach"]
 
 TEACHING_LIBRARIES = ("torch", "cv2", "safetensors", "onnx")
-TEACH = "from fewcell.web.jobs import end_with_server; end_with_server(); from fewcell.cli import main; main()"
+TEACH = "from fewcell.family import end_with_parent; end_with_parent(); from fewcell.cli import main; main()"
 COMMAND = (sys.executable, "-c", TEACH, "train")
 RUN = "run"
 LOOK_SECONDS = 0.5  # between looks at the log of the run
