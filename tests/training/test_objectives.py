@@ -1,6 +1,7 @@
 """Objectives: what they make of a batch, and whole runs that learn from more than labels."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -28,6 +29,7 @@ from fewcell.training.fit import fit
 from fewcell.training.machine import Machine
 from fewcell.training.objective import Rounds
 from fewcell.training.objectives import OBJECTIVES, make_objective
+from fewcell.training.pool_scale import forget_diameters, with_diameters
 from fewcell.training.teacher import VIEWS, Teacher, View
 
 
@@ -139,6 +141,30 @@ def test_a_network_is_distilled_from_a_finished_model(samples, trained) -> None:
     assert not any(p.requires_grad for p in model.parameters())
     said = objective.losses(model(batch.images), batch, 0.0)["distilled"]
     assert said < 0.2 * losses["distilled"], "but for what the sides differ in"
+
+
+def test_a_finished_model_tells_how_wide_cells_are(samples, trained, tmp_path) -> None:
+    tifffile.imwrite(tmp_path / "blank.tif", np.zeros((64, 64), dtype=np.uint8))
+    (tmp_path / "torn.png").write_bytes(b"no picture")
+    others = [replace(samples[4], image=tmp_path / name) for name in ("blank.tif", "torn.png")]
+    here = Machine(torch.device("cpu"), torch.float32)
+    found = with_diameters([*samples[4:], *others], trained.folder, tmp_path, here)
+    assert found == [replace(sample, diameter_px=22.0) for sample in samples[4:]]
+    shutil.rmtree(copy := shutil.copytree(trained.folder, tmp_path / "model"))
+    assert with_diameters(samples[4:], copy, tmp_path, here) == found, "it is known already"
+    forget_diameters(here, tmp_path)
+    assert with_diameters(samples[:1], trained.folder, tmp_path, here) == [replace(samples[0], diameter_px=22.0)]
+
+
+def test_a_run_is_distilled_at_the_scale_that_its_model_tells(samples, trained, tiny_recipe, tmp_path, monkeypatch):
+    part = Part(name="distilled", settings={"model": str(trained.folder), "pool_share": 0.5})
+    seen = []
+    monkeypatch.setattr(lessons_module, "CropSource", lambda *a: seen.append(a) or CropSource(*a))
+    fit(tiny_recipe(steps=2, objective=part), samples, tmp_path / "run")
+    (pool, _, settings, _), *_ = [arguments for arguments in seen if arguments[0][0].labels is None]
+    assert {sample.diameter_px for sample in pool} == {22.0}
+    assert settings.off_scale == 0
+    assert read_model(tmp_path / "run" / "model").recipe["objective"]["name"] == "distilled"
 
 
 def test_nothing_is_distilled_from_a_model_that_predicts_something_else(trained) -> None:

@@ -22,7 +22,8 @@ class Distilled(Objective):
 
     The model sees each crop as it is, flipped and turned in one of eight ways that is drawn anew each time; what it
     says is turned back. On average over steps that is what it says of all eight, which is better than what it says of
-    one. The network sees the same crop with varied intensities. The model may be larger, or one of several.
+    one. The network sees the same crop with varied intensities. The model may be larger, or one of several. It also
+    tells how wide the cells of images without labels are; those in which it sees none are left out.
 
     model: a model folder, or the name of one inside the package, of the same representation. pool_share: of each
     batch, drawn from images without labels. weight: of the distance, a mean square over pixels and channels, each over
@@ -48,7 +49,8 @@ class Distilled(Objective):
                 f"distilled takes a pool_share from 0 to below 1 and a weight above 0; got {pool_share} and {weight}."
             )
         self.representation, self.pool_share, self.weight = representation, pool_share, weight
-        self.model = _network_of(find_model(model), representation)
+        self.scale_by = find_model(model)
+        self.model = _network_of(self.scale_by, representation)
 
     def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
         """Two parts, 'supervised' and 'distilled'."""

@@ -18,6 +18,7 @@ from fewcell.training.held_out import HeldOut, measure
 from fewcell.training.lessons import ROUNDS_FOLDER, Lessons, fingerprint, read_all, split
 from fewcell.training.log import Progress, rewind_log, write_log
 from fewcell.training.machine import machine
+from fewcell.training.pool_scale import forget_diameters, with_diameters
 from fewcell.training.quantise import add_int8
 from fewcell.training.scale import forget_scale, scale_file
 from fewcell.training.state import CHECKPOINT_FILE, TrainingState, begin
@@ -76,7 +77,10 @@ def fit(
             rewind_log(out / "log.csv", run.step)
         if not resume:
             forget_scale(here, out)
+            forget_diameters(here, out)
             run.save(checkpoint)  # from here on the folder holds a run, of this recipe and these images
+        if run.objective.scale_by:
+            others = with_diameters(others, run.objective.scale_by, out, here, recipe.threads)
         lessons = Lessons(run, source, learn, held_out, others, out, scale_file(recipe, learn, here, out, report))
         _train(run, lessons, fixed, out, report)
         if here.is_first:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,11 +65,13 @@ class Objective(ABC):
     """What a network is trained for. One object lives as long as its training run.
 
     pool_share: of each batch, how much is drawn from the pool: images without labels, or, where there are rounds, those
-    that a teacher has labelled. needs_plain: whether batches hold plain images.
+    that a teacher has labelled. needs_plain: whether batches hold plain images. scale_by: a finished model that tells
+    how wide the cells of the pool's images are; without one, and without rounds, they are seen at any scale.
     """
 
     pool_share: float = 0.0
     needs_plain: bool = False
+    scale_by: Path | None = None
     rounds: Rounds | None = None
 
     @abstractmethod
