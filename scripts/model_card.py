@@ -29,7 +29,7 @@ def main() -> None:
 
 def figures() -> str:
     facts = json.loads((ROOT / "src/fewcell/models/default/model.json").read_text(encoding="utf-8"))
-    return "\n\n".join([*open_test(), held_out(facts), sources(facts)])
+    return "\n\n".join([*open_test(), mistakes(), held_out(facts), sources(facts)])
 
 
 def open_test() -> list[str]:
@@ -84,6 +84,28 @@ def table(rows: list[dict[str, str]]) -> str:
             interval = f"{number(row['f1_50_low'])} to {number(row['f1_50_high'])}{star}"
         cells = [interval if key is None else shown(key, row[key]) for key in columns.values()]
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def mistakes() -> str:
+    path = ROOT / "docs/results/default-model-test.csv"
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kinds = ("missed", "split", "merged", "badly_outlined")
+    lines = [
+        "### Mistakes by kind, open test\n",
+        "Of the true cells, per cent, pooled over images (each wrong cell is wrong in one way; see `Mistakes` in",
+        "`fewcell.metrics`), and the per cent of what was found that lies where no cell is.\n",
+        "| | true cells | right | missed | split | merged | badly outlined | found | false |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for modality in ["all", *sorted({row["modality"] for row in rows})]:
+        those = [row for row in rows if modality in ("all", row["modality"])]
+        total = {name: sum(int(row[name]) for row in those) for name in (*kinds, "n_true", "n_predicted", "false")}
+        wrong = [100 * total[kind] / total["n_true"] for kind in kinds]
+        cells = [total["n_true"], *(f"{share:.1f}" for share in (100 - sum(wrong), *wrong)), total["n_predicted"]]
+        cells.append(f"{100 * total['false'] / max(total['n_predicted'], 1):.1f}")
+        lines.append(f"| {' | '.join(map(str, [modality, *cells]))} |")
     return "\n".join(lines)
 
 

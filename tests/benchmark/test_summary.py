@@ -155,6 +155,7 @@ def test_what_people_read():
     )
     headline = np.mean([f1(n) for n in (10, 8, 6, 0)])
     assert f"phase (all): {headline:.3f} (no interval" in text
+    assert "true cells at IoU 0.5: missed" in text
     assert "Not scorable" in text
     assert "none: cut" in text
     assert "1 failed" in text

@@ -29,7 +29,7 @@ from fewcell.engine import Engine, available_threads
 from fewcell.errors import ConfigError, FewcellError
 from fewcell.family import end_with_parent
 from fewcell.images import whole_file, write_labels
-from fewcell.metrics import find_mistakes, score_image, scored_overlaps
+from fewcell.metrics import score_image
 from fewcell.representations import Representation
 from fewcell.segmenter import Segmenter
 from fewcell.types import FloatArray, Instances
@@ -131,8 +131,7 @@ def _score_one(
         problem=problem,
     )
     spent = {f"{part}_s": watch.seconds[part] - before[part] for part in before}
-    mistakes = find_mistakes(scored_overlaps(truth, labels)).counts()
-    line = {"megapixels": truth.size / 1e6, "diameter_px": diameter, "seconds": seconds, **spent, **mistakes}
+    line = {"megapixels": truth.size / 1e6, "diameter_px": diameter, "seconds": seconds, **spent}
     return row, line, judge_image(truth, instances, row.modality, bool(row.seen))
 
 

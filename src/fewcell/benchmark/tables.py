@@ -23,6 +23,7 @@ from fewcell.benchmark.summary import (
 )
 from fewcell.errors import ConfigError
 from fewcell.images.write import whole_file
+from fewcell.metrics import MISTAKES
 
 __all__ = ["render", "row_columns", "save_rows", "save_summary", "save_table"]
 
@@ -33,6 +34,7 @@ def render(summary: Summary, evaluation: Evaluation) -> RenderableType:
     if summary.groups:
         parts.append(_table(summary.groups))
         parts.append(Text("Means over images, and the median of F1@.5; 95 %: experiments resampled."))
+        parts.append(Text(_mistakes_text(evaluation)))
     if any(group.interval and group.interval.over == "images" for group in summary.groups):
         parts.append(Text("* one experiment only: its images were resampled, which says nothing about others."))
     if evaluation.unscorable:
@@ -122,6 +124,15 @@ def _headline_text(headline: Headline) -> str:
     if headline.interval is None:
         return f"{title}: {headline.f1_50:.3f} (no interval: a modality has a single image)"
     return f"{title}: {headline.f1_50:.3f} (95 %: {_interval_text(headline.interval)})"
+
+
+def _mistakes_text(evaluation: Evaluation) -> str:
+    """How many cells are wrong, and how, over all images."""
+    counts = [row.scores.counts[0] for row in evaluation.rows]
+    n_true, n_predicted = sum(c.n_true for c in counts), sum(c.n_predicted for c in counts)
+    total = {kind: sum(row.scores.mistakes[kind] for row in evaluation.rows) for kind in MISTAKES}
+    wrong = ", ".join(f"{kind.replace('_', ' ')} {total[kind]}" for kind in MISTAKES if kind != "false")
+    return f"Of {n_true} true cells at IoU 0.5: {wrong}. Of {n_predicted} found: false {total['false']}."
 
 
 def _table(groups: Sequence[Group]) -> Table:

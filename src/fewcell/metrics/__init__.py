@@ -9,7 +9,7 @@ from fewcell.metrics.matching import (
     remove_border,
     scored_overlaps,
 )
-from fewcell.metrics.mistakes import Mistakes, find_mistakes
+from fewcell.metrics.mistakes import MISTAKES, Mistakes, find_mistakes
 from fewcell.metrics.points_and_boxes import bounding_boxes, box_iou, count_boxes, count_points
 from fewcell.metrics.scores import (
     THRESHOLDS,
@@ -23,6 +23,7 @@ from fewcell.metrics.scores import (
 )
 
 __all__ = [
+    "MISTAKES",
     "THRESHOLDS",
     "Counts",
     "ImageScores",

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from fewcell.metrics.matching import Overlaps
 
-__all__ = ["Mistakes", "find_mistakes"]
+__all__ = ["MISTAKES", "Mistakes", "find_mistakes"]
+
+MISTAKES = ("missed", "split", "merged", "badly_outlined", "false")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewcell.metrics.matching import Counts, Overlaps, count_matches, scored_overlaps
+from fewcell.metrics.mistakes import find_mistakes
 from fewcell.types import Labels
 
 __all__ = [
@@ -38,7 +39,8 @@ class PanopticQuality:
 class ImageScores:
     """Every score of one image; each is in [0, 1], and 1 is best.
 
-    counts, f1, average_precision: one entry for each of `THRESHOLDS`.
+    counts, f1, average_precision: one entry for each of `THRESHOLDS`. mistakes: how many cells are wrong in which way,
+    see `Mistakes`.
     """
 
     counts: tuple[Counts, ...]
@@ -46,6 +48,7 @@ class ImageScores:
     average_precision: tuple[float, ...]
     panoptic: PanopticQuality
     aggregated_jaccard: float
+    mistakes: dict[str, int]
 
     @property
     def scorable(self) -> bool:
@@ -66,7 +69,7 @@ class ImageScores:
         row |= {f"ap_{100 * t:.0f}": value for t, value in zip(THRESHOLDS, self.average_precision, strict=True)}
         row |= {"pq": self.panoptic.pq, "sq": self.panoptic.sq, "rq": self.panoptic.rq}
         row["aji"] = self.aggregated_jaccard
-        return row
+        return row | self.mistakes
 
 
 def f1(counts: Counts) -> float:
@@ -131,6 +134,7 @@ def score_image(true: Labels, predicted: Labels) -> ImageScores:
         average_precision=tuple(average_precision(c) for c in counts),
         panoptic=panoptic_quality(table),
         aggregated_jaccard=aggregated_jaccard(table),
+        mistakes=find_mistakes(table).counts(),
     )
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fewcell.metrics import THRESHOLDS
+from fewcell.metrics import MISTAKES, THRESHOLDS
 from fewcell.report.budgets import Budget
-from fewcell.report.results import MISTAKES, Line, Method, Results
+from fewcell.report.results import Line, Method, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,10 +11,10 @@ import numpy as np
 from fewcell.benchmark import HEADLINE_MODALITIES, Interval, bootstrap
 from fewcell.benchmark.summary import Resampled
 from fewcell.errors import DataError
+from fewcell.metrics import MISTAKES
 
-__all__ = ["MISTAKES", "Line", "Method", "Results", "load_results"]
+__all__ = ["Line", "Method", "Results", "load_results"]
 
-MISTAKES = ("missed", "split", "merged", "badly_outlined", "false")
 SAME = ("network", "representation", "objective", "settings", "labels", "minutes", "diameter")
 DIAMETERS = {"true": "true diameter", "estimated": "estimated diameter", "none": "not brought to scale"}
 NOTE_FILE = "note.txt"

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fewcell.report.results import MISTAKES, Method, Results
+from fewcell.metrics import MISTAKES
+from fewcell.report.results import Method, Results
 
 __all__ = ["Verdict", "verdicts"]
 
