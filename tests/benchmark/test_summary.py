@@ -155,7 +155,8 @@ def test_what_people_read():
     )
     headline = np.mean([f1(n) for n in (10, 8, 6, 0)])
     assert f"phase (all): {headline:.3f} (no interval" in text
-    assert "true cells at IoU 0.5: missed" in text
+    assert "Of 50 true cells at IoU 0.5: missed 21, split 0, merged 0, badly outlined 0." in text
+    assert "Of 29 found: false 0." in text
     assert "Not scorable" in text
     assert "none: cut" in text
     assert "1 failed" in text

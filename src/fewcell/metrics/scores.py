@@ -69,7 +69,8 @@ class ImageScores:
         row |= {f"ap_{100 * t:.0f}": value for t, value in zip(THRESHOLDS, self.average_precision, strict=True)}
         row |= {"pq": self.panoptic.pq, "sq": self.panoptic.sq, "rq": self.panoptic.rq}
         row["aji"] = self.aggregated_jaccard
-        return row | self.mistakes
+        row.update(self.mistakes)
+        return row
 
 
 def f1(counts: Counts) -> float:
