@@ -131,7 +131,7 @@ def _score_one(
         problem=problem,
     )
     spent = {f"{part}_s": watch.seconds[part] - before[part] for part in before}
-    line = {"megapixels": truth.size / 1e6, "diameter_px": diameter, "seconds": seconds, **spent}
+    line: dict[str, object] = {"megapixels": truth.size / 1e6, "diameter_px": diameter, "seconds": seconds, **spent}
     return row, line, judge_image(truth, instances, row.modality, bool(row.seen))
 
 
