@@ -157,7 +157,7 @@ def waiting(
 def facts() -> dict[str, str]:
     """The machine and the command: a time says nothing without them."""
     return {
-        "platform": platform.platform(),
+        "platform": platform.system(),
         "processor": platform.processor() or platform.machine(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),

@@ -49,11 +49,11 @@ def headlines(rows: list[dict[str, str]]) -> str:
     lines = [
         "### Headline\n",
         "Mean over fluorescence, histology, brightfield and phase of the mean F1 at IoU 0.5 of each; in brackets the",
-        "95 % interval from resampling experiments.\n",
+        "95 % interval from resampling experiments (*: images, where a modality has a single experiment).\n",
     ]
     for row in rows:
         if row["f1_50"]:
-            interval = f" ({number(row['f1_50_low'])} to {number(row['f1_50_high'])})" if row["f1_50_low"] else ""
+            interval = f" ({interval_of(row)})" if row["f1_50_low"] else ""
             lines.append(f"- {row['name']}: **{number(row['f1_50'])}**{interval}")
         else:
             lines.append(f"- {row['name']}: none, for it has no scorable image of {row['missing'].replace(' ', ', ')}")
@@ -78,13 +78,14 @@ def table(rows: list[dict[str, str]]) -> str:
     }
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in rows:
-        interval = "-"
-        if row["f1_50_low"]:
-            star = "*" if row["resampled"] == "images" else ""
-            interval = f"{number(row['f1_50_low'])} to {number(row['f1_50_high'])}{star}"
+        interval = interval_of(row) if row["f1_50_low"] else "-"
         cells = [interval if key is None else shown(key, row[key]) for key in columns.values()]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def interval_of(row: dict[str, str]) -> str:
+    return f"{number(row['f1_50_low'])} to {number(row['f1_50_high'])}{'*' if row['resampled'] == 'images' else ''}"
 
 
 def mistakes() -> str:

@@ -101,8 +101,8 @@ def segment(
 
     Slides (OME-Zarr, SVS, NDPI and the like, and anything of 25 megapixels or more) are segmented tile by tile into
     labels (OME-Zarr). Where that was interrupted, the same command goes on. With --export, or where -o ends in .zarr,
-    that is also done with smaller images; their cells are the same. --export tiff is for the large ones alone: the
-    others have a TIFF anyway. What each took is in seconds.csv.
+    that is also done with smaller images; their cells are the same. With no other export than tiff, csv or overlay it
+    is not: smaller images have these anyway. What each took is in seconds.csv.
     """
     from fewcell.images import SLIDE_SUFFIXES, list_images
     from fewcell.segmenter import FileSettings, Segmenter, parse_diameter

@@ -114,7 +114,7 @@ def load_results(folders: Sequence[Path]) -> Results:
     return Results(
         methods=_told_apart(methods),
         modalities=tuple(name for name in HEADLINE_MODALITIES if name in names) + others,
-        n_images=max(len({line["stem"] for line in method.images}) for method in methods),
+        n_images=max(len({line["stem"] for line in method.images if line["scorable"] != "no"}) for method in methods),
         machines=tuple(sorted({row["machine"] for method in methods for row in method.rows})),
         commits=tuple(sorted({row["commit"] for method in methods for row in method.rows})),
         notes=tuple(path.read_text("utf-8").strip() for folder in folders if (path := folder / NOTE_FILE).exists()),
