@@ -103,7 +103,7 @@ def mistakes() -> str:
     for modality in ["all", *sorted({row["modality"] for row in rows})]:
         those = [row for row in rows if modality in ("all", row["modality"])]
         total = {name: sum(int(row[name]) for row in those) for name in (*kinds, "n_true", "n_predicted", "false")}
-        wrong = [100 * total[kind] / total["n_true"] for kind in kinds]
+        wrong = [100 * total[kind] / max(total["n_true"], 1) for kind in kinds]
         cells = [total["n_true"], *(f"{share:.1f}" for share in (100 - sum(wrong), *wrong)), total["n_predicted"]]
         cells.append(f"{100 * total['false'] / max(total['n_predicted'], 1):.1f}")
         lines.append(f"| {' | '.join(map(str, [modality, *cells]))} |")

@@ -45,6 +45,13 @@ def test_a_process_that_ends_first_is_none_of_its_business():
     assert held.stdout == "done\n"
 
 
+def test_without_a_pipe_nothing_happens():
+    code = "from fewcell.family import end_with_parent; end_with_parent(); print('done')"
+    for held in (subprocess.DEVNULL, None):
+        done = subprocess.run([sys.executable, "-c", code], stdin=held, capture_output=True, text=True, check=True)
+        assert done.stdout == "done\n"
+
+
 def wait_until(is_true, timeout_s=30):
     end = time.monotonic() + timeout_s
     while not is_true():

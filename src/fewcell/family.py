@@ -1,11 +1,14 @@
 """Processes that end with the one that began them, were it killed."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 
 __all__ = ["end_with_parent", "input_while_alive"]
+
+INPUT = 0  # a file descriptor
 
 
 @contextmanager
@@ -20,11 +23,19 @@ def input_while_alive() -> Iterator[int]:
 
 
 def end_with_parent() -> None:
-    """Let this process end as soon as nobody holds the other end of its input, which it must not use otherwise."""
+    """Let this process end as soon as nobody holds the other end of its input, a pipe; nothing happens if it is none.
+
+    What was not read of it is lost; from now on the input is empty, for processes that are begun here as well.
+    """
+    if not stat.S_ISFIFO(os.fstat(INPUT).st_mode):
+        return
+    held, nothing = os.dup(INPUT), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, INPUT)
+    os.close(nothing)
 
     def watch() -> None:
         # Not through sys.stdin: a process that is forked while a thread reads it could never close it.
-        while os.read(0, 1024):
+        while os.read(held, 1024):
             pass
         os._exit(1)
 

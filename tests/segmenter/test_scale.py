@@ -162,6 +162,40 @@ def test_where_too_few_cells_are_found_nothing_is_measured(segmenter, say, draw_
     assert segmenter.estimate_scale(Pyramid(normalise(image[None]))).diameter_px == 30
 
 
+@pytest.mark.parametrize(
+    ("likely", "score", "expected"),
+    [
+        ((90.0, 20.0), 0.9, 100),  # one sure cell in the whole image
+        ((90.0, 20.0), 0.7, 20),  # it is not sure
+        ((300.0, 90.0, 20.0), 0.9, 20),  # nor is it where cells are likeliest
+    ],
+)
+def test_one_sure_cell_is_enough_where_the_whole_image_is_seen_at_the_likeliest_scale(likely, score, expected):
+    """A cell of 100 px, in which eight things of 20 px are found at their scale."""
+    shape = (150, 150)
+    y, x = np.mgrid[:150, :150]
+    large = (np.hypot(y - 75, x - 75) < 50).astype(np.int32)
+    small = sum(
+        n * (np.hypot(y - 75 - dy, x - 75 - dx) < 10)
+        for n, (dy, dx) in enumerate(((a, b) for a in (-24, 0, 24) for b in (-24, 0, 24) if a or b), 1)
+    )
+
+    def find(window, factor):
+        px = 24 / factor
+        ids, score_of = (large, score) if 60 < px < 200 else (small, 0.85) if px < 40 else (0 * large, 0.0)
+        return Instances(np.asarray(ids), np.full(int(np.max(ids)), score_of))
+
+    image = Pyramid(np.random.default_rng(0).random((3, *shape), dtype=np.float32))
+    assert search_diameter(image, likely, find, 24.0) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("side", [100, 3000])
+def test_one_sure_cell_is_not_enough_in_a_part_of_an_image(side):
+    found = Instances(np.ones((9, 9), dtype=np.int32), np.array([0.9]))
+    image = Pyramid(np.random.default_rng(0).random((3, side, side), dtype=np.float32))
+    assert look(image, 24.0, lambda *_: found, 24.0).is_all_there_is == (side == 100)
+
+
 def test_where_nothing_looks_like_a_cell_none_is_found_unless_its_size_is_given(segmenter, say, draw_discs):
     image, labels = draw_discs(7, (200, 260))
     say(DISC_PX, presence=0.01)

@@ -13,7 +13,7 @@ from fewcell.data import crops as module
 from fewcell.data.dataset import diameter_px, load_sample, open_dataset
 from fewcell.errors import ConfigError
 from fewcell.networks import ScaleNetwork
-from fewcell.segmenter import N_CLASSES, SCALE_FILE, class_of, find_model
+from fewcell.segmenter import N_CLASSES, SCALE_FILE, class_of, find_model, scales_of
 from fewcell.training import scale
 from fewcell.training.machine import machine
 from fewcell.training.scale import forget_scale, scale_file
@@ -160,6 +160,28 @@ def test_pictures_as_they_are_looked_at_show_an_image_at_such_scales(samples, ti
     drawn = np.array([diameter for diameter in drawn if diameter > 0]) / true
     assert drawn.min() == pytest.approx(0.5, rel=0.2)
     assert drawn.max() == pytest.approx(2.0, rel=0.2)
+
+
+def test_most_pictures_are_as_an_image_is_looked_at(samples, tiny_recipe, monkeypatch):
+    crops = scale._Crops(tiny_recipe(steps=1), samples)
+    picture, asked = crops.source.picture, []
+    monkeypatch.setattr(crops.source, "picture", lambda i, rng, scales: asked.append(scales) or picture(i, rng, scales))
+    crops[0]
+    assert set(asked) == {None, scales_of}
+    assert asked.count(scales_of) > len(asked) / 2
+
+
+def test_how_often_widths_were_there_in_training_is_counted_and_evened_out(samples, tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(scale, "BATCH", 4)
+    expect, seen = ScaleNetwork.expect, []
+    monkeypatch.setattr(
+        ScaleNetwork, "expect", lambda network, p: seen.append(network.seen.sum()) or expect(network, p)
+    )
+    recipe = tiny_recipe(steps=1, scale_steps=2)
+    with machine(recipe) as here:
+        scale_file(recipe, samples, here, tmp_path)
+    assert len(seen) == 1
+    assert seen[0] > 0
 
 
 def test_what_a_network_expects_changes_by_bayes_rule():

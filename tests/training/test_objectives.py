@@ -1,7 +1,6 @@
 """Objectives: what they make of a batch, and whole runs that learn from more than labels."""
 
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -146,14 +145,22 @@ def test_a_network_is_distilled_from_a_finished_model(samples, trained) -> None:
 def test_a_finished_model_tells_how_wide_cells_are(samples, trained, tmp_path) -> None:
     tifffile.imwrite(tmp_path / "blank.tif", np.zeros((64, 64), dtype=np.uint8))
     (tmp_path / "torn.png").write_bytes(b"no picture")
-    others = [replace(samples[4], image=tmp_path / name) for name in ("blank.tif", "torn.png")]
+    blank, torn = (replace(samples[4], image=tmp_path / name) for name in ("blank.tif", "torn.png"))
     here = Machine(torch.device("cpu"), torch.float32)
-    found = with_diameters([*samples[4:], *others], trained.folder, tmp_path, here)
+    pool = [*samples[4:], blank, torn]
+    with pytest.warns(UserWarning, match=r"Not learned from: .*torn\.png"):
+        found = with_diameters(pool, trained.folder, tmp_path, here)
     assert found == [replace(sample, diameter_px=22.0) for sample in samples[4:]]
-    shutil.rmtree(copy := shutil.copytree(trained.folder, tmp_path / "model"))
-    assert with_diameters(samples[4:], copy, tmp_path, here) == found, "it is known already"
+    moved = [replace(sample, image=Path("elsewhere") / sample.image.name) for sample in pool]
+    assert [s.stem for s in with_diameters(moved, tmp_path / "gone", tmp_path, here)] == [s.stem for s in found]
+    (file,) = tmp_path.glob("pool-diameters*")
+    file.write_text(file.read_text()[:-8])  # by a kill
+    with pytest.warns(UserWarning, match="Not learned from"):
+        assert with_diameters(pool, trained.folder, tmp_path, here) == found
+    assert with_diameters(pool, tmp_path / "gone", tmp_path, here) == found, "it is known again"
     forget_diameters(here, tmp_path)
-    assert with_diameters(samples[:1], trained.folder, tmp_path, here) == [replace(samples[0], diameter_px=22.0)]
+    with pytest.raises(DataError, match="In none of the 1 images"):
+        with_diameters([blank], trained.folder, tmp_path, here)
 
 
 def test_a_run_is_distilled_at_the_scale_that_its_model_tells(samples, trained, tiny_recipe, tmp_path, monkeypatch):

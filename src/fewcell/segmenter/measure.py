@@ -77,12 +77,14 @@ def search_diameter(image: Pyramid, likely: Sequence[float], find: Find, canonic
     """Search for the diameter of the median cell of a normalised image, in px; None if nothing can be measured.
 
     likely: diameters to begin with, the likeliest first; the first counts at which enough cells are found to be
-    measured, or few but sure ones in the whole image. Where many are found that are half or a quarter as wide as more
-    than a few, these are believed: glands and clumps are made of cells. Then they are measured, and again at the scale
-    that they ask for while that is quite another.
+    measured, the likeliest also if they are few but sure in the whole image. Where many are found that are half or a
+    quarter as wide as more than a few, these are believed: glands and clumps are made of cells. Then they are measured,
+    and again at the scale that they ask for while that is quite another.
     """
     looks = (look(image, px, find, canonical_px) for px in likely)
-    seen = next((seen for seen in looks if seen.measured_px is not None), None)
+    seen: Look | None = next(looks)
+    if seen.measured_px is None:
+        seen = next((seen for seen in looks if seen.n_cells >= FEWEST_MEASURED), None)
     if seen is None:
         return None
     diameter = seen.diameter_px if seen.is_all_there_is else _smaller(image, seen, find, canonical_px)

@@ -1,6 +1,7 @@
 """How wide the cells of images without labels are, as a finished model says."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,20 +9,22 @@ from pathlib import Path
 from torch import distributed
 
 from fewcell.data.dataset import Sample, load_sample
-from fewcell.errors import FewcellError
-from fewcell.images import Pyramid, normalise, whole_file
+from fewcell.engine import available_threads
+from fewcell.errors import DataError, FewcellError
+from fewcell.images import Pyramid, normalise
 from fewcell.segmenter import Segmenter
 from fewcell.training.machine import Machine
 
 __all__ = ["forget_diameters", "with_diameters"]
 
-DIAMETERS_FILE = "pool-diameters.json"
+FILE, FILES = "pool-diameters-{rank}.jsonl", "pool-diameters-*.jsonl"
 
 
 def forget_diameters(here: Machine, out: Path) -> None:
     """Remove what another run may have left in its folder."""
     if here.is_first:
-        (out / DIAMETERS_FILE).unlink(missing_ok=True)
+        for file in out.glob(FILES):
+            file.unlink()
 
 
 def with_diameters(
@@ -29,24 +32,49 @@ def with_diameters(
 ) -> list[Sample]:
     """Those of the images in which a model sees cells, each with how wide they are.
 
-    out: the folder of a run, in which that is kept once it is known, whole or not at all. All processes must ask at
-    the same time; the first looks at the images. One that cannot be read is left out.
+    out: the folder of a run, in which that is kept, a line an image: a run that is resumed does not look again. All
+    processes must ask at the same time, each looks at its part of the images. One that cannot be read is left out, with
+    a warning. Raises DataError if none is left.
     """
-    file = out / DIAMETERS_FILE
-    if here.is_first and not file.exists():
-        segmenter = Segmenter.load(model, threads=threads)
-        found = {str(sample.image): _diameter_px(sample, segmenter) for sample in samples}
-        with whole_file(file, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    known = _known(samples, out)
+    missing = [i for i in range(len(samples)) if i not in known][here.rank :: here.world]
+    if here.world > 1:
+        distributed.barrier()  # all have seen what is known before one adds to it
+    if missing:
+        segmenter = Segmenter.load(model, threads=threads or max(1, available_threads() // here.world))
+        with (out / FILE.format(rank=here.rank)).open("a", encoding="utf-8") as file:
+            file.write("\n")  # ends a line that a kill cut short
+            for i in missing:
+                facts = {"number": i, "image": samples[i].image.name, "px": _diameter_px(samples[i], segmenter)}
+                file.write(json.dumps(facts) + "\n")
+                file.flush()
     if here.world > 1:
         distributed.barrier()
-    known = json.loads(file.read_text(encoding="utf-8"))
-    return [replace(sample, diameter_px=known[str(sample.image)]) for sample in samples if known.get(str(sample.image))]
+    known = _known(samples, out)
+    found = [replace(sample, diameter_px=known[i]) for i, sample in enumerate(samples) if known.get(i)]
+    if not found:
+        raise DataError(f"In none of the {len(samples)} images without labels the model {model} sees cells.")
+    return found
+
+
+def _known(samples: Sequence[Sample], out: Path) -> dict[int, float | None]:
+    """What was found so far, by the number of the image; a line that a kill cut short does not count."""
+    known = {}
+    for file in sorted(out.glob(FILES)):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                facts = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if samples[facts["number"]].image.name == facts["image"]:
+                known[facts["number"]] = facts["px"]
+    return known
 
 
 def _diameter_px(sample: Sample, segmenter: Segmenter) -> float | None:
     try:
         diameter = segmenter.likely_diameter(Pyramid(normalise(load_sample(sample)[0].pixels)))
-    except FewcellError:
+    except FewcellError as error:
+        warnings.warn(f"Not learned from: {error}", stacklevel=2)
         return None
     return round(diameter, 2) if diameter else None

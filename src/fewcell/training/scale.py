@@ -38,7 +38,7 @@ from fewcell.training.machine import Machine
 
 __all__ = ["forget_scale", "scale_file"]
 
-CHECKPOINT_FILE = "scale-checkpoint.safetensors"
+CHECKPOINT_FILE = "scale-training.safetensors"
 BATCH = 32
 LEARNING_RATE, WARMUP, WEIGHT_DECAY, EMA_DECAY = 2e-3, 0.03, 0.05, 0.995
 REPORT_STEPS = 20

@@ -57,9 +57,12 @@ class Job:
         with self._begun(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            with suppress(BrokenPipeError):
+            try:
                 process.stdin.write(json.dumps(task) + "\n")
                 process.stdin.flush()
+            except BrokenPipeError:  # it has ended already; closing would try again
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
             said = {}
             for line in process.stdout:
                 said = json.loads(line)

@@ -1,5 +1,6 @@
 """Start the server of the page."""
 
+import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -69,8 +70,11 @@ def _alone(folder: WorkFolder) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise ConfigError(f"{folder.root} is served already. Use the page that is open, or end that server.") from None
-    except OSError:
-        pass
+    except (OSError, NotImplementedError) as error:
+        if os.access(folder.home, os.W_OK) and not isinstance(error, NotImplementedError):
+            raise ConfigError(
+                f"{lock.lock_file} cannot be locked: {error}. If nobody else serves the folder, remove that file."
+            ) from None
     try:
         yield
     finally:

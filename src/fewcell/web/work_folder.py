@@ -5,6 +5,7 @@ FOLDER/fewcell/results/<image>/<model>/    labels (OME-Zarr), table, plan, corre
 FOLDER/fewcell/corrections/            images/ and labels/: what was corrected, to be learned from
 FOLDER/fewcell/teaching/               the run that teaches, until its model is kept or dropped
 FOLDER/fewcell/models/<model>/         models that were kept
+FOLDER/fewcell/serving.lock            held by the server of this folder
 """
 
 import os
