@@ -123,6 +123,10 @@ def segment(
     images = list_images(paths, SLIDE_SUFFIXES)
     segmenter = Segmenter.load(model, threads=threads, device=device, precision=precision, accurate=accurate)
     how = Means(threads=threads, dask=dask)
+    if dask and device != "cpu":
+        raise ConfigError(
+            f"--device {device} does not reach the workers of --dask, which use their CPUs. Leave one out."
+        )
     if shard is None:
         _segment_all(segmenter, images, out, settings, export or [], how)
         return
@@ -419,7 +423,7 @@ def _segment_all(segmenter, images, out: Path, settings, exports=(), how=None) -
                 continue
             of_plan = result.segmentation.plan if isinstance(result, SegmentedSlide) else result.segmentation
             scale = f"diameter {of_plan.diameter_px:.1f} px, {of_plan.diameter_source}"
-            typer.echo(f"{result.path.name}: {result.n_cells} cells ({scale}) in {result.seconds:.1f} s")
+            typer.echo(f"{_printable(result.path.name)}: {result.n_cells} cells ({scale}) in {result.seconds:.1f} s")
             if isinstance(result, SegmentedSlide) and (unread := result.segmentation.failed):
                 error = ReadError("\n    ".join([f"{len(unread)} tiles could not be read:", *unread]))
                 failures.append(Failed(result.path, error))
@@ -427,8 +431,13 @@ def _segment_all(segmenter, images, out: Path, settings, exports=(), how=None) -
         typer.echo(f"{len(failures)} of {len(images)} files failed:", err=True)
         for failure in failures:
             where = "" if str(failure.path) in str(failure.error) else f"{failure.path}: "
-            typer.echo(f"  {where}{failure.error}", err=True)
+            typer.echo(_printable(f"  {where}{failure.error}"), err=True)
         raise typer.Exit(1)
+
+
+def _printable(text: str) -> str:
+    """A text with file names in it, which may be in another encoding than that of the system."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 @contextmanager

@@ -1,14 +1,39 @@
-"""Processes that end with the one that began them, were it killed."""
+"""Processes that know of each other: who ends with the one that began it, who keeps others away."""
 
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 
-__all__ = ["end_with_parent", "input_while_alive"]
+from filelock import FileLock, Timeout
+
+from fewcell.errors import WriteError
+
+__all__ = ["alone", "end_with_parent", "input_while_alive"]
 
 INPUT = 0  # a file descriptor
+
+
+@contextmanager
+def alone(lock_file: Path, otherwise: str) -> Iterator[None]:
+    """Hold a file for this process, even a kill lets go of it. Raises WriteError, saying `otherwise`, if it is held.
+
+    Where files cannot be locked (a folder in which nothing can be written, some network drives) nobody is kept away.
+    """
+    lock = FileLock(lock_file, timeout=0, mode=0o666)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise WriteError(otherwise) from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, PermissionError) and lock_file.exists():
+            raise WriteError(f"{lock_file} is of another user. {otherwise}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from fewcell import cli
-from fewcell.errors import ConfigError, MissingDependencyError, ModelError
+from fewcell.errors import ConfigError, MissingDependencyError, ModelError, WriteError
 from fewcell.web import serve
 
 
@@ -26,7 +26,7 @@ def test_a_folder_or_model_that_is_not_there_is_said(tmp_path):
 
 def test_a_folder_is_served_once(tmp_path, monkeypatch):
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: serve(tmp_path, port=0))
-    with pytest.raises(ConfigError, match="is served already"):
+    with pytest.raises(WriteError, match="is served already"):
         serve(tmp_path, port=0)
     addresses = []
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)

@@ -78,7 +78,7 @@ def test_the_command_is_run_on_the_corrections_and_its_words_are_shown(client, r
     assert ended["state"] == "failed"
     words = ended["error"]
     assert words.startswith("No whole cell lies in it: train")
-    assert str(root / "fewcell" / "corrections") in words
+    assert str(root / "fewcell" / "teaching" / "corrections") in words
     assert f"--from-model {find_model('default').resolve()} --minutes 0.5 --threads 1" in words
 
 

@@ -56,9 +56,10 @@ def train(run: Run, folder: Path) -> None:
     from fewcell.networks import make_network
     from fewcell.representations import make_representation
     from fewcell.training.fit import fit
+    from fewcell.training.state import CHECKPOINT_FILE
 
     learn, _ = samples_of(run)
-    fit(run.recipe, learn, folder, resume=any(folder.glob("checkpoint.*")))
+    fit(run.recipe, learn, folder, resume=(folder / CHECKPOINT_FILE).exists())
     if int(os.environ.get("RANK", "0")) > 0:
         return
     part, recipe = run.recipe.network, run.recipe

@@ -66,7 +66,7 @@ class ScannerSlide(Slide):
         """The file, and those in the folder of the same name, where Mirax keeps the pixels."""
         yield from super()._files()
         folder = self.path.with_suffix("")
-        if folder.is_dir():
+        if folder.is_dir() and self.path.suffix.lower() == ".mrxs":
             for file in folder.iterdir():
                 yield f"{folder.name}/{file.name}", file.stat()
 

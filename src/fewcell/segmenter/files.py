@@ -85,15 +85,16 @@ class Failed:
 
 
 def segment_files(
-    segmenter: Segmenter, paths: Sequence[Path], out: Path, settings: FileSettings
+    segmenter: Segmenter, paths: Sequence[Path], out: Path, settings: FileSettings, *, beside: Sequence[Path] = ()
 ) -> Iterator[Segmented | Failed]:
     """Segment files; one that fails does not stop the others. Results come in the order of the files.
 
     Into `out` go, for each file, <stem>_label.tiff, <stem>_overlay.png and <stem>_cells.csv; all three are made before
-    the first appears. Two files of the same stem both fail, since they would overwrite each other. While the network
-    sees one image, the cells of another are read, measured and written.
+    the first appears. Two files of the same stem both fail, since they would overwrite each other. beside: files that
+    are segmented otherwise, with outputs in the same folder. While the network sees one image, the cells of another
+    are read, measured and written.
     """
-    stems = Counter(path.stem for path in paths)
+    stems = Counter(path.stem for path in (*paths, *beside))
 
     def segmented(path: Path) -> Segmented | Failed:
         start = time.perf_counter()

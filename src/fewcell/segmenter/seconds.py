@@ -32,7 +32,7 @@ def record_seconds(folder: Path, stem: str, took: Took) -> None:
     path = folder / SECONDS_FILE
     try:
         is_new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
+        with path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file, lineterminator="\n")
             if is_new:
                 writer.writerow(COLUMNS)
@@ -48,7 +48,7 @@ def read_seconds(folder: Path) -> dict[str, Took]:
     """
     path = folder / SECONDS_FILE
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             return {
                 row["stem"]: Took(int(row["height_px"]), int(row["width_px"]), float(row["seconds"]))
                 for row in csv.DictReader(file)

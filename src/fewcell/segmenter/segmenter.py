@@ -124,6 +124,8 @@ class Segmenter:
         except ConfigError as error:
             raise ModelError(f"{folder} is of a kind that this fewcell does not know: {error}") from None
         chosen: Precision = "f32"
+        if device != "cpu" and precision != "auto":
+            raise ConfigError(f"A precision ({precision}) is chosen for CPUs only, not for {device}. Leave it out.")
         if device == "cpu":
             chosen = choose_precision(precision, has_int8=INT8_FILE in facts.sha256)
             network, rest = (INT8_FILE, "auto") if chosen == "int8" else (NETWORK_FILE, chosen)

@@ -53,9 +53,9 @@ def do_tile(folder: str, number: int) -> tuple[bool, str | None]:
     return seen is None and problem is None, problem
 
 
-def do_block(folder: str, number: int) -> None:
-    """Do a block, as a worker."""
-    _work(folder).read_block(number)
+def do_block(folder: str, number: int, *, may_widen: bool = True) -> bool:
+    """Do a block, as a worker; whether it is done, see `Work.read_block`."""
+    return _work(folder).read_block(number, may_widen=may_widen)
 
 
 def _work(folder: str) -> Work:

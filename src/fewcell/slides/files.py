@@ -3,14 +3,14 @@
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image as PillowImage
 
-from fewcell.errors import FewcellError, TooLargeError, WriteError
+from fewcell.errors import FewcellError, MissingDependencyError, TooLargeError, WriteError
 from fewcell.images import SUFFIXES, TIFF_STARTS, open_slide
 from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, Took, record_seconds, segment_files
 from fewcell.slides.run import Means, SlideProgress
@@ -59,9 +59,11 @@ def segment_inputs(
     is_one = out.suffix.lower() == ".zarr"
     if is_one and len(paths) != 1:
         raise WriteError(f"{out}: is the name of one label image, but there are {len(paths)} inputs. Give a folder.")
-    slides = [path for path in paths if is_one or not OF_IMAGES.issuperset(exports) or is_slide(path)]
+    is_asked_for = is_one or not OF_IMAGES.issuperset(exports)
+    slides = [path for path in paths if is_asked_for or is_slide(path, settings.axes, settings.plane)]
     kinds = [*dict.fromkeys((*ALWAYS, *exports))]
-    for image in segment_files(segmenter, [path for path in paths if path not in slides], out, settings):
+    images = [path for path in paths if path not in slides]
+    for image in segment_files(segmenter, images, out, settings, beside=slides):
         yield _recorded(image, image.segmentation.labels.shape, out) if isinstance(image, Segmented) else image
     stems = Counter(path.stem for path in paths)
     for path in slides:
@@ -86,6 +88,9 @@ def segment_inputs(
             yield Failed(path, error)
         except MemoryError:
             yield Failed(path, TooLargeError(f"{path}: there was not enough memory to segment it."))
+        except OSError as error:
+            problem = f"{error.strerror or error}: {error.filename}" if error.filename else f"{error}"
+            yield Failed(path, WriteError(f"{path}: {problem}. Check the folder, your rights, and the free space."))
         except Exception as error:  # a fault of ours in one file must not lose those that follow
             kind = type(error).__name__
             yield Failed(path, FewcellError(f"{path}: unexpected {kind}: {error}. Please report this."))
@@ -95,19 +100,25 @@ def segment_inputs(
             yield slide if is_one else _recorded(slide, found.plan.shape, out)
 
 
-def is_slide(path: Path) -> bool:
-    """Whether a file is segmented tile by tile: it is large, or of a kind that only slides have."""
+def is_slide(path: Path, axes: str | None = None, plane: Mapping[str, int] | None = None) -> bool:
+    """Whether a file is segmented tile by tile: it is large, or of a kind that only slides have.
+
+    axes, plane: as for `read_image`.
+    """
     if path.suffix.lower() not in SUFFIXES:
         return True
     with suppress(Exception), warnings.catch_warnings():  # what is wrong with a file is said when it is read
         warnings.simplefilter("ignore")
         with path.open("rb") as file:
             is_tiff = file.read(4) in TIFF_STARTS
-        if is_tiff:
-            with open_slide(path) as slide:
-                return slide.shape[0] * slide.shape[1] >= LARGE_PX
-        with PillowImage.open(path) as picture:  # reads no more than the size
-            return picture.width * picture.height >= LARGE_PX
+        try:
+            if is_tiff:
+                with open_slide(path, axes=axes, plane=plane) as slide:
+                    return slide.shape[0] * slide.shape[1] >= LARGE_PX
+            with PillowImage.open(path) as picture:  # reads no more than the size
+                return picture.width * picture.height >= LARGE_PX
+        except (MissingDependencyError, PillowImage.DecompressionBombError):  # only slides need it, or are so large
+            return True
     return False
 
 

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,9 +109,10 @@ class Run:
         """Read the cells of blocks, as many at once as there are threads, or on a cluster. may_widen: see `Work`."""
         todo, start = [i for i in numbers if f"block {i}" not in self.journal.done], time.perf_counter()
         if self.how.dask is not None:
-            results = on_cluster(self.how.dask, do_block, self.work.folder, todo)
-            for number, _ in self._progress("blocks", results, len(todo)):
-                self.journal.finish(f"block {number}")
+            results = on_cluster(self.how.dask, partial(do_block, may_widen=may_widen), self.work.folder, todo)
+            for number, is_done in self._progress("blocks", results, len(todo)):
+                if is_done:
+                    self.journal.finish(f"block {number}")
         else:
             threads = self.how.threads or available_threads()
             with ThreadPoolExecutor(threads) as pool:

@@ -5,11 +5,12 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fewcell.errors import ConfigError, ModelError, WriteError
+from fewcell.family import alone
 from fewcell.images import Slide, open_slide
 from fewcell.segmenter import FileSettings, Segmenter
 from fewcell.slides.exports import check_exports
@@ -62,7 +63,8 @@ def segment_slide(
     names in `EXPORTS`, which lie beside `out` and begin as it does.
 
     Tiles that cannot be read are listed, and the rest goes on. Raises WriteError if an output exists and may not be
-    overwritten, or if <out>.unfinished was begun otherwise; and what `check_exports` raises.
+    overwritten, if <out>.unfinished was begun otherwise, or if another run is at work there; and what `check_exports`
+    raises.
     """
     began, settings, how = time.perf_counter(), settings or FileSettings(), how or Means()
     with open_slide(path, axes=settings.axes, plane=settings.plane) as slide:
@@ -72,7 +74,9 @@ def segment_slide(
         plan = _begin(folder, slide, segmenter, task, settings.overwrite)
     with _begun(folder, plan, segmenter, how, report) as run:
         run.seconds["plan"] = time.perf_counter() - began
-        return _finished(run, out, exports)
+        done = _finished(run, out, exports)
+    _remove(_unfinished_folder(out))
+    return done
 
 
 def segment_shard(
@@ -135,7 +139,9 @@ def merge_slide(
     if hashes_of(segmenter) != task.model_sha256:
         raise ModelError(f"{plan.model} is no longer the model that {unfinished} was begun with.")
     with _begun(folder, plan, segmenter, how, report) as run:
-        return _finished(run, out, exports)
+        done = _finished(run, out, exports)
+    _remove(_unfinished_folder(out))
+    return done
 
 
 def _finished(run: Run, out: Path, exports: Sequence[str]) -> SlideSegmentation:
@@ -153,7 +159,6 @@ def _finished(run: Run, out: Path, exports: Sequence[str]) -> SlideSegmentation:
         if out.exists():
             os.rename(out, work.folder / f"old-{secrets.token_hex(4)}")
         os.rename(labels, out)
-    _remove(_unfinished_folder(out))
     paths = {"labels": out, **{kind: target for kind, (_, target) in outputs.items()}}
     return SlideSegmentation(work.plan, n_cells, paths, run.seconds, len(work.tiles), run.empty_tiles, run.unread)
 
@@ -175,7 +180,11 @@ def _begun(
     journal: str = JOURNAL_FILE,
 ) -> Iterator[Run]:
     others = [path for path in folder.glob("journal*.txt") if path.name != journal]
-    with Journal(folder / journal, others) as lines:
+    busy = f"{folder}: another run is at work there. Wait until it is done, or end it."
+    with ExitStack() as held:
+        for path in (folder / journal, *(others if journal == JOURNAL_FILE else ())):
+            held.enter_context(alone(path.with_suffix(".lock"), busy))
+        lines = held.enter_context(Journal(folder / journal, others))
         work = Work(folder, plan, segmenter)
         work.prepare()
         yield Run(work, lines, how, report)

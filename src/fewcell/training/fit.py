@@ -79,7 +79,7 @@ def fit(
             forget_scale(here, out)
             forget_diameters(here, out)
             run.save(checkpoint)  # from here on the folder holds a run, of this recipe and these images
-        if run.objective.scale_by:
+        if run.objective.scale_by and others:
             others = with_diameters(others, run.objective.scale_by, out, here, recipe.threads)
         lessons = Lessons(run, source, learn, held_out, others, out, scale_file(recipe, learn, here, out, report))
         _train(run, lessons, fixed, out, report)

@@ -96,6 +96,10 @@ class Lessons:
     scale: Path
     n_rounds: int = 0
 
+    def __post_init__(self) -> None:
+        if self.run.share_done() >= 1 and (pool := self._pool()):  # killed when only the model was left to be written
+            self.n_rounds = pool.n_due(1)
+
     def write_model(self, folder: Path) -> None:
         """Write the mean network so far as a model; training can go on."""
         run = self.run

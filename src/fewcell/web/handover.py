@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def write_file(cells: Cells, kind: str, shown: Shown, folder: Path) -> Path:
     """
     if kind not in KINDS:
         raise Refused(404, f"There is no download {kind!r}. Known are {', '.join(KINDS)}.")
+    with cells.lock:
+        cells = copy(cells)  # as they are now, whatever is corrected meanwhile
     stem = folder / cells.labels.name.removesuffix("_label.zarr")
     columns = shown.of(cells.columns())
     labels = cells.labels

@@ -49,9 +49,11 @@ class Picture:
 
     @property
     def held_bytes(self) -> int:
-        """About how much memory it takes: formats that are not tiled are read as a whole."""
-        pixels = self.shape[0] * self.shape[1] * self.slide.n_channels * self.slide.dtype.itemsize
-        return pixels if isinstance(self.slide, PictureSlide) else 64 * 2**20
+        """About how much memory it takes: formats that are not tiled are read as a whole; and the overview."""
+        n_pixels = self.shape[0] * self.shape[1]
+        pixels = n_pixels * self.slide.n_channels * self.slide.dtype.itemsize
+        overview = min(n_pixels, OVERVIEW_PX) * (4 * len(self.channels) + 3)
+        return overview + (pixels if isinstance(self.slide, PictureSlide) else 64 * 2**20)
 
     def facts(self) -> dict[str, Any]:
         """What the page has to know to show it."""

@@ -1,14 +1,13 @@
 """Start the server of the page."""
 
-import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fewcell.errors import ConfigError, require
-from fewcell.web.work_folder import WorkFolder
+from fewcell.family import alone
 
 __all__ = ["serve"]
 
@@ -26,10 +25,10 @@ def serve(
 
     port: 0 takes one that is free. ready: told the address to open, with the token in it.
 
-    Raises ConfigError if the port cannot be had, the folder is none or is served already, MissingDependencyError
-    without `fewcell[web]`.
+    Raises ConfigError if the port cannot be had or the folder is none, WriteError if it is served already,
+    MissingDependencyError without `fewcell[web]`.
     """
-    require("web", "starlette", "uvicorn", "filelock")
+    require("web", "starlette", "uvicorn")
     import uvicorn
 
     from fewcell.web.app import make_app
@@ -51,31 +50,9 @@ def serve(
         app = make_app(site, token=token, host=host, port=port)
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
-        with _alone(site.folder), suppress(KeyboardInterrupt):  # is how it is stopped
+        with suppress(OSError):  # a folder in which nothing can be written can be looked at
+            site.folder.home.mkdir(exist_ok=True)
+        taken = f"{root} is served already. Use the page that is open, or end that server."
+        with alone(site.folder.home / "serving.lock", taken), suppress(KeyboardInterrupt):  # is how it is stopped
             ready(f"http://{shown}:{port}/?token={token}")
             uvicorn.Server(config).run(sockets=[listening])
-
-
-@contextmanager
-def _alone(folder: WorkFolder) -> Iterator[None]:
-    """Hold a folder for this server: two would write over each other's corrections. Raises ConfigError if one does.
-
-    A folder in which nothing can be written can be looked at by many.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder.home / "serving.lock", timeout=0)
-    try:
-        folder.home.mkdir(exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise ConfigError(f"{folder.root} is served already. Use the page that is open, or end that server.") from None
-    except (OSError, NotImplementedError) as error:
-        if os.access(folder.home, os.W_OK) and not isinstance(error, NotImplementedError):
-            raise ConfigError(
-                f"{lock.lock_file} cannot be locked: {error}. If nobody else serves the folder, remove that file."
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()

@@ -72,9 +72,12 @@ def teach(job: Job, folder: WorkFolder, model: Path, budget: Budget, threads: in
         shutil.rmtree(folder.teaching)
     folder.teaching.mkdir(parents=True)
     out, said = folder.teaching / RUN, folder.teaching / "output.txt"
+    # A copy, for people go on correcting; without files that are being written.
+    learned_from = folder.teaching / "corrections"
+    shutil.copytree(folder.corrections, learned_from, ignore=shutil.ignore_patterns(".*"))
     flags = ["--from-model", str(model.resolve()), *budget.flags()]
     flags += ["--threads", str(threads)] if threads else []
-    command = [*COMMAND, str(folder.corrections), "-o", str(out), *flags]
+    command = [*COMMAND, str(learned_from), "-o", str(out), *flags]
     job.stage, job.share = "reading", None
     watching = Thread(target=_watch, args=(job, out / "log.csv"), daemon=True)
     watching.start()

@@ -23,8 +23,8 @@ export function listenToKeys({ isOpen, choose, act, pan }) {
   ]));
   document.addEventListener("keydown", (event) => {
     const key = event.key.toLowerCase();
-    const isTyping = event.target.closest("input, select, textarea, dialog") && key !== "escape";
-    if (isTyping || event.altKey || event.metaKey || !isOpen()) return;
+    const isTyping = event.target.closest("input, select, textarea") && key !== "escape";
+    if (isTyping || event.target.closest("dialog") || event.altKey || event.metaKey || !isOpen()) return;
     if (event.ctrlKey && key !== "z") return;
     if (event.ctrlKey) act("undo");
     else if (TOOLS[key]) choose(TOOLS[key]);

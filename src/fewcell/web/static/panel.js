@@ -51,7 +51,7 @@ export class Panel {
 
   /** Show the measurements of a cell, or how many are selected. */
   showCell(row, count) {
-    byId("cell-number").textContent = count > 1 ? `${row.id} and ${count - 1} more` : row ? String(row.id) : "";
+    byId("cell-number").textContent = row && count > 1 ? `${row.id} and ${count - 1} more` : row ? String(row.id) : "";
     if (!row) {
       byId("cell").replaceChildren(make("dt", { textContent: "Click a cell to measure it." }));
       return;
