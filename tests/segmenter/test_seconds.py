@@ -26,3 +26,9 @@ def test_no_table_is_said(tmp_path) -> None:
         read_seconds(tmp_path)
     with pytest.raises(WriteError, match=r"seconds\.csv: cannot be written"):
         record_seconds(tmp_path / "nowhere", "a", Took(1, 1, 1.0))
+
+
+def test_a_name_in_another_encoding_is_kept(tmp_path) -> None:
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    record_seconds(tmp_path, name, Took(3, 4, 1.5))
+    assert read_seconds(tmp_path) == {name: Took(3, 4, 1.5)}

@@ -142,6 +142,23 @@ def test_what_is_a_slide(tmp_path) -> None:
     assert [is_slide(tmp_path / name) for name in names] == [True, False, False, False, False, True]
 
 
+def test_a_plane_may_make_a_slide_and_a_picture_too_large_for_others_is_one(tmp_path, monkeypatch) -> None:
+    stack = np.zeros((2, 5000, LARGE_PX // 5000), np.uint8)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, ome=True, metadata={"axes": "ZYX"}, compression="zlib")
+    assert not is_slide(tmp_path / "stack.tif"), "what is wrong with it is said when it is read"
+    assert is_slide(tmp_path / "stack.tif", plane={"z": 1})
+    PillowImage.new("L", (64, 64)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 1000)
+    assert is_slide(tmp_path / "huge.png")
+
+
+def test_an_image_and_a_slide_of_one_name_do_not_overwrite_each_other(segmenter, tmp_path) -> None:
+    PillowImage.new("L", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "a.ndpi").write_bytes(b"")
+    found = list(segment_inputs(segmenter, [tmp_path / "a.png", tmp_path / "a.ndpi"], tmp_path / "out", SETTINGS))
+    assert [("2 files are called a" in str(one.error)) for one in found] == [True, True]
+
+
 def test_a_folder_may_hold_zarrs_and_results_are_left_out(tmp_path) -> None:
     for name in ("b.zarr", "c_label.zarr", "folder.tif"):
         (tmp_path / name).mkdir()

@@ -92,6 +92,20 @@ def test_a_slide_of_unknown_scale_has_the_cells_of_the_image(
     assert_same_cells(whole.labels, labels_of(found.labels))
 
 
+def test_two_runs_do_not_share_a_folder(segmenter, slide_file, tmp_path) -> None:
+    refused: list[str] = []
+
+    def again(_: object) -> None:
+        if not refused:
+            with pytest.raises(WriteError) as told:
+                segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22.0))
+            refused.append(str(told.value))
+
+    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22.0), report=again)
+    assert "another run is at work there" in refused[0]
+    assert found.n_cells > 100
+
+
 @given(st.integers(0, 1000), st.integers(60, 260), st.sampled_from([64, 96, 160, 1024]), st.floats(0.6, 1.6))
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_cell_shows_where_seams_were(

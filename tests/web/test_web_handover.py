@@ -14,6 +14,8 @@ import tifffile
 import zarr
 from PIL import Image
 
+from fewcell.web import handover
+
 CELLS = "/api/images/discs.png/cells/default"
 
 
@@ -94,6 +96,18 @@ def test_an_image_whose_cells_were_all_removed(client, root):
     for kind in ("csv", "geojson", "geojson.gz", "rois", "tiff", "zarr", "overlay"):
         assert file(client, kind, min_score=1)
     assert not list((root / "fewcell").rglob(".handover*"))
+
+
+def test_what_is_corrected_meanwhile_is_not_in_the_file(client, monkeypatch):
+    before, write = client.get(CELLS).json()["columns"]["id"], handover.write_exports
+
+    def later(*arguments, **how):
+        assert client.post(f"{CELLS}/corrections", json={"kind": "delete", "cells": [5]}).status_code == 200
+        return write(*arguments, **how)
+
+    monkeypatch.setattr(handover, "write_exports", later)
+    assert sorted(ids(client, "geojson")) == before
+    assert 5 not in client.get(CELLS).json()["columns"]["id"]
 
 
 def test_files_are_written_one_at_a_time(client, monkeypatch):
