@@ -12,7 +12,7 @@ import torch
 from fewcell import __version__
 from fewcell.config import Recipe
 from fewcell.data.dataset import Sample, load_sample, true_diameter_px
-from fewcell.engine import OpenVinoEngine
+from fewcell.engine import OpenVinoEngine, cpu_precision
 from fewcell.metrics import f1, match
 from fewcell.networks import Network, load_network
 from fewcell.representations import Representation
@@ -35,6 +35,7 @@ def recipe_from(model: str) -> dict[str, Any]:
     gentle = {
         "start": model,
         "scale_steps": 0,
+        "int8": False,  # what it would take to make it is more than teaching asks for
         "steps": None,
         "minutes": 8.0,
         "learning_rate": 4e-4,
@@ -68,7 +69,7 @@ def blend(
     Source: robust fine-tuning by averaging weights (Wortsman et al., CVPR 2022).
     """
     assert recipe.start is not None
-    start = Segmenter.load(recipe.start, threads=recipe.threads)
+    start = Segmenter.load(recipe.start, threads=recipe.threads, precision=cpu_precision())  # as what it is mixed with
     part = start.facts.network
     began = load_network(part.name, len(representation.channels), part.settings, start.folder / WEIGHTS_FILE)
     before = _mean_f1(start, held_out)
