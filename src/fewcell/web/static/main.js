@@ -15,7 +15,7 @@ const HINTS = {
   select: "", split: "Drag a line right through the cell.", draw: "Drag around the cell.",
   region: "Drag a rectangle in which every cell is right and none is missing.",
 };
-const page = { state: { images: [], models: [], jobs: [], taught: null }, image: null, facts: null, panes: [], tables: [], selected: new Set() };
+const page = { state: { images: [], models: [], jobs: [], taught: null }, image: null, facts: null, panes: [], tables: [], asked: 0, selected: new Set() };
 const panel = new Panel(recolour);
 const card = new Card(look);
 const gallery = new Gallery(open, (name) => look().then(() => page.image || open(name)));
@@ -141,12 +141,12 @@ function closePanes() {
 
 /** Load the cells of the chosen model, and those of the other one beside it. */
 async function showModel() {
-  const image = page.image, chosen = [model(), byId("other").value].filter((name) => name && isSegmented(name));
+  const asked = ++page.asked, image = page.image, chosen = [model(), byId("other").value].filter((name) => name && isSegmented(name));
   isOffering = false;
   page.selected = new Set();
   try {
     const tables = await Promise.all(chosen.map((name) => CellTable.load(image, name)));
-    if (page.image !== image) return;
+    if (page.image !== image || page.asked !== asked) return;
     page.tables = isSegmented(model()) ? tables : [];
     if (page.tables.length) card.given = tables[0].facts.diameter_source === "given" ? Number(tables[0].facts.diameter_px.toFixed(1)) : null;
     while (page.panes.length > Math.max(1, page.tables.length)) {
@@ -186,10 +186,12 @@ function recolour() {
 }
 
 async function click(y, x, isAdding) {
-  if (!page.tables.length) return;
+  const table = page.tables[0];
+  if (!table) return;
   try {
-    const { cell } = await get(`${cellsPath(page.image, model())}/at/${Math.max(0, y)}/${Math.max(0, x)}`);
-    const isHit = cell && page.tables[0].isShown(cell, panel.filter);
+    const { cell } = await get(`${table.path}/at/${Math.max(0, y)}/${Math.max(0, x)}`);
+    if (table !== page.tables[0]) return;
+    const isHit = cell && table.isShown(cell, panel.filter);
     if (!isAdding) page.selected.clear();
     if (isHit && isAdding && page.selected.has(cell.id)) page.selected.delete(cell.id);
     else if (isHit) page.selected.add(cell.id);
@@ -203,7 +205,7 @@ async function click(y, x, isAdding) {
 async function correct(body) {
   const table = page.tables[0], image = page.image;
   try {
-    const change = await send("POST", `${cellsPath(image, model())}/corrections`, body);
+    const change = await send("POST", `${table.path}/corrections`, body);
     if (table !== page.tables[0]) return;
     table.apply(change);
     page.selected = new Set(change.added.map((row) => row.id));
@@ -220,10 +222,12 @@ async function correct(body) {
 }
 
 async function undo() {
-  if (!page.tables.length) return;
+  const before = page.tables[0];
+  if (!before) return;
   try {
-    const change = await send("DELETE", `${cellsPath(page.image, model())}/corrections`);
-    const table = await CellTable.load(page.image, model());
+    const change = await send("DELETE", `${before.path}/corrections`);
+    const table = await CellTable.at(before.path);
+    if (before !== page.tables[0]) return;
     page.tables[0] = table;
     page.selected = new Set();
     page.panes[0].regions = table.regions;
@@ -244,7 +248,7 @@ async function next(after) {
   recolour();
   if (!row) return;
   page.panes[0].goTo(row);
-  panel.showCell((await get(`${cellsPath(page.image, model())}/at/${Math.round(row.y)}/${Math.round(row.x)}`)).cell || row, 1);
+  panel.showCell((await get(`${page.tables[0].path}/at/${Math.round(row.y)}/${Math.round(row.x)}`)).cell || row, 1);
 }
 
 function setTool(tool) {

@@ -11,12 +11,18 @@ const OUTLIERS = 0.02; // of the cells, at either end of their sizes, that have 
 const BINS = 40;
 
 export class CellTable {
-  static async load(image, model) {
-    return new CellTable(await get(cellsPath(image, model)));
+  static load(image, model) {
+    return CellTable.at(cellsPath(image, model));
   }
 
-  constructor(facts) {
+  static async at(path) {
+    return new CellTable(await get(path), path);
+  }
+
+  /** path: where its cells are asked for and corrected, whatever is chosen on the page by then. */
+  constructor(facts, path) {
     this.facts = facts;
+    this.path = path;
     this.rows = new Map();
     const { id, y, x, score, area_px: area, diameter_px: diameter } = facts.columns;
     id.forEach((number, i) => this.add({ id: number, y: y[i], x: x[i], score: score[i], area_px: area[i], diameter_px: diameter[i] }));
