@@ -110,3 +110,15 @@ def test_only_crops_that_a_change_meets_are_written_again(client, root):
     assert first.stat().st_mtime_ns > written
     client.delete(f"{CELLS}/corrections")
     assert len(list(labels.iterdir())) == 2
+
+
+def test_a_correction_that_cannot_be_learned_from_is_saved_and_the_cells_can_be_opened(client, root, open_page):
+    (root / "fewcell" / "corrections").symlink_to(root)  # as a full disk would, it keeps crops from being written
+    answer = client.post(f"{CELLS}/corrections", json={"kind": "delete", "cells": [5]})
+    assert answer.status_code == 200
+    assert answer.json()["warning"].startswith("Saved, but nothing can be learned from it: ")
+    with open_page(root) as another:
+        assert 5 not in another.get(CELLS).json()["columns"]["id"]
+    assert "warning" in client.delete(f"{CELLS}/corrections").json()
+    (root / "fewcell" / "corrections").unlink()
+    assert client.post(f"{CELLS}/corrections", json={"kind": "delete", "cells": [5]}).json()["warning"] == ""

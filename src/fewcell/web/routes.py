@@ -138,16 +138,16 @@ async def _correct(request: Request) -> Response:
     edit = await body_of(request, Edit)
     points = np.array(edit.points, dtype=np.float64).reshape(len(edit.points), 2)
     where = request.path_params["name"], request.path_params["model"]
-    return _json(_shown(await run_in_threadpool(_site(request).correct, *where, edit.kind, edit.cells, points)))
+    return _json(_shown(*await run_in_threadpool(_site(request).correct, *where, edit.kind, edit.cells, points)))
 
 
 def _undo(request: Request) -> Response:
-    return _json(_shown(_site(request).undo(request.path_params["name"], request.path_params["model"])))
+    return _json(_shown(*_site(request).undo(request.path_params["name"], request.path_params["model"])))
 
 
-def _shown(correction: Correction) -> dict[str, Any]:
+def _shown(correction: Correction, warning: str) -> dict[str, Any]:
     names = ("kind", "window", "removed", "added", "confirmed")
-    return {name: getattr(correction, name) for name in names}
+    return {name: getattr(correction, name) for name in names} | {"warning": warning}
 
 
 async def _file(request: Request) -> Response:

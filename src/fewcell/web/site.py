@@ -95,20 +95,24 @@ class Site:
 
         return self.jobs.add("segment", name, model, do)
 
-    def correct(self, name: str, model: str, kind: str, numbers: Sequence[int], points: Points) -> Correction:
-        """Carry out a correction; it is on the disk, as a correction and as labels to learn from, when this returns."""
+    def correct(
+        self, name: str, model: str, kind: str, numbers: Sequence[int], points: Points
+    ) -> tuple[Correction, str]:
+        """Carry out a correction; it is on the disk, as a correction and as labels to learn from, when this returns.
+
+        Also returns why it cannot be learned from, '' if it can.
+        """
         cells = self.cells(name, model)
         with cells.lock:
             correction = cells.correct(kind, numbers, points)
-            self._write_crops(cells, name, model, correction.window)
-        return correction
+            return correction, self._write_crops(cells, name, model, correction.window)
 
-    def undo(self, name: str, model: str) -> Correction:
+    def undo(self, name: str, model: str) -> tuple[Correction, str]:
+        """Take the last correction back: which it was, and why what is left cannot be learned from."""
         cells = self.cells(name, model)
         with cells.lock:
             correction = cells.undo()
-            self._write_crops(cells, name, model, correction.window)
-        return correction
+            return correction, self._write_crops(cells, name, model, correction.window)
 
     def teach(self, model: str, budget: teaching.Budget) -> Job:
         """Queue the teaching of a model. Raises Refused if there is nothing to learn from or something to decide."""
@@ -123,12 +127,17 @@ class Site:
             "teach", "", model, lambda job: teaching.teach(job, self.folder, known[model], budget, self.threads)
         )
 
-    def _write_crops(self, cells: Cells, name: str, model: str, changed: Window | None = None) -> None:
+    def _write_crops(self, cells: Cells, name: str, model: str, changed: Window | None = None) -> str:
+        """Write what can be learned from corrections; why that failed, '' if it did not: the corrections are safe."""
         corrections = self.folder.corrections
-        if corrections.is_symlink():
-            raise Refused(403, f"{corrections}: is a link, and may lead out of the folder.")
         begin = f"{name}-{model}-{cells.plan.task.key[:8]}"
-        write_crops(cells, self.picture(name).slide, corrections, begin, changed)
+        try:
+            if corrections.is_symlink():
+                raise Refused(403, f"{corrections}: is a link, and may lead out of the folder.")
+            write_crops(cells, self.picture(name).slide, corrections, begin, changed)
+        except (FewcellError, OSError) as error:
+            return self.folder.named(f"Saved, but nothing can be learned from it: {error}")
+        return ""
 
     def _open_picture(self, key: tuple[Path, int, int]) -> Picture:
         check_dimensions(key[0], self.limits) if key[0].is_file() else None

@@ -1,6 +1,6 @@
 // The page: which image is open, which cells are selected, what keys and buttons do.
 
-import { cellsPath, get, imagePath, send } from "./api.js";
+import { get, imagePath, send } from "./api.js";
 import { Card } from "./card.js";
 import { byId, complain, fill, make } from "./dom.js";
 import { Gallery } from "./gallery.js";
@@ -208,6 +208,7 @@ async function correct(body) {
     const change = await send("POST", `${table.path}/corrections`, body);
     if (table !== page.tables[0]) return;
     table.apply(change);
+    if (change.warning) complain(new Error(change.warning));
     page.selected = new Set(change.added.map((row) => row.id));
     byId("hint").textContent = `Saved: ${{ delete: "removed", merge: "merged", split: "split", draw: "drawn", region: "all right here", confirm: "right" }[change.kind]}.`;
     page.panes[0].layer.forget(change.window);
@@ -228,6 +229,7 @@ async function undo() {
     const change = await send("DELETE", `${before.path}/corrections`);
     const table = await CellTable.at(before.path);
     if (before !== page.tables[0]) return;
+    if (change.warning) complain(new Error(change.warning));
     page.tables[0] = table;
     page.selected = new Set();
     page.panes[0].regions = table.regions;
