@@ -61,6 +61,16 @@ def test_a_model_is_dropped(client, taught):
     assert not (taught / "fewcell/teaching").exists()
 
 
+def test_a_taught_model_that_is_damaged_can_only_be_dropped(client, taught):
+    (taught / "fewcell/teaching/run/model/network.onnx").write_bytes(b"torn")
+    state = client.get("/api/state").json()
+    assert state["images"]
+    assert "network.onnx" in state["taught"]["error"]
+    assert client.post("/api/teaching/keep").status_code == 409
+    assert client.post("/api/teaching/drop").status_code == 200
+    assert client.get("/api/state").json()["taught"] is None
+
+
 def test_what_was_taught_is_decided_on_first(client, taught):
     client.post(f"{CELLS}/corrections", json={"kind": "confirm", "cells": [1]})
     answer = client.post("/api/teaching", json={"model": "default"})

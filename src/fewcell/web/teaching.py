@@ -91,19 +91,24 @@ def teach(job: Job, folder: WorkFolder, model: Path, budget: Budget, threads: in
 def outcome(folder: WorkFolder) -> dict[str, Any] | None:
     """What teaching has led to: F1 on held-out corrections before and after; None if nothing is to be decided.
 
-    share: how far from the old model to the new one it went; 0: nothing was better than the old one.
+    share: how far from the old model to the new one it went; 0: nothing was better than the old one. Of a model that
+    cannot be used (its files are damaged, or of another fewcell) there is an error instead: it can only be dropped.
     """
     model = folder.teaching / RUN / "model"
     if not (model / "model.json").is_file():
         return None
-    scores = read_model(model).held_out
+    try:
+        scores = read_model(model).held_out
+    except FewcellError as error:
+        return {"error": folder.named(str(error))}
     return {"before": scores["f1_50_before"], "after": scores["f1_50"], "share": scores["share"]}
 
 
 def keep(folder: WorkFolder) -> str:
     """Keep the model that was taught, under a new name, which is returned. Raises Refused if there is none."""
-    if outcome(folder) is None:
-        raise Refused(409, "There is no new model to keep.")
+    found = outcome(folder)
+    if found is None or "error" in found:
+        raise Refused(409, found["error"] if found else "There is no new model to keep.")
     folder.models.mkdir(parents=True, exist_ok=True)
     number = 1
     while (folder.models / f"taught-{number}").exists():

@@ -63,8 +63,7 @@ export class Teaching {
     return [make("p", { textContent: words }), bar, make("div", { className: "actions" }, stop)];
   }
 
-  _outcome({ before, after, share }) {
-    const line = make("p", { className: "scores", textContent: `F1 ${before.toFixed(3)} → ${after.toFixed(3)}` });
+  _outcome({ before, after, share, error }) {
     const words = share
       ? `On corrections that it has not learned from, before and after.`
       : "On corrections that were held out nothing was better than the model that there was, so it has not changed.";
@@ -80,6 +79,10 @@ export class Teaching {
       });
       return made;
     };
+    if (error) {
+      return [make("p", { className: "error", textContent: error }), make("div", { className: "actions" }, button("Drop it", "main", "drop"))];
+    }
+    const line = make("p", { className: "scores", textContent: `F1 ${before.toFixed(3)} → ${after.toFixed(3)}` });
     const keep = button("Keep the new model", share ? "main" : "", "keep");
     return [line, make("p", { className: "quiet", textContent: words }),
       make("div", { className: "actions" }, button("Drop it", share ? "" : "main", "drop"), keep)];
