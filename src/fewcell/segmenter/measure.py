@@ -49,7 +49,7 @@ class Look:
     @property
     def measured_px(self) -> float | None:
         """How wide the median cell is, in pixels of the image; None if too few are found to tell."""
-        if self.n_cells < FEWEST_MEASURED and not self.is_all_there_is:
+        if self.n_cells < FEWEST_MEASURED:
             return None
         top, left, bottom, right = self.window
         grid_px = np.sqrt((bottom - top) * (right - left) / self.found.labels.size)
@@ -77,17 +77,20 @@ def search_diameter(image: Pyramid, likely: Sequence[float], find: Find, canonic
     """Search for the diameter of the median cell of a normalised image, in px; None if nothing can be measured.
 
     likely: diameters to begin with, the likeliest first; the first counts at which enough cells are found to be
-    measured, the likeliest also if they are few but sure in the whole image. Where many are found that are half or a
-    quarter as wide as more than a few, these are believed: glands and clumps are made of cells. Then they are measured,
-    and again at the scale that they ask for while that is quite another.
+    measured. If few but sure ones are found at the likeliest, in the whole image, there is no more to be had, and
+    nothing is measured. Where many more are found that are half or a quarter as wide, these are believed: glands and
+    clumps are made of cells. Then they are measured, and again at the scale that they ask for while that is quite
+    another.
     """
     looks = (look(image, px, find, canonical_px) for px in likely)
     seen: Look | None = next(looks)
+    if seen.is_all_there_is:
+        return None
     if seen.measured_px is None:
-        seen = next((seen for seen in looks if seen.n_cells >= FEWEST_MEASURED), None)
+        seen = next((seen for seen in looks if seen.measured_px is not None), None)
     if seen is None:
         return None
-    diameter = seen.diameter_px if seen.is_all_there_is else _smaller(image, seen, find, canonical_px)
+    diameter = _smaller(image, seen, find, canonical_px)
     # Where smaller cells were found, the way back to what they make up is closed.
     most = np.inf if diameter == seen.diameter_px else FARTHEST * diameter
     for _ in range(MOST_MEASUREMENTS):
