@@ -49,9 +49,11 @@ def read_seconds(folder: Path) -> dict[str, Took]:
     path = folder / SECONDS_FILE
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = csv.DictReader(file)
+            if not set(COLUMNS).issubset(rows.fieldnames or COLUMNS):
+                raise KeyError(rows.fieldnames)
             return {
-                row["stem"]: Took(int(row["height_px"]), int(row["width_px"]), float(row["seconds"]))
-                for row in csv.DictReader(file)
+                row["stem"]: Took(int(row["height_px"]), int(row["width_px"]), float(row["seconds"])) for row in rows
             }
     except OSError:
         raise ReadError(
