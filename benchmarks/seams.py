@@ -67,7 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         for kind in arguments.kinds:
-            mosaic = Mosaic(sources_of(arguments.data, KINDS[kind]), SIDE_PX)
+            mosaic = Mosaic(sources_of(arguments.data, KINDS[kind], segmenter), SIDE_PX)
             count = -(-SIDE_PX // PATCH_PX)
             patches = [[mosaic.patch(row, column)[0] for column in range(count)] for row in range(count)]
             pixels = np.concatenate([np.concatenate(row, axis=1) for row in patches])[:SIDE_PX, :SIDE_PX]

@@ -1,5 +1,6 @@
 """Recipes: what they take, what they refuse, and what they say then."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,25 @@ def test_files_that_cannot_be_read_are_errors(tmp_path: Path) -> None:
     path.write_bytes(b"\x89PNG\xff")
     with pytest.raises(ConfigError, match="no valid TOML"):
         load_recipe(path)
+
+
+def test_every_key_is_documented_with_its_default() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) ?\|", text, flags=re.MULTILINE))
+    assert list(rows) == [*Recipe.model_fields, *Augmentation.model_fields]
+    for name, field in {**Recipe.model_fields, **Augmentation.model_fields}.items():
+        default = field.default.name if isinstance(field.default, Part) else field.default
+        said = rows[name].strip()
+        if isinstance(default, str):
+            assert said == f'`"{default}"`', name
+        elif isinstance(default, bool):
+            assert said == str(default).lower(), name
+        elif default is None:
+            assert said in ("none", "all"), name
+        elif isinstance(default, Augmentation):
+            assert not said
+        else:
+            assert float(said) == default, name
 
 
 def test_a_recipe_never_changes() -> None:

@@ -10,30 +10,32 @@ from fewcell.types import FloatArray
 __all__ = ["Shape", "Tile", "pad_to_multiple", "plan_tiles", "plan_windows", "predict_in_windows", "predict_tiled"]
 
 Shape = tuple[int, int]
+Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Tile:
     """A core and the window to read for it, in input pixels: (top, left, bottom, right), ends excluded."""
 
-    core: tuple[int, int, int, int]
-    window: tuple[int, int, int, int]
+    core: Window
+    window: Window
 
 
-def plan_tiles(shape: Shape, *, core_px: int, halo_px: int, multiple_px: int) -> Iterator[Tile]:
+def plan_tiles(shape: Shape, *, core_px: Shape, halo_px: int, multiple_px: int) -> Iterator[Tile]:
     """Cover an image (height, width) by tiles, row by row.
 
     Cores have sides of at most `core_px` and cover every pixel once. A window is its core and `halo_px` around it,
     rounded up to multiples of `multiple_px` and cut at the image's edge, so that every tile lies on the same
     grid of the network as the whole image. `shape` and `core_px` must be multiples of `multiple_px`.
     """
-    for side in (*shape, core_px):
+    for side in (*shape, *core_px):
         if side % multiple_px or side <= 0:
             raise ValueError(f"{side} px is not a positive multiple of {multiple_px} px.")
-    halo_px = -(-halo_px // multiple_px) * multiple_px
-    for top in range(0, shape[0], core_px):
-        for left in range(0, shape[1], core_px):
-            bottom, right = min(top + core_px, shape[0]), min(left + core_px, shape[1])
+    halo_px = _up_to(halo_px, multiple_px)
+    high, wide = core_px
+    for top in range(0, shape[0], high):
+        for left in range(0, shape[1], wide):
+            bottom, right = min(top + high, shape[0]), min(left + wide, shape[1])
             window = (
                 max(top - halo_px, 0),
                 max(left - halo_px, 0),
@@ -72,26 +74,46 @@ def _spans(side: int, window_px: int, halo_px: int) -> Iterator[tuple[int, int, 
 
 
 def predict_tiled(
-    image: FloatArray,
+    look: Callable[[Window], FloatArray],
+    shape: Shape,
     predict: Callable[[FloatArray], FloatArray],
     *,
     stride: int,
     multiple_px: int,
     halo_px: int,
-    core_px: int = 1024,
+    seen_px: int,
 ) -> FloatArray:
     """Run a network over an image of any size, tile by tile, with the result of running it on the whole.
 
-    image: (channel, height, width) float32. predict: (channel, h, w) -> (k, h / stride, w / stride) for h and w
-    that are multiples of `multiple_px`. Returns (k, ceil(height / stride), ceil(width / stride)) float32.
+    look: gives a window (top, left, bottom, right) of the image: (channel, h, w) float32. shape: (height, width) of the
+    image. predict: (channel, h, w) -> (k, h / stride, w / stride) for h and w that are multiples of `multiple_px`.
+    seen_px: the longest side of what is seen at once, with its halo; tiles are as few as that allows, and as large as
+    each other. Returns (k, ceil(height / stride), ceil(width / stride)) float32.
 
     The image is mirrored up to the next multiple.
     """
-    padded = pad_to_multiple(image, multiple_px)
-    core_px = -(-core_px // multiple_px) * multiple_px
-    field = (padded.shape[1], padded.shape[2])
-    tiles = plan_tiles(field, core_px=core_px, halo_px=halo_px, multiple_px=multiple_px)
-    return _cut(_predict_tiles(padded, tiles, predict, stride), image, stride)
+    field = _up_to(shape[0], multiple_px), _up_to(shape[1], multiple_px)
+    high, wide = (_core_px(side, _up_to(halo_px, multiple_px), seen_px, multiple_px) for side in field)
+    tiles = plan_tiles(field, core_px=(high, wide), halo_px=halo_px, multiple_px=multiple_px)
+
+    def seen(window: Window) -> FloatArray:
+        top, left, bottom, right = window
+        return pad_to_multiple(look((top, left, min(bottom, shape[0]), min(right, shape[1]))), multiple_px)
+
+    return _cut(_predict_tiles(seen, field, tiles, predict, stride), shape, stride)
+
+
+def _up_to(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _core_px(side: int, halo_px: int, seen_px: int, multiple_px: int) -> int:
+    """How long the cores of as few tiles are as can be along a side; those at its ends have one halo, others two."""
+    for tiles in range(1, side // multiple_px + 1):
+        core = _up_to(-(-side // tiles), multiple_px)
+        if core + min(tiles - 1, 2) * halo_px <= seen_px:
+            return core
+    return multiple_px
 
 
 def predict_in_windows(
@@ -116,21 +138,30 @@ def predict_in_windows(
         if side % multiple_px:
             raise ValueError(f"{side} px is not a multiple of {multiple_px} px.")
     padded = pad_to_multiple(image, multiple_px, at_least_px=window_px)
-    tiles = plan_windows((padded.shape[1], padded.shape[2]), window_px=window_px, halo_px=halo_px)
-    return _cut(_predict_tiles(padded, tiles, predict, stride), image, stride)
+    field = (padded.shape[1], padded.shape[2])
+    tiles = plan_windows(field, window_px=window_px, halo_px=halo_px)
+
+    def look(window: Window) -> FloatArray:
+        top, left, bottom, right = window
+        return padded[:, top:bottom, left:right]
+
+    return _cut(_predict_tiles(look, field, tiles, predict, stride), (image.shape[1], image.shape[2]), stride)
 
 
 def _predict_tiles(
-    padded: FloatArray, tiles: Iterable[Tile], predict: Callable[[FloatArray], FloatArray], stride: int
+    look: Callable[[Window], FloatArray],
+    field: Shape,
+    tiles: Iterable[Tile],
+    predict: Callable[[FloatArray], FloatArray],
+    stride: int,
 ) -> FloatArray:
     """Predict the window of each tile and put the cores together. All sides must be multiples of `stride`."""
     prediction: FloatArray | None = None
     for tile in tiles:
-        top, left, bottom, right = tile.window
-        part = predict(np.ascontiguousarray(padded[:, top:bottom, left:right]))
+        top, left, *_ = tile.window
+        part = predict(np.ascontiguousarray(look(tile.window)))
         if prediction is None:
-            grid = (padded.shape[1] // stride, padded.shape[2] // stride)
-            prediction = np.empty((len(part), *grid), dtype=np.float32)
+            prediction = np.empty((len(part), field[0] // stride, field[1] // stride), dtype=np.float32)
         y0, x0, y1, x1 = (side // stride for side in tile.core)
         part = part[:, y0 - top // stride :, x0 - left // stride :]
         prediction[:, y0:y1, x0:x1] = part[:, : y1 - y0, : x1 - x0]
@@ -138,10 +169,9 @@ def _predict_tiles(
     return prediction
 
 
-def _cut(prediction: FloatArray, image: FloatArray, stride: int) -> FloatArray:
-    """The part of a prediction that covers the image, without its padding."""
-    height, width = image.shape[1:]
-    return prediction[:, : -(-height // stride), : -(-width // stride)]
+def _cut(prediction: FloatArray, shape: Shape, stride: int) -> FloatArray:
+    """The part of a prediction that covers an image of this shape, without its padding."""
+    return prediction[:, : -(-shape[0] // stride), : -(-shape[1] // stride)]
 
 
 def pad_to_multiple(image: FloatArray, multiple_px: int, at_least_px: int = 0) -> FloatArray:

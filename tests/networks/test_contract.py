@@ -129,9 +129,9 @@ def test_no_pixel_beyond_the_reach_changes_the_output(name: str) -> None:
 
 
 @every_network
-@pytest.mark.parametrize("core_px", [64, 100, 256])
-def test_tiles_give_what_the_whole_image_gives(name: str, core_px: int) -> None:
-    network = sharp(name, seed=core_px)
+@pytest.mark.parametrize("more_px", [64, 100, 256])
+def test_tiles_give_what_the_whole_image_gives(name: str, more_px: int) -> None:
+    network = sharp(name, seed=more_px)
     if network.reach_px is None:
         pytest.skip("sees the whole image at once")
     largest = 0
@@ -142,13 +142,19 @@ def test_tiles_give_what_the_whole_image_gives(name: str, core_px: int) -> None:
         with torch.no_grad():
             return network(torch.from_numpy(image).double()[None])[0].numpy()
 
-    rng = np.random.default_rng(core_px)
-    for shape in [(3 * network.reach_px + 1, 70), (37, 2 * network.reach_px + core_px + 11)]:
+    rng = np.random.default_rng(more_px)
+    seen_px = 2 * (network.reach_px + network.multiple_px) + more_px
+    for shape in [(seen_px + 31, 70), (37, seen_px + network.reach_px)]:
         image = rng.normal(size=(3, *shape)).astype(np.float32)
+
+        def look(window: tuple[int, int, int, int], image: FloatArray = image) -> FloatArray:
+            top, left, bottom, right = window
+            return image[:, top:bottom, left:right]
+
         grid = {"stride": network.stride, "multiple_px": network.multiple_px}
-        whole = predict_tiled(image, predict, **grid, halo_px=0, core_px=10**6)
+        whole = predict_tiled(look, shape, predict, **grid, halo_px=0, seen_px=10**6)
         of_whole, largest = largest, 0
-        tiled = predict_tiled(image, predict, **grid, halo_px=network.reach_px, core_px=core_px)
+        tiled = predict_tiled(look, shape, predict, **grid, halo_px=network.reach_px, seen_px=seen_px)
         assert largest < of_whole, "this was one tile: it shows nothing"
         assert tiled.shape == whole.shape == (OUT_CHANNELS, *(-(-side // network.stride) for side in shape))
         np.testing.assert_allclose(tiled, whole, atol=1e-5, rtol=1e-5)

@@ -240,12 +240,12 @@ def test_the_image_is_left_as_it_was(segmenter, discs):
     assert np.array_equal(image, before)
 
 
-@pytest.mark.parametrize("core_px", [32, 72])
-def test_tiles_give_what_one_piece_gives(segmenter, draw_discs, monkeypatch, core_px):
+@pytest.mark.parametrize("seen_px", [130, 200])
+def test_tiles_give_what_one_piece_gives(segmenter, draw_discs, monkeypatch, seen_px):
     image = draw_discs(9, (250, 310))[0][None]
     whole = segmenter.segment(image, diameter_px=DIAMETER_PX)
     monkeypatch.setattr(module, "AT_ONCE_PX", 0)
-    monkeypatch.setattr(module, "TILE_PX", core_px)
+    monkeypatch.setattr(module, "SEEN_PX", seen_px)
     tiled = segmenter.segment(image, diameter_px=DIAMETER_PX)
     assert len(whole.scores) > 30
     assert np.array_equal(tiled.labels, whole.labels)
@@ -258,7 +258,7 @@ def test_a_halo_of_the_reach_is_needed_and_enough(segmenter, trained, monkeypatc
     network = segmenter.facts.network
     whole = predict_at_scale(Pyramid(pixels), 1.0, engine, network)
     monkeypatch.setattr(module, "AT_ONCE_PX", 0)
-    monkeypatch.setattr(module, "TILE_PX", 48)
+    monkeypatch.setattr(module, "SEEN_PX", 100)
     np.testing.assert_allclose(predict_at_scale(Pyramid(pixels), 1.0, engine, network), whole, atol=1e-5)
     blind = network.model_copy(update={"reach_px": 0})
     assert np.abs(predict_at_scale(Pyramid(pixels), 1.0, engine, blind) - whole).max() > 0.01

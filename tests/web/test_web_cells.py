@@ -149,15 +149,62 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(client, root, edit):
     assert not (root / "fewcell/results/discs.png/default/corrections.jsonl").exists()
 
 
+def again(client, wait_for, **settings):
+    answer = client.post("/api/images/discs.png/segment", json={"model": "default", **settings})
+    assert client.post("/api/images/discs.png/segment", json={"model": "default"}).status_code == 409
+    return wait_for(client, answer.json()["number"])
+
+
 def test_an_image_segmented_again_keeps_the_corrections_of_before(client, root, wait_for):
     correct(client, kind="delete", cells=[5])
-    answer = client.post("/api/images/discs.png/segment", json={"model": "default", "diameter_px": 30})
-    assert client.post("/api/images/discs.png/segment", json={"model": "default"}).status_code == 409
-    assert wait_for(client, answer.json()["number"])["state"] == "done"
+    correct(client, kind="region", points=[[100, 100], [300, 300]])
+    known, crops = client.get("/api/teaching").json(), sorted(lessons(root))
+    assert again(client, wait_for, diameter_px=30)["state"] == "done"
     assert table(client)["diameter_px"] == 30
     assert table(client)["n_corrections"] == 0
     (earlier,) = (root / "fewcell/earlier").iterdir()
     assert (earlier / "corrections.jsonl").exists()
+    assert list((root / "fewcell/segmenting").rglob("*.*")) == [root / "fewcell/segmenting/discs.png"]
+    assert client.get("/api/teaching").json() == known, "what was learned from the earlier cells stays"
+    correct(client, kind="region", points=[[500, 400], [600, 500]])
+    assert {content for _, content in crops} < {content for _, content in lessons(root)}
+
+
+def test_an_image_segmented_again_in_the_same_way_keeps_what_can_be_learned(client, root, wait_for):
+    correct(client, kind="region", points=[[100, 100], [300, 300]])
+    (before,) = lessons(root)
+    assert again(client, wait_for, diameter_px=22)["state"] == "done"
+    correct(client, kind="delete", cells=[5])
+    assert before[1] in [content for _, content in lessons(root)]
+
+
+def lessons(root):
+    return [(path.name, path.read_bytes()) for path in (root / "fewcell/corrections/labels").iterdir()]
+
+
+def test_cells_stay_while_they_are_sought_again_in_vain(client, root, wait_for):
+    correct(client, kind="delete", cells=[5])
+    before = table(client)
+    (root / "discs.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    job = again(client, wait_for)
+    assert job["state"] == "failed"
+    assert job["error"]
+    assert table(client) == before
+    assert not (root / "fewcell/earlier").exists()
+
+
+def test_a_correction_of_cells_that_were_replaced_is_refused(client, root, wait_for):
+    made = table(client)["made"]
+    assert correct(client, kind="delete", cells=[5], made=made)["removed"] == [5]
+    assert again(client, wait_for, diameter_px=30)["state"] == "done"
+    for answer in (
+        client.post(f"{CELLS}/corrections", json={"kind": "delete", "cells": [6], "made": made}),
+        client.delete(f"{CELLS}/corrections", params={"made": made}),
+    ):
+        assert answer.status_code == 409
+        assert "segmented again" in answer.json()["error"]
+    assert not (root / "fewcell/results/discs.png/default/corrections.jsonl").exists()
+    assert correct(client, kind="delete", cells=[6], made=table(client)["made"])["removed"] == [6]
 
 
 def test_an_image_without_cells_takes_drawn_ones(client, root, wait_for):

@@ -9,7 +9,14 @@ from fewcell.data.dataset import load_sample, open_dataset
 from fewcell.images import open_slide
 from fewcell.types import UNKNOWN
 from fewcell.web.cells import Cells
-from fewcell.web.lessons import crop_windows, known_labels, write_crops
+from fewcell.web.lessons import (
+    copy_separate_crops,
+    crop_windows,
+    crops_named,
+    known_labels,
+    separate_crops,
+    write_crops,
+)
 
 CELLS = "/api/images/discs.png/cells/default"
 
@@ -122,3 +129,21 @@ def test_a_correction_that_cannot_be_learned_from_is_saved_and_the_cells_can_be_
     assert "warning" in client.delete(f"{CELLS}/corrections").json()
     (root / "fewcell" / "corrections").unlink()
     assert client.post(f"{CELLS}/corrections", json={"kind": "delete", "cells": [5]}).json()["warning"] == ""
+
+
+def test_of_crops_that_show_the_same_the_one_in_which_most_is_known_is_learned_from(cells, tmp_path):
+    cells.correct("region", [], np.array([[100.0, 100.0], [300.0, 300.0]]))
+    with open_slide(tmp_path / "served/discs.png") as slide:
+        for image, model in (("discs.png", "a"), ("discs.png", "b-1"), ("other@a.png", "a")):
+            write_crops(cells, slide, tmp_path / "all", crops_named(image, model, "01234567"))
+            inside = (cell for cell in np.unique(cells.read((150, 150, 250, 250))) if cell)
+            cells.correct("delete", [int(next(inside))], np.zeros((0, 2)))
+    crops = separate_crops(tmp_path / "all")
+    assert {(crop.image, crop.stem.split("-0")[0]) for crop in crops} == {
+        ("discs.png", "discs.png@a"),
+        ("other@a.png", "other@a.png@a"),
+    }
+    copy_separate_crops(tmp_path / "all", tmp_path / "some")
+    assert len(list((tmp_path / "all/labels").iterdir())) == 3
+    samples = open_dataset(tmp_path / "some")
+    assert [sample.stem for sample in samples] == sorted(crop.stem for crop in crops)

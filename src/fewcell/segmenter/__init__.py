@@ -22,7 +22,6 @@ from fewcell.segmenter.scale import N_CLASSES, TRAINED_OCTAVES, WINDOW_PX, class
 from fewcell.segmenter.seconds import SECONDS_FILE, Took, read_seconds, record_seconds
 from fewcell.segmenter.segmenter import (
     COARSER,
-    TILE_PX,
     Segmentation,
     Segmenter,
     canonical_shape,
@@ -39,7 +38,6 @@ __all__ = [
     "N_CLASSES",
     "SCALE_FILE",
     "SECONDS_FILE",
-    "TILE_PX",
     "TRAINED_OCTAVES",
     "WEIGHTS_FILE",
     "WINDOW_PX",

@@ -1,9 +1,11 @@
 """The segmenter: normalise, scale, run the network, decode, score; from an image to its cells."""
 
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
@@ -40,8 +42,8 @@ __all__ = ["Segmentation", "Segmenter", "canonical_shape", "is_blank", "predict_
 BYTES_PER_PIXEL = 24  # labels and scratch arrays on the image's own grid
 BYTES_PER_CANONICAL_PIXEL = 24  # the resampled image and its padded copy
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
-TILE_PX = 1024  # side of the part of an image that the network sees at once, without its halo
-AT_ONCE_PX = 1536**2  # of an image at canonical scale, if there are no more: little more memory than a tile, no halos
+AT_ONCE_PX = 1536**2  # of an image at canonical scale, if there are no more: no halos
+SEEN_PX = 1408  # side of what the network sees of a larger one at once, with halos: about as much memory
 WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
 # Unless the user says how wide they are, there are no cells where they are less likely, or no wider than specks.
 MIN_PRESENCE, SPECK_PX = 0.5, 4.0
@@ -97,6 +99,7 @@ class Segmenter:
         self.folder = folder
         self.threads = threads
         self.precision: Precision = precision
+        self._seeing_large, self._reading_large = Lock(), Lock()
 
     @classmethod
     def load(
@@ -265,8 +268,15 @@ class Segmenter:
 
     def _segment_at(self, image: Pyramid, factor: float, min_score: float, window: Window | None = None) -> Instances:
         """Find cells in a normalised image, or a window of it, enlarged by `factor`; labels on the network's grid."""
-        prediction = predict_at_scale(image, factor, self.engine, self.facts.network, window)
-        return self.read_cells(self.representation.to_bytes(prediction), min_score)
+        top, left, bottom, right = window or image.whole
+        is_large = (bottom - top) * (right - left) * factor**2 > AT_ONCE_PX
+        # Of those that take much memory one is seen and one is read at a time; what is between takes little.
+        with self._seeing_large if is_large else nullcontext():
+            packed = self.representation.to_bytes(
+                predict_at_scale(image, factor, self.engine, self.facts.network, window)
+            )
+        with self._reading_large if is_large else nullcontext():
+            return self.read_cells(packed, min_score)
 
     def read_cells(self, packed: NDArray[np.uint8], min_score: float) -> Instances:
         """Read the cells from a prediction that is kept in bytes, as it is on slides; labels on the network's grid."""
@@ -288,18 +298,22 @@ def predict_at_scale(
     """
     factor = min(factor, LARGEST_FACTOR)
     stride = network.stride
-    top, left, bottom, right = window = window or image.whole
-    height, width = canonical_shape((bottom - top, right - left), factor, stride)
-    resampled = image.view(window, (height, width))
+    seen = window or image.whole
+    top, left, bottom, right = seen
+    height, width = shape = canonical_shape((bottom - top, right - left), factor, stride)
     grid = {"stride": stride, "multiple_px": network.multiple_px}
     if network.window_px is not None:
         halo_px = int(network.window_px * WINDOW_HALO / network.multiple_px) * network.multiple_px
+        resampled = image.view(seen, shape)
         return predict_in_windows(resampled, engine, **grid, window_px=network.window_px, halo_px=halo_px)
     # A network that sees everything cannot be tiled; an image that is seen at once needs no halo.
-    is_seen_at_once = height * width <= AT_ONCE_PX
-    reach_px = None if is_seen_at_once else network.reach_px
-    halo_px, core_px = (0, max(height, width)) if reach_px is None else (reach_px, TILE_PX)
-    return predict_tiled(resampled, engine, **grid, halo_px=halo_px, core_px=core_px)
+    is_seen_at_once = height * width <= AT_ONCE_PX or network.reach_px is None
+    halo_px, seen_px = (0, height + width) if is_seen_at_once else (network.reach_px or 0, SEEN_PX)
+
+    def look(part: Window) -> FloatArray:
+        return image.view(seen, shape, part)
+
+    return predict_tiled(look, shape, engine, **grid, halo_px=halo_px, seen_px=seen_px)
 
 
 def canonical_shape(shape: Shape, factor: float, stride: int) -> Shape:

@@ -17,7 +17,6 @@ from fewcell.segmenter import (
     FACTS_FILE,
     NETWORK_FILE,
     SCALE_FILE,
-    TILE_PX,
     FileSettings,
     Segmenter,
     canonical_shape,
@@ -30,6 +29,7 @@ __all__ = [
     "HALO_PX",
     "MOST_BLOCK_PX",
     "MOST_HALO_PX",
+    "TILE_PX",
     "Block",
     "SlidePlan",
     "SlideTask",
@@ -39,6 +39,7 @@ __all__ = [
     "slide_task",
 ]
 
+TILE_PX = 1024  # side of the part of a slide that the network sees at once, without its halo
 BLOCK_PX = 2048  # side of a block, at canonical scale
 MOST_BLOCK_PX = 3072  # and in pixels of the slide, which are more where cells are large
 HALO_PX = 192  # what is seen around a block to read its cells, at canonical scale: so many times a usual cell's width
@@ -134,11 +135,12 @@ class SlidePlan(_Strict):
 
     def tiles(self) -> list[tuple[int, Tile]]:
         """Every tile that the network has to see, as (number of its zoom, tile), in the order of work."""
+        side = self.task.tile_px
         return [
             (number, tile)
             for number, zoom in enumerate(self.zooms)
             for tile in plan_tiles(
-                zoom.padded, core_px=self.task.tile_px, halo_px=self.reach_px, multiple_px=self.multiple_px
+                zoom.padded, core_px=(side, side), halo_px=self.reach_px, multiple_px=self.multiple_px
             )
         ]
 

@@ -15,11 +15,11 @@ from fewcell.ahead import ahead
 from fewcell.engine import available_threads
 from fewcell.errors import ReadError, TooLargeError
 from fewcell.images import Window
-from fewcell.segmenter import TILE_PX
 from fewcell.slides.cluster import do_block, do_tile, on_cluster
 from fewcell.slides.exports import Numbered, export_paths, write_exports
 from fewcell.slides.journal import Journal
 from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk, write_facts
+from fewcell.slides.plan import TILE_PX
 from fewcell.slides.stitch import Piece, paint
 from fewcell.slides.work import Work
 from fewcell.types import FloatArray

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from fewcell.web.refusal import Refused
 
-__all__ = ["AskedFile", "Edit", "SegmentTask", "TeachTask", "body_of", "query_of"]
+__all__ = ["AskedFile", "Edit", "SegmentTask", "TeachTask", "Undo", "body_of", "query_of"]
 
 MOST_BODY_BYTES = 1_000_000
 Place = Annotated[float, Field(ge=-1e7, le=1e7)]
@@ -31,9 +31,16 @@ class SegmentTask(_Asked):
 class Edit(_Asked):
     """A correction, as `Cells.correct` takes it. points: y and x."""
 
+    made: Annotated[str, Field(max_length=40)] | None = None
     kind: Literal["delete", "merge", "split", "draw", "region", "confirm"]
     cells: Annotated[list[CellNumber], Field(max_length=200)] = []
     points: Annotated[list[tuple[Place, Place]], Field(max_length=5000)] = []
+
+
+class Undo(_Asked):
+    """Of which cells the latest correction is taken back, see `Cells.check_made`."""
+
+    made: Annotated[str, Field(max_length=40)] | None = None
 
 
 class TeachTask(_Asked):

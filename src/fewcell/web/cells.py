@@ -1,7 +1,8 @@
 """The cells that one model has found in one image, with what people have corrected of them."""
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from pathlib import Path
@@ -51,6 +52,8 @@ class Cells:
         self.labels = folder / f"{image.stem}_label.zarr"
         self.table = _read_table(folder / f"{image.stem}_cells.csv")
         self.lock = RLock()
+        self._is_replaced = False
+        self.made = str((folder / PLAN_FILE).stat().st_mtime_ns)  # tells these cells from those of another run
         self._slide = slide
         self._log = CorrectionLog(folder / LOG_FILE)
         self._hold(self._log.read())
@@ -127,12 +130,13 @@ class Cells:
         """The smallest window that holds all pixels of these cells. Raises Refused for a cell that is not there."""
         return reduce(_both, map(self._around, cells))
 
-    def correct(self, kind: str, cells: Sequence[int], points: Points) -> Correction:
-        """Carry out a correction, and write it down. Raises Refused for what cannot be done.
+    def correct(self, kind: str, cells: Sequence[int], points: Points, made: str | None = None) -> Correction:
+        """Carry out a correction, and write it down. Raises Refused for what cannot be done. made: see `check_made`.
 
         kind: delete, merge or confirm cells; split by a line, draw an outline, or mark the region between two corners.
         """
         with self.lock:
+            self.check_made(made)
             if kind == "region":
                 correction = Correction(kind, self._region(points))
             elif kind == "confirm":
@@ -143,9 +147,22 @@ class Cells:
             self._hold((*self.corrections, correction))
             return correction
 
-    def undo(self) -> Correction:
-        """Take the latest correction back. Raises Refused if there is none."""
+    def check_made(self, made: str | None) -> None:
+        """Raise Refused if a correction is meant for the cells of another run; None: for whichever are here."""
+        if self._is_replaced or made not in (None, self.made):
+            raise Refused(409, "The image has been segmented again, and other cells are there now. Look again.")
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Wait for what is being corrected; meanwhile the caller puts other cells in their place, and these rest."""
         with self.lock:
+            yield
+            self._is_replaced = True
+
+    def undo(self, made: str | None = None) -> Correction:
+        """Take the latest correction back. Raises Refused if there is none. made: see `check_made`."""
+        with self.lock:
+            self.check_made(made)
             if not self.corrections:
                 raise Refused(409, "There is nothing to undo.")
             self._log.undo()

@@ -1,21 +1,100 @@
 """What was corrected, as a dataset to learn from: crops in the challenge layout, UNKNOWN where nobody looked."""
 
 import glob
-from collections.abc import Iterable, Sequence
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
 from PIL import Image as PillowImage
 
-from fewcell.images import Slide, Window, read_around_damage, whole_file, write_labels
+from fewcell.images import Slide, Window, read_around_damage, read_labels, whole_file, write_labels
 from fewcell.types import UNKNOWN, Labels
 from fewcell.web.cells import Cells
 
-__all__ = ["crop_windows", "known_labels", "write_crops"]
+__all__ = [
+    "copy_separate_crops",
+    "crop_windows",
+    "crops_named",
+    "keep_crops",
+    "known_labels",
+    "separate_crops",
+    "write_crops",
+]
 
 MOST_CROP_PX = 12_000_000  # of several corrections together, all of which is in memory
 MARGIN_PX = 48  # of the image around what is known, so that a network sees what cells lie in
+ENDINGS = {"labels": ("_label.tiff",), "images": (".png", ".tif")}
+CROP = re.compile(r"(?P<image>.+)@(?P<model>[^@]+)-(?P<token>[0-9a-f]{8})-(?P<window>\d+(-\d+){3})")
+
+
+class Crop(NamedTuple):
+    """A crop of a dataset: the image and the window that it shows, its name, and how many cells are known in it."""
+
+    image: str
+    window: Window
+    stem: str
+    n_cells: int
+
+
+def crops_named(image: str, model: str, token: str) -> str:
+    """How the names of crops begin that were made of the cells of a model. token: eight hexadecimal digits."""
+    return f"{image}@{model}-{token}"
+
+
+def keep_crops(folder: Path, image: str, model: str, token: str) -> None:
+    """Give another token to all crops made of a model's cells, so that those of its next cells do not replace them."""
+    for kind, endings in ENDINGS.items():
+        for path in (folder / kind).glob(f"{glob.escape(image)}@*"):
+            stem, ending = _parted(path, endings)
+            found = CROP.fullmatch(stem)
+            if found and (found["image"], found["model"]) == (image, model):
+                path.rename(path.with_name(f"{crops_named(image, model, token)}-{found['window']}{ending}"))
+
+
+def separate_crops(folder: Path) -> list[Crop]:
+    """Crops of which no two show the same part of an image: of those that do, the one in which most cells are known.
+
+    One image may be corrected with several models; what is held out must not be learned from under another name.
+    """
+    apart: list[Crop] = []
+    for crop in sorted(_crops(folder), key=lambda crop: (-crop.n_cells, crop.stem)):
+        if not any(crop.image == other.image and _meet(crop.window, other.window) for other in apart):
+            apart.append(crop)
+    return apart
+
+
+def copy_separate_crops(folder: Path, to: Path) -> None:
+    """Copy what `separate_crops` lists, as a dataset of its own."""
+    for kind, endings in ENDINGS.items():
+        (to / kind).mkdir(parents=True)
+        for crop in separate_crops(folder):
+            for path in (folder / kind / f"{crop.stem}{ending}" for ending in endings):
+                if path.exists():
+                    shutil.copyfile(path, to / kind / path.name)
+
+
+def _crops(folder: Path) -> Iterator[Crop]:
+    for path in (folder / "labels").glob("*_label.tiff"):
+        stem, _ = _parted(path, ENDINGS["labels"])
+        if found := CROP.fullmatch(stem):
+            top, left, bottom, right = map(int, found["window"].split("-"))
+            yield Crop(found["image"], (top, left, bottom, right), stem, _known_cells(path, path.stat().st_mtime_ns))
+
+
+def _parted(path: Path, endings: Sequence[str]) -> tuple[str, str]:
+    """The name of a file, parted before its ending."""
+    ending = next((ending for ending in endings if path.name.endswith(ending)), "")
+    return path.name.removesuffix(ending), ending
+
+
+@lru_cache(4096)
+def _known_cells(path: Path, _changed: int) -> int:
+    return int((np.unique(read_labels(path)) > 0).sum())
 
 
 def write_crops(cells: Cells, slide: Slide, folder: Path, name: str, changed: Window | None = None) -> None:
@@ -35,9 +114,10 @@ def write_crops(cells: Cells, slide: Slide, folder: Path, name: str, changed: Wi
             _write_image(folder / "images" / stem, slide, window, cells.plan.task.channels)
             write_labels(target, labels, pixel_size_um=cells.plan.task.pixel_size_um, overwrite=True)
         wanted.add(stem)
-    for kind, ending in (("labels", "_label.tiff"), ("images", ".png"), ("images", ".tif")):
-        for path in (folder / kind).glob(f"{glob.escape(name)}-*{ending}"):
-            if path.name.removesuffix(ending) not in wanted:
+    for kind, endings in ENDINGS.items():
+        for path in (folder / kind).glob(f"{glob.escape(name)}-*"):
+            stem, ending = _parted(path, endings)
+            if ending and stem not in wanted:
                 path.unlink()
 
 

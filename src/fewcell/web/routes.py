@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from fewcell.web import teaching
-from fewcell.web.asked import AskedFile, Edit, SegmentTask, TeachTask, body_of, query_of
+from fewcell.web.asked import AskedFile, Edit, SegmentTask, TeachTask, Undo, body_of, query_of
 from fewcell.web.cells import Cells
 from fewcell.web.corrections import Correction
 from fewcell.web.handover import Shown, write_file
@@ -117,6 +117,7 @@ def _cells(request: Request) -> Response:
             "corrected": sorted(state.added),
             "regions": state.regions,
             "n_corrections": len(cells.corrections),
+            "made": cells.made,
             "diameter_px": cells.plan.diameter_px,
             "diameter_source": cells.plan.diameter_source,
             "n_unread": len(cells.unread),
@@ -138,11 +139,13 @@ async def _correct(request: Request) -> Response:
     edit = await body_of(request, Edit)
     points = np.array(edit.points, dtype=np.float64).reshape(len(edit.points), 2)
     where = request.path_params["name"], request.path_params["model"]
-    return _json(_shown(*await run_in_threadpool(_site(request).correct, *where, edit.kind, edit.cells, points)))
+    what = edit.kind, edit.cells, points, edit.made
+    return _json(_shown(*await run_in_threadpool(_site(request).correct, *where, *what)))
 
 
 def _undo(request: Request) -> Response:
-    return _json(_shown(*_site(request).undo(request.path_params["name"], request.path_params["model"])))
+    where = request.path_params["name"], request.path_params["model"]
+    return _json(_shown(*_site(request).undo(*where, query_of(request, Undo).made)))
 
 
 def _shown(correction: Correction, warning: str) -> dict[str, Any]:

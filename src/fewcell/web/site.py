@@ -1,18 +1,20 @@
 """What the page can do, without HTTP: images, their cells, work in the background, teaching."""
 
 import os
+import secrets
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from fewcell.errors import FewcellError, ReadError
+from fewcell.errors import FewcellError, ReadError, WriteError
 from fewcell.images import Slide, Window
 from fewcell.web import teaching
 from fewcell.web.cells import Cells
 from fewcell.web.corrections import Correction
 from fewcell.web.editing import Points
 from fewcell.web.jobs import Job, JobQueue
-from fewcell.web.lessons import write_crops
+from fewcell.web.lessons import crops_named, keep_crops, write_crops
 from fewcell.web.picture import KeptOpen, Picture
 from fewcell.web.refusal import Refused
 from fewcell.web.segment_job import COMMAND
@@ -72,8 +74,8 @@ class Site:
         return self._cells.get((image, folder, (folder / PLAN_FILE).stat().st_mtime_ns))
 
     def segment(self, name: str, model: str, diameter_px: float | None, channels: Sequence[int] | None) -> Job:
-        """Queue the segmentation of an image; what the model found before is kept aside."""
-        image, folder, known = self.folder.image(name), self.folder.result(name, model), self.models()
+        """Queue the segmentation of an image; what the model found before stays until all is found anew."""
+        image, folder, known = self.folder.image(name), self.folder.unfinished(name, model), self.models()
         if model not in known:
             raise Refused(404, f"There is no model {model!r}. Known are {', '.join(known)}.")
         task = {
@@ -86,32 +88,36 @@ class Site:
         }
 
         def do(job: Job) -> None:
-            if (folder / PLAN_FILE).exists():
-                self.folder.set_aside(folder)
+            (folder / PLAN_FILE).unlink(missing_ok=True)
             for said in job.listen_to(COMMAND, task):
                 if "error" in said:
                     raise FewcellError(self.folder.named(said["error"]))
                 job.stage, job.share, job.seconds_left = said["stage"], said["share"], said["seconds_left"]
+            if (folder / PLAN_FILE).exists():
+                try:
+                    self._replace(name, model, folder)
+                except OSError as error:
+                    raise WriteError(f"{name}: its cells were found, but not put in place: {error.strerror}.") from None
 
         return self.jobs.add("segment", name, model, do)
 
     def correct(
-        self, name: str, model: str, kind: str, numbers: Sequence[int], points: Points
+        self, name: str, model: str, kind: str, numbers: Sequence[int], points: Points, made: str | None = None
     ) -> tuple[Correction, str]:
         """Carry out a correction; it is on the disk, as a correction and as labels to learn from, when this returns.
 
-        Also returns why it cannot be learned from, '' if it can.
+        made: see `Cells.check_made`. Also returns why it cannot be learned from, '' if it can.
         """
         cells = self.cells(name, model)
         with cells.lock:
-            correction = cells.correct(kind, numbers, points)
+            correction = cells.correct(kind, numbers, points, made)
             return correction, self._write_crops(cells, name, model, correction.window)
 
-    def undo(self, name: str, model: str) -> tuple[Correction, str]:
+    def undo(self, name: str, model: str, made: str | None = None) -> tuple[Correction, str]:
         """Take the last correction back: which it was, and why what is left cannot be learned from."""
         cells = self.cells(name, model)
         with cells.lock:
-            correction = cells.undo()
+            correction = cells.undo(made)
             return correction, self._write_crops(cells, name, model, correction.window)
 
     def teach(self, model: str, budget: teaching.Budget) -> Job:
@@ -121,16 +127,28 @@ class Site:
             raise Refused(404, f"There is no model {model!r}. Known are {', '.join(known)}.")
         if teaching.outcome(self.folder) is not None:
             raise Refused(409, "Keep or drop the model that was taught first.")
-        if not any((self.folder.corrections / "labels").glob("*_label.tiff")):
+        if not teaching.lessons(self.folder)["crops"]:
             raise Refused(409, "There is nothing to learn from yet. Correct some cells, and mark where all are right.")
         return self.jobs.add(
             "teach", "", model, lambda job: teaching.teach(job, self.folder, known[model], budget, self.threads)
         )
 
+    def _replace(self, name: str, model: str, by: Path) -> None:
+        """Show other cells of an image from now on; those of before are kept, and what can be learned from them."""
+        result, token = self.folder.result(name, model), secrets.token_hex(4)
+        try:
+            before = self.cells(name, model).set_aside if (result / PLAN_FILE).exists() else nullcontext
+        except FewcellError:  # damaged
+            before = nullcontext
+        with before():
+            if not self.folder.corrections.is_symlink():
+                keep_crops(self.folder.corrections, name, model, token)
+            self.folder.replace(result, by, token)
+
     def _write_crops(self, cells: Cells, name: str, model: str, changed: Window | None = None) -> str:
         """Write what can be learned from corrections; why that failed, '' if it did not: the corrections are safe."""
         corrections = self.folder.corrections
-        begin = f"{name}-{model}-{cells.plan.task.key[:8]}"
+        begin = crops_named(name, model, cells.plan.task.key[:8])
         try:
             if corrections.is_symlink():
                 raise Refused(403, f"{corrections}: is a link, and may lead out of the folder.")

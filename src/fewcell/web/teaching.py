@@ -8,17 +8,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import numpy as np
-
 from fewcell.errors import ConfigError, FewcellError, require
-from fewcell.images import read_labels
 from fewcell.segmenter import find_model, read_model
 from fewcell.web.jobs import Job
+from fewcell.web.lessons import copy_separate_crops, separate_crops
 from fewcell.web.refusal import Refused
 from fewcell.web.work_folder import MODEL_NAME, WorkFolder
 
@@ -61,8 +58,8 @@ def known_models(folder: WorkFolder, given: Sequence[str]) -> dict[str, Path]:
 
 def lessons(folder: WorkFolder) -> dict[str, int]:
     """How many crops there are to learn from, and how many cells are known in them."""
-    paths = sorted((folder.corrections / "labels").glob("*_label.tiff"))
-    return {"crops": len(paths), "cells": sum(_known_cells(path, path.stat().st_mtime_ns) for path in paths)}
+    crops = separate_crops(folder.corrections)
+    return {"crops": len(crops), "cells": sum(crop.n_cells for crop in crops)}
 
 
 def teach(job: Job, folder: WorkFolder, model: Path, budget: Budget, threads: int | None) -> None:
@@ -72,9 +69,8 @@ def teach(job: Job, folder: WorkFolder, model: Path, budget: Budget, threads: in
         shutil.rmtree(folder.teaching)
     folder.teaching.mkdir(parents=True)
     out, said = folder.teaching / RUN, folder.teaching / "output.txt"
-    # A copy, for people go on correcting; without files that are being written.
-    learned_from = folder.teaching / "corrections"
-    shutil.copytree(folder.corrections, learned_from, ignore=shutil.ignore_patterns(".*"))
+    learned_from = folder.teaching / "corrections"  # a copy, for people go on correcting
+    copy_separate_crops(folder.corrections, learned_from)
     flags = ["--from-model", str(model.resolve()), *budget.flags()]
     flags += ["--threads", str(threads)] if threads else []
     command = [*COMMAND, str(learned_from), "-o", str(out), *flags]
@@ -129,12 +125,6 @@ def _short_name(model: str) -> str:
     """The name of a model: of its folder, or of the run that it lies in."""
     path = Path(model)
     return path.parent.name if path.name == "model" and path.parent.name else path.name
-
-
-@lru_cache(4096)
-def _known_cells(path: Path, _changed: int) -> int:
-    numbers = np.unique(read_labels(path))
-    return int((numbers > 0).sum())
 
 
 def _watch(job: Job, log: Path) -> None:

@@ -2,6 +2,8 @@
 
 FOLDER/                                images and slides
 FOLDER/fewcell/results/<image>/<model>/    labels (OME-Zarr), table, plan, corrections
+FOLDER/fewcell/segmenting/<image>/<model>/ the same, until it is whole
+FOLDER/fewcell/earlier/                results that others have replaced
 FOLDER/fewcell/corrections/            images/ and labels/: what was corrected, to be learned from
 FOLDER/fewcell/teaching/               the run that teaches, until its model is kept or dropped
 FOLDER/fewcell/models/<model>/         models that were kept
@@ -10,7 +12,6 @@ FOLDER/fewcell/serving.lock            held by the server of this folder
 
 import os
 import re
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,10 +79,17 @@ class WorkFolder:
 
     def result(self, image: str, model: str) -> Path:
         """Where the cells that a model finds in an image lie, whether they are there or not."""
+        return self._of("results", image, model)
+
+    def unfinished(self, image: str, model: str) -> Path:
+        """Where they lie until all of them are there."""
+        return self._of("segmenting", image, model)
+
+    def _of(self, kind: str, image: str, model: str) -> Path:
         check_name(image)
         if not MODEL_NAME.fullmatch(model):
             raise Refused(404, f"There is no model {model!r}.")
-        folder = self.home / "results" / image / model
+        folder = self.home / kind / image / model
         if any(part.is_symlink() for part in (folder, folder.parent, folder.parent.parent)):
             raise Refused(403, f"{folder}: is a link, and may lead out of the folder.")
         return folder
@@ -90,12 +98,14 @@ class WorkFolder:
         """The models whose cells of an image are there."""
         return sorted(path.parent.name for path in (self.home / "results" / image).glob(f"*/{PLAN_FILE}"))
 
-    def set_aside(self, folder: Path) -> None:
-        """Move what was made earlier out of the way; it is kept."""
-        if folder.exists():
+    def replace(self, result: Path, by: Path, token: str) -> None:
+        """Put a new result where an earlier one may be, which is kept under a name with `token`."""
+        if result.exists():
             earlier = self.home / "earlier"
             earlier.mkdir(parents=True, exist_ok=True)
-            os.rename(folder, earlier / f"{folder.parent.name}-{folder.name}-{secrets.token_hex(4)}")
+            os.rename(result, earlier / f"{result.parent.name}-{result.name}-{token}")
+        result.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(by, result)
 
 
 def check_name(name: str) -> None:

@@ -13,7 +13,18 @@ export async function ask(path, options = {}) {
   try {
     message = JSON.parse(text).error;
   } catch { /* plain text */ }
-  throw new Error(message || `The server answered ${answer.status}.`);
+  throw Object.assign(new Error(message || `The server answered ${answer.status}.`), { status: answer.status });
+}
+
+/** Fetch a file, and let the browser save it under the name that the server gives it. */
+export async function save(path) {
+  const answer = await ask(path);
+  const said = answer.headers.get("Content-Disposition") || "";
+  const [, encoded, plain] = /filename\*=utf-8''([^;]+)|filename="([^"]*)"/i.exec(said) || [];
+  const address = URL.createObjectURL(await answer.blob());
+  const link = Object.assign(document.createElement("a"), { href: address, download: encoded ? decodeURIComponent(encoded) : plain || "cells" });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
 export async function get(path) {

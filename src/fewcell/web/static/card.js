@@ -1,7 +1,8 @@
 // What stands in the middle where there are no cells yet: an offer to segment, how far that is, or what went wrong.
 
 import { imagePath, send } from "./api.js";
-import { byId, complain, duration, make } from "./dom.js";
+import { byId, complain, make } from "./dom.js";
+import { Progress } from "./progress.js";
 
 export class Card {
   /** onStarted(): a segmentation was asked for. */
@@ -9,6 +10,7 @@ export class Card {
     this.onStarted = onStarted;
     this.given = null; // the diameter that was given last for this image
     this.shown = "";
+    this.progress = null;
   }
 
   hide() {
@@ -23,13 +25,18 @@ export class Card {
     ]);
   }
 
-  /** Show the state of an image for a model. job: the latest of both, or undefined. onClose: null where nothing lies behind. */
-  show(image, model, facts, job, onClose) {
+  /** Show the state of an image for a model. job: the latest of both, or undefined. behind: what lies behind the
+   * offer, { corrections: how many there are, onClose }, or null. */
+  show(image, model, facts, job, behind) {
     if (job && ["waiting", "working"].includes(job.state)) {
-      this._fill(JSON.stringify(job), () => this._progress(job));
+      this._fill(`job ${job.number}`, () => {
+        this.progress = new Progress(job.number, "Looking at the image");
+        return [make("h2", { textContent: "Finding the cells" }), ...this.progress.elements];
+      });
+      this.progress.tell(job);
     } else {
       const failure = job && job.state === "failed" ? job.error : "";
-      this._fill(`${image} ${model} ${failure}`, () => this._offer(image, model, facts, failure, onClose));
+      this._fill(`${image} ${model} ${failure}`, () => this._offer(image, model, facts, failure, behind));
     }
   }
 
@@ -40,7 +47,7 @@ export class Card {
     byId("card").hidden = false;
   }
 
-  _offer(image, model, facts, failure, onClose) {
+  _offer(image, model, facts, failure, behind) {
     const diameter = make("input", { type: "number", min: "1", step: "any", id: "diameter", placeholder: "estimated", value: this.given || "" });
     const channels = make("input", { type: "text", id: "channels", placeholder: "all" });
     const names = facts.channel_names;
@@ -61,9 +68,9 @@ export class Card {
     const size = `${facts.width.toLocaleString("en")} × ${facts.height.toLocaleString("en")} px`
       + (facts.pixel_size_um ? `, ${facts.pixel_size_um.toPrecision(3)} µm a pixel` : "");
     const buttons = make("div", { className: "actions" });
-    if (onClose) {
+    if (behind) {
       const close = make("button", { textContent: "Cancel" });
-      close.addEventListener("click", onClose);
+      close.addEventListener("click", behind.onClose);
       buttons.append(close);
     }
     buttons.append(start);
@@ -73,19 +80,13 @@ export class Card {
       make("p", { className: "quiet", textContent: `${size}; model ${model}` }),
       row("diameter", "How wide the cells are (px)", diameter),
       ...(names.length > 1 ? [row("channels", `Channels, from 0 (there are ${names.length})`, channels)] : []),
+      ...(behind && behind.corrections ? [make("p", { className: "quiet", textContent: setAside(behind.corrections) })] : []),
       buttons,
     ];
   }
+}
 
-  _progress(job) {
-    const bar = make("progress", { max: 1 });
-    if (job.share !== null) bar.value = job.share;
-    const stop = make("button", { textContent: "Stop" });
-    stop.addEventListener("click", () => send("DELETE", `/api/jobs/${job.number}`).catch(complain));
-    const words = job.state === "waiting" ? "Waiting for other work to end" : `${job.stage || "Looking at the image"} ${duration(job.seconds_left)}`;
-    return [
-      make("h2", { textContent: "Finding the cells" }), bar, make("p", { className: "quiet", textContent: words }),
-      make("div", { className: "actions" }, stop),
-    ];
-  }
+function setAside(count) {
+  const [what, they] = count === 1 ? ["Your correction", "it was"] : [`Your ${count} corrections`, "they were"];
+  return `${what} will be set aside with the cells of which ${they} made. What a model can learn from them stays.`;
 }

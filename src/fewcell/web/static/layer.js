@@ -2,9 +2,11 @@
 // or of what is shown needs nothing from the server.
 
 import { ask } from "./api.js";
+import { complain } from "./dom.js";
 
 const MOST_TILES = 160; // kept, 1 MB each
 const AT_ONCE = 6;
+const MOST_TRIES = 4; // of a tile that does not come, each after a longer while
 const MARGIN_PX = 2; // around each tile, as the server sends it
 const THICK_FROM_PX = 12; // cells at least so wide have outlines of two pixels
 const SMALLEST_OUTLINED_PX = 7; // smaller cells are filled: their outlines would hide all else
@@ -111,10 +113,13 @@ export class CellLayer {
       tile.height = extent(this.facts.height, tile.row);
       tile.width = extent(this.facts.width, tile.column);
       tile.ids = new Uint32Array(await answer.arrayBuffer());
+      tile.tries = 0;
       this._paint(tile);
       this._makeRoom();
-    } catch {
-      setTimeout(() => { this.tiles.delete(key); this.redraw(); }, 3000);
+    } catch (error) {
+      tile.tries = (tile.tries || 0) + 1;
+      if (tile.tries === MOST_TRIES) complain(error);
+      else setTimeout(() => { tile.isOld = true; this.redraw(); }, 1500 * 2 ** tile.tries);
     }
   }
 

@@ -79,7 +79,9 @@ function showCard() {
   const job = jobOf(page.image, model());
   const isBusy = job && ["waiting", "working"].includes(job.state);
   if (!isSegmented(model()) || isBusy || isOffering) {
-    card.show(page.image, model(), page.facts, isOffering && !isBusy ? undefined : job, isOffering ? () => { isOffering = false; showCard(); } : null);
+    const onClose = () => { isOffering = false; showCard(); };
+    const behind = isOffering ? { corrections: page.tables[0] ? page.tables[0].corrections : 0, onClose } : null;
+    card.show(page.image, model(), page.facts, isOffering && !isBusy ? undefined : job, behind);
   } else card.hide();
 }
 
@@ -164,7 +166,7 @@ async function showModel() {
   } catch (error) {
     complain(error);
   }
-  panel.show(image, model(), page.tables[0] || null, page.facts.is_bright ? "bright" : "dark");
+  panel.show(page.tables[0] || null, page.facts.is_bright ? "bright" : "dark");
   recolour();
   setTool("select");
   await teaching.look().catch(complain);
@@ -205,20 +207,21 @@ async function click(y, x, isAdding) {
 async function correct(body) {
   const table = page.tables[0], image = page.image;
   try {
-    const change = await send("POST", `${table.path}/corrections`, body);
+    const change = await send("POST", `${table.path}/corrections`, { ...body, made: table.facts.made });
     if (table !== page.tables[0]) return;
     table.apply(change);
     if (change.warning) complain(new Error(change.warning));
     page.selected = new Set(change.added.map((row) => row.id));
     byId("hint").textContent = `Saved: ${{ delete: "removed", merge: "merged", split: "split", draw: "drawn", region: "all right here", confirm: "right" }[change.kind]}.`;
     page.panes[0].layer.forget(change.window);
-    panel.show(image, model(), table, panel.ground);
+    panel.show(table, panel.ground);
     panel.showCell(change.added[0] || null, page.selected.size);
     if (body.kind === "confirm") next(body.cells[0]);
     await teaching.look();
     teaching.show(page.state, model());
   } catch (error) {
     complain(error);
+    if (error.status === 409 && table === page.tables[0]) await showModel();
   }
 }
 
@@ -226,7 +229,7 @@ async function undo() {
   const before = page.tables[0];
   if (!before) return;
   try {
-    const change = await send("DELETE", `${before.path}/corrections`);
+    const change = await send("DELETE", `${before.path}/corrections?made=${before.facts.made}`);
     const table = await CellTable.at(before.path);
     if (before !== page.tables[0]) return;
     if (change.warning) complain(new Error(change.warning));
@@ -234,12 +237,13 @@ async function undo() {
     page.selected = new Set();
     page.panes[0].regions = table.regions;
     page.panes[0].layer.forget(change.window);
-    panel.show(page.image, model(), table, panel.ground);
+    panel.show(table, panel.ground);
     byId("hint").textContent = "Taken back.";
     await teaching.look();
     teaching.show(page.state, model());
   } catch (error) {
     complain(error);
+    if (error.status === 409 && before === page.tables[0]) await showModel();
   }
 }
 

@@ -1,11 +1,11 @@
 // The right-hand side: counts, sliders with histograms, the measurements of a cell, downloads.
 
-import { cellsPath } from "./api.js";
-import { byId, make, short } from "./dom.js";
+import { save } from "./api.js";
+import { byId, complain, make, short } from "./dom.js";
 
 const STEPS = 1000; // of a slider
 const FILES = [
-  ["csv", "Table (CSV)"], ["parquet", "Table (Parquet)"], ["geojson", "QuPath (GeoJSON)"], ["geojson.gz", "QuPath (gz)"],
+  ["csv", "Table (CSV)"], ["parquet", "Table (Parquet)"], ["h5ad", "AnnData (h5ad)"], ["geojson", "QuPath (GeoJSON)"], ["geojson.gz", "QuPath (gz)"],
   ["rois", "ImageJ ROIs"], ["tiff", "Labels (TIFF)"], ["zarr", "Labels (Zarr)"], ["overlay", "Overlay (PNG)"],
 ];
 const NAMES = {
@@ -18,6 +18,7 @@ export class Panel {
   constructor(onChange) {
     this.onChange = onChange;
     this.table = null;
+    this.written = new Set(); // addresses of files that are being written
     for (const id of ["score", "least", "most"]) byId(id).addEventListener("input", () => this._changed());
     byId("colour").addEventListener("change", () => this._changed());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this._draw());
@@ -39,8 +40,8 @@ export class Panel {
     };
   }
 
-  show(image, model, table, ground) {
-    Object.assign(this, { image, model, table, ground });
+  show(table, ground) {
+    Object.assign(this, { table, ground });
     byId("ramp").className = ground;
     byId("panel").hidden = false;
     for (const id of ["measured", "one", "taking"]) byId(id).hidden = !table;
@@ -93,9 +94,29 @@ export class Panel {
     if (filter.score) asked.set("min_score", filter.score);
     if (filter.least) asked.set("min_area_px", filter.least);
     if (filter.most !== Infinity) asked.set("max_area_px", filter.most);
-    const path = cellsPath(this.image, this.model);
-    const link = ([kind, words]) => make("li", {}, make("a", { href: `${path}/files/${kind}?${asked}`, download: "", textContent: words }));
-    byId("files").replaceChildren(...FILES.map(link));
+    byId("files").replaceChildren(...FILES.map(([kind, words]) => {
+      const path = `${this.table.path}/files/${kind}?${asked}`;
+      const isWritten = this.written.has(path);
+      const link = make("a", { href: path, download: "", textContent: isWritten ? `${words} …` : words, ariaBusy: String(isWritten) });
+      link.addEventListener("click", (event) => {
+        event.preventDefault();
+        this._take(path).catch(complain);
+      });
+      return make("li", {}, link);
+    }));
+  }
+
+  /** Have a file written and saved; the page stays, and says why if that fails. */
+  async _take(path) {
+    if (this.written.has(path)) return;
+    this.written.add(path);
+    this._draw();
+    try {
+      await save(path);
+    } finally {
+      this.written.delete(path);
+      this._draw();
+    }
   }
 }
 

@@ -1,7 +1,8 @@
 // Teaching: how much there is to learn from, how far it is, what came of it, keep or drop.
 
 import { get, send } from "./api.js";
-import { byId, complain, duration, make } from "./dom.js";
+import { byId, complain, make } from "./dom.js";
+import { Progress } from "./progress.js";
 
 const WELCOME_CELLS = 30; // known cells from which on teaching is likely to tell
 
@@ -11,22 +12,31 @@ export class Teaching {
     this.onChange = onChange;
     this.lessons = { crops: 0, cells: 0 };
     this.shown = "";
+    this.progress = null;
   }
 
   async look() {
     this.lessons = await get("/api/teaching");
-    this.shown = "";
+    if (!this.shown.startsWith("job ")) this.shown = "";
   }
 
   show(state, model) {
     const job = state.jobs.filter((one) => one.kind === "teach").pop();
     const isBusy = job && ["waiting", "working"].includes(job.state);
+    const place = byId("teach");
+    if (isBusy) {
+      if (this.shown !== `job ${job.number}`) {
+        this.progress = new Progress(job.number, "Starting");
+        place.replaceChildren(...this.progress.elements);
+        this.shown = `job ${job.number}`;
+      }
+      this.progress.tell(job);
+      return;
+    }
     const key = JSON.stringify([job, state.taught, this.lessons, model]);
     if (key === this.shown) return;
     this.shown = key;
-    const place = byId("teach");
-    if (isBusy) place.replaceChildren(...this._progress(job));
-    else if (state.taught) place.replaceChildren(...this._outcome(state.taught));
+    if (state.taught) place.replaceChildren(...this._outcome(state.taught));
     else if (!place.querySelector("input") || !place.contains(document.activeElement)) {
       place.replaceChildren(...this._offer(job, model));
     }
@@ -52,15 +62,6 @@ export class Teaching {
     const failure = job && job.state === "failed" ? [make("p", { className: "error", textContent: job.error })] : [];
     const row = make("div", { className: "row" }, make("label", { htmlFor: "minutes", textContent: "Minutes" }), minutes, button);
     return [make("p", { className: "quiet", textContent: words }), ...failure, row];
-  }
-
-  _progress(job) {
-    const bar = make("progress", { max: 1 });
-    if (job.share !== null) bar.value = job.share;
-    const stop = make("button", { textContent: "Stop" });
-    stop.addEventListener("click", () => send("DELETE", `/api/jobs/${job.number}`).catch(complain));
-    const words = job.state === "waiting" ? "waiting for other work" : `${job.stage} ${duration(job.seconds_left)}`;
-    return [make("p", { textContent: words }), bar, make("div", { className: "actions" }, stop)];
   }
 
   _outcome({ before, after, share, error }) {
