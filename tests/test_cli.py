@@ -141,6 +141,26 @@ def test_nothing_is_left_when_an_output_cannot_be_written(run, nuclei, tmp_path,
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_place_where_nothing_can_be_written_is_said_before_anything_is_done(run, nuclei, tmp_path):
+    (tmp_path / "taken").write_text("")
+    for out in (tmp_path / "taken" / "deeper", tmp_path / "taken" / "o.zarr"):
+        code, printed, err = run("segment", nuclei, "-o", out)
+        assert code == 1
+        assert "taken: is a file" in err
+        assert not printed
+
+
+def test_what_the_system_refuses_is_one_clear_error(run, nuclei, tmp_path, monkeypatch):
+    def full(*arguments: object, **keywords: object) -> None:
+        raise OSError(28, "No space left on device", "scratch")
+
+    monkeypatch.setattr("fewcell.slides.segment_shard", full)
+    code, _, err = run("segment", nuclei, "-o", tmp_path / "o.zarr", "--shard", "1/2")
+    assert code == 1
+    assert "fewcell: No space left on device: scratch. Check" in err
+    assert "Traceback" not in err
+
+
 def test_channels_are_chosen_for_the_model_and_all_are_measured(run, nuclei, tmp_path):
     gray = np.asarray(PillowImage.open(nuclei))
     stack = np.stack([np.full_like(gray, 7), gray, 255 - gray, gray // 2])

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fewcell.errors import ConfigError, FewcellError, ReadError, require
+from fewcell.errors import ConfigError, FewcellError, ReadError, require, said_of
 
 __all__ = [
     "app",
@@ -47,11 +47,13 @@ Precision = Annotated[str, typer.Option(help="int8, bf16 or f32, in which a CPU 
 
 
 def main() -> None:
-    """Run the command line; an error that fewcell raises on purpose is one message and exit code 1."""
+    """Run the command line; an error that fewcell raises on purpose, or the system, is one message and exit code 1."""
     try:
         app()
     except FewcellError as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(_printable(said_of(error)))
 
 
 @app.command()

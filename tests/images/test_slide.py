@@ -21,6 +21,7 @@ from fewcell.errors import AxesError, MissingDependencyError, ReadError, TooLarg
 from fewcell.images import Level, Slide, memory, open_slide, read_image
 from fewcell.images.chunk_cache import ChunkCache
 from fewcell.images.slide import PictureSlide, level_steps
+from fewcell.images.slide_pyramid import SlidePyramid
 from fewcell.images.slide_tiff import TiffSlide
 
 SVS = Path(__file__).parents[2].parent / "shared" / "data" / "slides" / "CMU-1-Small-Region.svs"
@@ -600,6 +601,16 @@ def test_a_picture_larger_than_memory_is_refused(tmp_path, monkeypatch):
     for name in ("a.png", "a.tif"):
         with pytest.raises(TooLargeError, match="GiB of memory"):
             open_slide(tmp_path / name)
+
+
+def test_too_many_channels_are_refused_before_any_is_read(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "many.tif", noise((7, 64, 64)), metadata={"axes": "CYX"}, ome=True)
+    with open_slide(tmp_path / "many.tif") as slide:
+        monkeypatch.setattr(type(slide), "read", lambda *_: pytest.fail("it was read"))
+        with pytest.raises(AxesError, match="7 channels"):
+            SlidePyramid(slide)
+        with pytest.raises(AxesError, match="asked for, but it has 7"):
+            SlidePyramid(slide, channels=[7])
 
 
 def test_a_window_larger_than_memory_is_refused(tmp_path, monkeypatch):
