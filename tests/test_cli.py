@@ -161,6 +161,17 @@ def test_what_the_system_refuses_is_one_clear_error(run, nuclei, tmp_path, monke
     assert "Traceback" not in err
 
 
+def test_a_slide_says_how_far_it_is_where_there_is_no_terminal_and_how_much_is_empty(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "SAID_EVERY_S", 0.0)
+    image = np.full((300, 2600), 40, np.uint8)
+    image[100:160, 100:160] = np.asarray(skimage_data.coins())[:60, :60]
+    tifffile.imwrite(tmp_path / "i.tif", image, tile=(256, 256))
+    code, out, err = run("segment", tmp_path / "i.tif", "-o", tmp_path / "o.zarr", "--diameter", 24)
+    assert code == 0
+    assert "; 1 of 3 tiles are empty" in out
+    assert re.search(r"tiles: 2 of 3, 0:00:\d\d left", err)
+
+
 def test_channels_are_chosen_for_the_model_and_all_are_measured(run, nuclei, tmp_path):
     gray = np.asarray(PillowImage.open(nuclei))
     stack = np.stack([np.full_like(gray, 7), gray, 255 - gray, gray // 2])

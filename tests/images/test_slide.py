@@ -833,6 +833,25 @@ def test_tiffs_of_scanners_that_tifffile_does_not_turn_into_one_picture_go_to_op
             assert_windows(slide, whole(slide))
 
 
+def test_a_scanner_file_is_read_on_after_damage(tmp_path):
+    pytest.importorskip("openslide", reason="the extra fewcell[slides] is not installed")
+    from fewcell.images.raster import Request
+    from fewcell.images.slide_openslide import ScannerSlide
+
+    write_svs(tmp_path / "a.svs", [smooth(256, 384), smooth(64, 96)])
+    with tifffile.TiffFile(tmp_path / "a.svs") as tif:
+        page = tif.pages[0]
+        offset, high, wide = page.dataoffsets[0], page.tilelength, page.tilewidth
+    with (tmp_path / "a.svs").open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(64))
+    with ScannerSlide(Request(tmp_path / "a.svs"), None) as slide:
+        for _ in range(2):
+            with pytest.raises(ReadError, match=r"a\.svs"):
+                slide.read((0, 0, high, wide))
+            assert slide.read((high, wide, 256, 384)).std() > 1
+
+
 def test_what_a_scanner_left_out_is_white(tmp_path, monkeypatch):
     openslide = pytest.importorskip("openslide", reason="the extra fewcell[slides] is not installed")
     from fewcell.images.raster import Request

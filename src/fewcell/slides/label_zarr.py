@@ -64,12 +64,12 @@ def shrink_chunk(arrays: Sequence[Any], level: int, window: Window) -> None:
 
 
 def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str], empty_tiles: int = 0) -> None:
-    """Write down how the labels were made, in the attributes of the image; of which slide, as where it was."""
+    """Write down how the labels were made, in the attributes of the image."""
     import zarr
 
     facts = {
         "fewcell": plan.task.version,
-        "slide": plan.slide,
+        "slide": Path(plan.slide).name,
         "model": Path(plan.model).name,
         "model_sha256": dict(sorted(plan.task.model_sha256.items())),
         "precision": plan.task.precision,
