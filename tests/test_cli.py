@@ -141,6 +141,37 @@ def test_nothing_is_left_when_an_output_cannot_be_written(run, nuclei, tmp_path,
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_place_where_nothing_can_be_written_is_said_before_anything_is_done(run, nuclei, tmp_path):
+    (tmp_path / "taken").write_text("")
+    for out in (tmp_path / "taken" / "deeper", tmp_path / "taken" / "o.zarr"):
+        code, printed, err = run("segment", nuclei, "-o", out)
+        assert code == 1
+        assert "taken: is a file" in err
+        assert not printed
+
+
+def test_what_the_system_refuses_is_one_clear_error(run, nuclei, tmp_path, monkeypatch):
+    def full(*arguments: object, **keywords: object) -> None:
+        raise OSError(28, "No space left on device", "scratch")
+
+    monkeypatch.setattr("fewcell.slides.segment_shard", full)
+    code, _, err = run("segment", nuclei, "-o", tmp_path / "o.zarr", "--shard", "1/2")
+    assert code == 1
+    assert "fewcell: No space left on device: scratch. Check" in err
+    assert "Traceback" not in err
+
+
+def test_a_slide_says_how_far_it_is_where_there_is_no_terminal_and_how_much_is_empty(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "SAID_EVERY_S", 0.0)
+    image = np.full((300, 2600), 40, np.uint8)
+    image[100:160, 100:160] = np.asarray(skimage_data.coins())[:60, :60]
+    tifffile.imwrite(tmp_path / "i.tif", image, tile=(256, 256))
+    code, out, err = run("segment", tmp_path / "i.tif", "-o", tmp_path / "o.zarr", "--diameter", 24)
+    assert code == 0
+    assert "; 1 of 3 tiles are empty" in out
+    assert re.search(r"tiles: 2 of 3, 0:00:\d\d left", err)
+
+
 def test_channels_are_chosen_for_the_model_and_all_are_measured(run, nuclei, tmp_path):
     gray = np.asarray(PillowImage.open(nuclei))
     stack = np.stack([np.full_like(gray, 7), gray, 255 - gray, gray // 2])

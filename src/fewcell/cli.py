@@ -2,14 +2,19 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewcell.errors import ConfigError, FewcellError, ReadError, require
+from fewcell.errors import ConfigError, FewcellError, ReadError, require, said_of
+
+if TYPE_CHECKING:
+    from fewcell.slides import SlideSegmentation
 
 __all__ = [
     "app",
@@ -37,6 +42,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Prepare datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
+SAID_EVERY_S = 30.0  # how often a slide's progress is written where there is no terminal
 TRAINING_LIBRARIES = ("torch", "cv2", "safetensors", "onnx")
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the outputs; made if it is missing.")]
@@ -47,11 +53,13 @@ Precision = Annotated[str, typer.Option(help="int8, bf16 or f32, in which a CPU 
 
 
 def main() -> None:
-    """Run the command line; an error that fewcell raises on purpose is one message and exit code 1."""
+    """Run the command line; an error that fewcell raises on purpose, or the system, is one message and exit code 1."""
     try:
         app()
     except FewcellError as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(_printable(said_of(error)))
 
 
 @app.command()
@@ -135,8 +143,10 @@ def segment(
     if export:
         raise ConfigError("--export goes with `fewcell merge`, where all shards come together, not with --shard.")
     with _shown() as (_, report):
-        segment_shard(segmenter, images[0], out, _shard(shard), settings, how=how, report=report)
-    typer.echo(f"Shard {shard} of {images[0].name} is done. When all are: fewcell merge {out}")
+        unread = segment_shard(segmenter, images[0], out, _shard(shard), settings, how=how, report=report)
+    typer.echo(_printable(f"Shard {shard} of {images[0].name} is done. When all are: fewcell merge {out}"))
+    if unread:
+        raise ReadError(_listed(unread))
 
 
 @app.command()
@@ -154,9 +164,9 @@ def merge(
     kinds, how = [*dict.fromkeys((*ALWAYS, *(export or ())))], Means(threads=threads, dask=dask)
     with _shown() as (_, report):
         found = merge_slide(out, exports=kinds, how=how, device=device, overwrite=overwrite, report=report)
-    typer.echo(f"{Path(found.plan.slide).name}: {found.n_cells} cells")
-    if found.failed:
-        raise ReadError("\n  ".join([f"{len(found.failed)} tiles could not be read:", *found.failed]))
+    typer.echo(_printable(f"{Path(found.plan.slide).name}: {found.n_cells} cells{_empty(found)}"))
+    if problems := [*([_listed(found.failed)] if found.failed else []), *found.refused]:
+        raise ReadError("\n  ".join(problems))
 
 
 @app.command()
@@ -423,16 +433,29 @@ def _segment_all(segmenter, images, out: Path, settings, exports=(), how=None) -
                 continue
             of_plan = result.segmentation.plan if isinstance(result, SegmentedSlide) else result.segmentation
             scale = f"diameter {of_plan.diameter_px:.1f} px, {of_plan.diameter_source}"
-            typer.echo(f"{_printable(result.path.name)}: {result.n_cells} cells ({scale}) in {result.seconds:.1f} s")
-            if isinstance(result, SegmentedSlide) and (unread := result.segmentation.failed):
-                error = ReadError("\n    ".join([f"{len(unread)} tiles could not be read:", *unread]))
-                failures.append(Failed(result.path, error))
+            slide = result.segmentation if isinstance(result, SegmentedSlide) else None
+            empty = _empty(slide) if slide else ""
+            name = _printable(result.path.name)
+            typer.echo(f"{name}: {result.n_cells} cells ({scale}) in {result.seconds:.1f} s{empty}")
+            if slide and slide.failed:
+                failures.append(Failed(result.path, ReadError(_listed(slide.failed))))
+            failures += [Failed(result.path, ConfigError(problem)) for problem in (slide.refused if slide else ())]
     if failures:
-        typer.echo(f"{len(failures)} of {len(images)} files failed:", err=True)
+        count = len({failure.path for failure in failures})
+        typer.echo(f"{count} of {len(images)} files failed, in part or all:", err=True)
         for failure in failures:
             where = "" if str(failure.path) in str(failure.error) else f"{failure.path}: "
             typer.echo(_printable(f"  {where}{failure.error}"), err=True)
         raise typer.Exit(1)
+
+
+def _listed(unread: Sequence[str]) -> str:
+    return "\n    ".join([f"{len(unread)} tiles could not be read, and nothing was found there:", *unread])
+
+
+def _empty(slide: "SlideSegmentation") -> str:
+    """What is said of tiles that the network did not have to see."""
+    return f"; {slide.empty_tiles} of {slide.n_tiles} tiles are empty" if slide.empty_tiles else ""
 
 
 def _printable(text: str) -> str:
@@ -442,11 +465,15 @@ def _printable(text: str) -> str:
 
 @contextmanager
 def _shown(total: int = 1) -> Iterator[tuple[Callable[[], None], Callable[..., None]]]:
-    """Bars on a terminal, of files and of the slide that is worked on: what to call after a file, and as it goes."""
+    """Bars on a terminal, of files and of the slide that is worked on: what to call after a file, and as it goes.
+
+    Elsewhere a line every SAID_EVERY_S.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True, highlight=False)
+    said_at = time.monotonic()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         files = progress.add_task("segmenting", total=total, visible=total > 1)
         part = progress.add_task("", visible=False)
@@ -459,6 +486,11 @@ def _shown(total: int = 1) -> Iterator[tuple[Callable[[], None], Callable[..., N
             *of, now = about  # of several files, their path comes first
             words = " ".join([*(path.name for path in of), now.stage])
             progress.update(part, description=words, completed=now.done, total=now.total, visible=True)
+            nonlocal said_at
+            if not console.is_terminal and time.monotonic() - said_at > SAID_EVERY_S:  # in the log of a job
+                said_at = time.monotonic()
+                left = timedelta(seconds=round(now.seconds_left))
+                typer.echo(_printable(f"{words}: {now.done} of {now.total}, {left} left"), err=True)
 
         yield advance, report
 

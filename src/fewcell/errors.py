@@ -29,6 +29,7 @@ __all__ = [
     "WriteError",
     "nearest",
     "require",
+    "said_of",
 ]
 
 
@@ -90,3 +91,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}."
+
+
+def said_of(error: OSError) -> str:
+    """An error message of what the system refused, and what to do."""
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}. Check the folder, your rights, and the free space."

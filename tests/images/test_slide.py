@@ -21,6 +21,7 @@ from fewcell.errors import AxesError, MissingDependencyError, ReadError, TooLarg
 from fewcell.images import Level, Slide, memory, open_slide, read_image
 from fewcell.images.chunk_cache import ChunkCache
 from fewcell.images.slide import PictureSlide, level_steps
+from fewcell.images.slide_pyramid import SlidePyramid
 from fewcell.images.slide_tiff import TiffSlide
 
 SVS = Path(__file__).parents[2].parent / "shared" / "data" / "slides" / "CMU-1-Small-Region.svs"
@@ -602,6 +603,16 @@ def test_a_picture_larger_than_memory_is_refused(tmp_path, monkeypatch):
             open_slide(tmp_path / name)
 
 
+def test_too_many_channels_are_refused_before_any_is_read(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "many.tif", noise((7, 64, 64)), metadata={"axes": "CYX"}, ome=True)
+    with open_slide(tmp_path / "many.tif") as slide:
+        monkeypatch.setattr(type(slide), "read", lambda *_: pytest.fail("it was read"))
+        with pytest.raises(AxesError, match="7 channels"):
+            SlidePyramid(slide)
+        with pytest.raises(AxesError, match="asked for, but it has 7"):
+            SlidePyramid(slide, channels=[7])
+
+
 def test_a_window_larger_than_memory_is_refused(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", noise((300, 400)), compression="lzw", tile=(16, 16))
     with open_slide(tmp_path / "a.tif") as slide:
@@ -820,6 +831,25 @@ def test_tiffs_of_scanners_that_tifffile_does_not_turn_into_one_picture_go_to_op
             assert isinstance(slide, kind)
             assert slide.shape == (128, 192)
             assert_windows(slide, whole(slide))
+
+
+def test_a_scanner_file_is_read_on_after_damage(tmp_path):
+    pytest.importorskip("openslide", reason="the extra fewcell[slides] is not installed")
+    from fewcell.images.raster import Request
+    from fewcell.images.slide_openslide import ScannerSlide
+
+    write_svs(tmp_path / "a.svs", [smooth(256, 384), smooth(64, 96)])
+    with tifffile.TiffFile(tmp_path / "a.svs") as tif:
+        page = tif.pages[0]
+        offset, high, wide = page.dataoffsets[0], page.tilelength, page.tilewidth
+    with (tmp_path / "a.svs").open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(64))
+    with ScannerSlide(Request(tmp_path / "a.svs"), None) as slide:
+        for _ in range(2):
+            with pytest.raises(ReadError, match=r"a\.svs"):
+                slide.read((0, 0, high, wide))
+            assert slide.read((high, wide, 256, 384)).std() > 1
 
 
 def test_what_a_scanner_left_out_is_white(tmp_path, monkeypatch):

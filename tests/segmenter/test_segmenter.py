@@ -298,7 +298,33 @@ def test_seams_of_windows_lie_away_from_their_sides():
 def test_memory_is_counted_on_the_grid_of_the_network(stride, fits, monkeypatch):
     monkeypatch.setattr(module, "available_bytes", lambda: 65 * 100 * 100)
     with nullcontext() if fits else pytest.raises(TooLargeError, match="100 x 100 px at 1 times"):
-        module._check_memory(1.0, (100, 100), stride, decode_bytes=60)
+        network = NetworkFacts(name="resunet", stride=stride, multiple_px=16, reach_px=50)
+        module._check_memory(1.0, (100, 100), network, decode_bytes=60)
+
+
+@pytest.mark.parametrize("shape", [(100, 8), (7, 300), (1, 1)])
+def test_what_may_be_seen_at_once_is(shape):
+    seen = []
+
+    def engine(image):
+        seen.append(image.shape[1:])
+        return image[:, ::2, ::2]
+
+    network = NetworkFacts(name="resunet", stride=2, multiple_px=16, reach_px=50)
+    predict_at_scale(Pyramid(np.zeros((3, *shape), dtype=np.float32)), 1.0, engine, network)
+    assert len(seen) == 1
+
+
+def test_a_network_that_reaches_far_still_sees_much_at_once():
+    seen = []
+
+    def engine(image):
+        seen.append(image[0].size)
+        return image[:, ::2, ::2]
+
+    network = NetworkFacts(name="resunet", stride=2, multiple_px=64, reach_px=760)
+    predict_at_scale(Pyramid(np.zeros((3, 3000, 2600), dtype=np.float32)), 1.0, engine, network)
+    assert sum(seen) < 10 * 3000 * 2600
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,45 @@ def test_two_runs_do_not_share_a_folder(segmenter, slide_file, tmp_path) -> None
     assert found.n_cells > 100
 
 
+def test_a_run_that_is_at_work_is_not_removed_by_another(segmenter, slide_file, tmp_path) -> None:
+    refused: list[str] = []
+
+    def again(_: object) -> None:
+        if not refused:
+            other = FileSettings(diameter=30.0, overwrite=True)
+            with pytest.raises(WriteError) as told:
+                segment_slide(segmenter, slide_file, tmp_path / "o.zarr", other)
+            refused.append(str(told.value))
+
+    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22.0), report=again)
+    assert "another run is at work there" in refused[0]
+    assert found.n_cells > 100
+
+
+@given(st.integers(0, 1000), st.integers(100, 260), st.sampled_from([64, 96, 128]))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_cells_on_the_corners_of_four_tiles_are_those_of_the_image(
+    tmp_path_factory, monkeypatch, seed, block_px, tile_px
+) -> None:
+    monkeypatch.setattr(plan_module, "BLOCK_PX", block_px)
+    segmenter, rng = Segmenter.load(threads=1), np.random.default_rng(seed)
+    shape, y, x = (300, 330), *np.mgrid[:300, :330]
+    image = rng.normal(40, 4, shape)
+    corners = [(i, j) for i in range(tile_px, shape[0] - 12, tile_px) for j in range(tile_px, shape[1] - 12, tile_px)]
+    for corner in corners:
+        cy, cx = np.array(corner) + rng.uniform(-4, 4, 2)
+        image += 150 * np.clip(rng.uniform(10, 13) - np.hypot(y - cy, x - cx), 0, 1)
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    folder = tmp_path_factory.mktemp("corners")
+    tifffile.imwrite(folder / "i.tif", image)
+    whole = segmenter.segment(image[None].astype(np.float32), diameter_px=24)
+    assert all(whole.labels[corner] > 0 for corner in corners)
+    how = Means(tile_px=tile_px)
+    found = segment_slide(segmenter, folder / "i.tif", folder / "o.zarr", FileSettings(diameter=24), how=how)
+    assert found.n_tiles > len(corners)
+    assert_same_cells(whole.labels, labels_of(found.labels), iou=0.99)
+
+
 @given(st.integers(0, 1000), st.integers(60, 260), st.sampled_from([64, 96, 160, 1024]), st.floats(0.6, 1.6))
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_cell_shows_where_seams_were(
@@ -284,7 +323,8 @@ def test_labels_never_take_the_place_of_a_slide_or_of_what_is_not_ours(segmenter
     assert segment_slide(segmenter, tmp_path / "s.zarr", tmp_path / "o.zarr", chosen).n_cells > 5
 
 
-def test_cells_beside_damage_are_found_and_measured(segmenter, draw_discs, tmp_path) -> None:
+@pytest.mark.parametrize("diameter_px", [22.0, None])
+def test_cells_beside_damage_are_found_and_measured(segmenter, draw_discs, tmp_path, diameter_px) -> None:
     image = draw_discs(3, shape=SHAPE)[0]
     tifffile.imwrite(tmp_path / "i.tif", image, tile=(64, 64), compression="zlib")
     with tifffile.TiffFile(tmp_path / "i.tif") as tif:
@@ -292,7 +332,7 @@ def test_cells_beside_damage_are_found_and_measured(segmenter, draw_discs, tmp_p
     with open(tmp_path / "i.tif", "r+b") as file:
         file.seek(offset)
         file.write(b"damaged!")
-    chosen, kinds = FileSettings(diameter=22), ["csv", "overlay"]
+    chosen, kinds = FileSettings(diameter=diameter_px), ["csv", "overlay"]
     found = segment_slide(
         segmenter, tmp_path / "i.tif", tmp_path / "o.zarr", chosen, exports=kinds, how=Means(tile_px=96)
     )
@@ -300,6 +340,19 @@ def test_cells_beside_damage_are_found_and_measured(segmenter, draw_discs, tmp_p
     assert all("damaged" in text for text in found.failed)
     assert found.n_cells > 50
     assert len((tmp_path / "o_cells.csv").read_text().splitlines()) == 1 + found.n_cells
+
+
+def test_an_export_that_cannot_hold_so_many_cells_keeps_no_other_back(
+    segmenter, slide_file, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("fewcell.slides.export_rois.MOST_ROIS", 10)
+    found = segment_slide(
+        segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22), exports=["rois", "csv"]
+    )
+    assert found.n_cells > 100
+    assert "no more than 10" in found.refused[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.zarr", "o_cells.csv"]
+    assert set(found.outputs) == {"labels", "csv"}
 
 
 def test_what_does_not_fit_into_memory_now_is_not_taken_for_damage(

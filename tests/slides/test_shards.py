@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from fewcell.errors import ConfigError, WriteError
+from fewcell.errors import ConfigError, ModelError, ReadError, WriteError
 from fewcell.segmenter import FileSettings, Segmenter
 from fewcell.slides import Means, merge_slide, segment_shard, segment_slide
 from fewcell.slides import plan as plan_module
@@ -92,6 +92,28 @@ def test_a_block_that_needs_more_than_its_shard_did_is_left_to_the_merge(
 
 
 @pytest.mark.parametrize("shard", [(0, 3), (4, 3), (1, 0)])
+def test_a_shard_says_what_it_could_not_read(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    def breaks(self, number):
+        raise ReadError("i.tif: this part of the file is damaged.")
+
+    monkeypatch.setattr(Work, "look", breaks)
+    unread = segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (1, 2), CHOSEN, how=HOW)
+    assert len(unread) > 2
+    assert all("damaged" in problem for problem in unread)
+
+
+def test_a_worker_with_another_model_is_refused(segmenter, slide_file, tmp_path) -> None:
+    segmenter.save(tmp_path / "model")
+    other = Segmenter.load(tmp_path / "model", threads=1)
+    segment_shard(other, slide_file, tmp_path / "o.zarr", (1, 2), CHOSEN, how=HOW)
+    (folder,) = (tmp_path / "o.zarr.unfinished").iterdir()
+    assert Work.open(folder, threads=1).plan.task.model_sha256
+    other.facts = other.facts.model_copy(update={"min_score": 0.9})
+    other.save(tmp_path / "model")
+    with pytest.raises(ModelError, match="is not the model"):
+        Work.open(folder, threads=1)
+
+
 def test_a_shard_that_is_not_there_is_refused(segmenter, slide_file, tmp_path, shard) -> None:
     with pytest.raises(ConfigError, match="There is no shard"):
         segment_shard(segmenter, slide_file, tmp_path / "o.zarr", shard, CHOSEN)

@@ -22,6 +22,7 @@ MIRRORED = 0.12  # share of images that are small, and mirrored beyond their edg
 SMALLEST_PX = 32  # side of such an image
 ZOOM = (0.5, 4.0)  # segmenting enlarges images up to four times, if cells seem to be small
 LETTERS = list("abcdefghijklmnopqrstuvwxyzABDEGHKMNPRST0123456789.,:-")
+PHOTOGRAPHED = 0.4  # share of texts that are seen by a camera
 SOFTNESS = (0.7, 1.6)  # standard deviation of the blur that leaves nothing of a cell, in diameters of it
 
 
@@ -72,8 +73,11 @@ def _drawn(kind: str, shape: tuple[int, int], rng: Generator) -> FloatArray:
         wave = np.sin((y * np.sin(angle) + x * np.cos(angle)) * 2 * np.pi / period)
         image += np.asarray(np.sign(wave) if rng.random() < 0.5 else wave, dtype=np.float32)[..., None]
     elif kind == "text":
-        drawn = _printed(shape, rng) if rng.random() < 0.5 else _lettered(shape, rng)
-        image += float(rng.choice([-1, 1])) / 255 * drawn.astype(np.float32)[..., None]
+        drawn = (_printed(shape, rng) if rng.random() < 0.5 else _lettered(shape, rng)).astype(np.float32) / 255
+        if rng.random() < PHOTOGRAPHED:
+            image += _photographed(drawn, rng)[..., None] - image.mean()
+        else:
+            image += float(rng.choice([-1, 1])) * drawn[..., None]
     return image
 
 
@@ -115,6 +119,21 @@ def _printed(shape: tuple[int, int], rng: Generator) -> np.ndarray:
         words = " ".join(_word(rng) for _ in range(ceil(shape[1] / size / 3)))
         pen.text((float(rng.uniform(-size, size)), float(y)), words, fill=255, font=face)
     return np.asarray(paper)
+
+
+def _photographed(text: FloatArray, rng: Generator) -> FloatArray:
+    """Ink on paper as a camera sees it: from aside, not quite in focus, in uneven light. text: where ink is, 0 to 1."""
+    height, width = text.shape
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
+    centre, angle = corners.mean(axis=0), rng.normal(0, 0.25)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], dtype=np.float32)
+    moved = (corners - centre) @ turn + centre + rng.uniform(-0.15, 0.15, (4, 2)).astype(np.float32) * min(text.shape)
+    aside = cv2.getPerspectiveTransform(corners, moved)
+    seen = cv2.warpPerspective(text, aside, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    seen = cv2.GaussianBlur(seen, (0, 0), float(np.exp(rng.uniform(np.log(0.4), np.log(1.8)))))
+    coarse = rng.uniform(0.25, 1, (int(rng.integers(2, 5)), int(rng.integers(2, 5)))).astype(np.float32)
+    light = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(light * (1 - np.float32(rng.uniform(0.3, 0.9)) * seen), dtype=np.float32)
 
 
 def _word(rng: Generator) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fewcell.errors import AxesError
 from fewcell.types import FloatArray
 
-__all__ = ["Contrast", "estimate_contrast", "normalise"]
+__all__ = ["Contrast", "check_channel_count", "estimate_contrast", "normalise"]
 
 LOW_PERCENTILE, HIGH_PERCENTILE, PEAK_PERCENTILE = 1.0, 99.8, 99.99
 SAMPLED_PIXELS = 1_000_000  # percentiles of a channel are read from about this many pixels
@@ -49,6 +49,15 @@ def estimate_contrast(pixels: NDArray) -> Contrast:
     return Contrast(low, np.where(span > 0, np.maximum(span, floor), 0.0))
 
 
+def check_channel_count(count: int) -> None:
+    """Raise AxesError for no channel and for more than three."""
+    if not 1 <= count <= 3:
+        raise AxesError(
+            f"The image has {count} channels, the model takes 1, 2 or 3. "
+            "Choose them in order, for example --channels 0 or --channels 2,0."
+        )
+
+
 def normalise(pixels: NDArray, contrast: Contrast | None = None) -> FloatArray:
     """Stretch an image to about [0, 1] and give it the three channels that a network expects.
 
@@ -58,11 +67,7 @@ def normalise(pixels: NDArray, contrast: Contrast | None = None) -> FloatArray:
 
     Raises AxesError for no channel and for more than three.
     """
-    if not 1 <= len(pixels) <= 3:
-        raise AxesError(
-            f"The image has {len(pixels)} channels, the model takes 1, 2 or 3. "
-            "Choose them in order, for example --channels 0 or --channels 2,0."
-        )
+    check_channel_count(len(pixels))
     contrast = contrast or estimate_contrast(pixels)
     gain = np.divide(1.0, contrast.span, out=np.zeros_like(contrast.span), where=contrast.span > 0)
     with np.errstate(over="ignore", invalid="ignore"):  # Infinity times 0 is NaN, and becomes 0 below.

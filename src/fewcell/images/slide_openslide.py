@@ -31,7 +31,7 @@ class ScannerSlide(Slide):
             import openslide
         except (ImportError, OSError) as error:  # the library in C is a package of its own
             raise MissingDependencyError("openslide-bin", "slides") from error
-        self._request = request
+        self._request, self._library = request, openslide
         self._slide = openslide.OpenSlide(request.path)
         shapes = [(height, width) for width, height in self._slide.level_dimensions]
         if choose_plane(request, (*shapes[0], 3), "YXS")[1] != "YXS":
@@ -57,7 +57,11 @@ class ScannerSlide(Slide):
         top, left, bottom, right = window
         step = self._slide.level_downsamples[level]
         corner = round(left * step), round(top * step)
-        seen = self._slide.read_region(corner, level, (right - left, bottom - top))
+        try:
+            seen = self._slide.read_region(corner, level, (right - left, bottom - top))
+        except self._library.OpenSlideError:
+            self._slide = self._library.OpenSlide(self.path)  # one that has failed once fails ever after
+            raise
         white = PillowImage.new("RGBA", seen.size, (255, 255, 255, 255))
         pixels = np.asarray(PillowImage.alpha_composite(white, seen))
         return np.ascontiguousarray(pixels[..., self._kept].transpose(2, 0, 1))

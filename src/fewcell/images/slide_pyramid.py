@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.errors import AxesError
-from fewcell.images.normalise import Contrast, estimate_contrast, normalise
+from fewcell.images.normalise import Contrast, check_channel_count, estimate_contrast, normalise
 from fewcell.images.pyramid import Pyramid, Window, halved
 from fewcell.images.slide import Slide, read_around_damage
 from fewcell.types import FloatArray
@@ -42,6 +42,7 @@ class SlidePyramid(Pyramid):
                 f"{slide.path}: channels {self.channels} were asked for, but it has {slide.n_channels}: "
                 f"{', '.join(slide.channel_names)}; the first is 0."
             )
+        check_channel_count(len(self.channels))
         self.shape = slide.shape
         self.whole = (0, 0, *self.shape)
         self._gray = {}

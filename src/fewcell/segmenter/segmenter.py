@@ -40,10 +40,11 @@ if TYPE_CHECKING:
 __all__ = ["Segmentation", "Segmenter", "canonical_shape", "is_blank", "predict_at_scale", "select_instances"]
 
 BYTES_PER_PIXEL = 24  # labels and scratch arrays on the image's own grid
-BYTES_PER_CANONICAL_PIXEL = 24  # the resampled image and its padded copy
+BYTES_PER_SEEN_PIXEL = 24  # what the network sees at once, resampled and padded
 SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
 AT_ONCE_PX = 1536**2  # of an image at canonical scale, if there are no more: no halos
 SEEN_PX = 1408  # side of what the network sees of a larger one at once, with halos: about as much memory
+LEAST_CORE_PX = 768  # without halos, however wide these are
 WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
 # Unless the user says how wide they are, there are no cells where they are less likely, or no wider than specks.
 MIN_PRESENCE, SPECK_PX = 0.5, 4.0
@@ -192,7 +193,7 @@ class Segmenter:
         if diameter_px is None or is_blank(pyramid):
             return self._nothing(shape, given_px)
         factor, *coarser = self.factors(shape, diameter_px, is_given=given_px is not None)
-        _check_memory(factor, shape, self.facts.network.stride, self.representation.decode_bytes)
+        _check_memory(factor, shape, self.facts.network, self.representation.decode_bytes)
         level, min_area = self.facts.min_score, max(1, min_area_px)
         min_score = level if min_score is None else min_score
         found = self._segment_at(pyramid, factor, min(level, min_score))
@@ -307,8 +308,11 @@ def predict_at_scale(
         resampled = image.view(seen, shape)
         return predict_in_windows(resampled, engine, **grid, window_px=network.window_px, halo_px=halo_px)
     # A network that sees everything cannot be tiled; an image that is seen at once needs no halo.
-    is_seen_at_once = height * width <= AT_ONCE_PX or network.reach_px is None
-    halo_px, seen_px = (0, height + width) if is_seen_at_once else (network.reach_px or 0, SEEN_PX)
+    if height * width <= AT_ONCE_PX or network.reach_px is None:
+        halo_px, seen_px = 0, max(shape) + network.multiple_px
+    else:
+        halo_px = network.reach_px
+        seen_px = max(SEEN_PX, LEAST_CORE_PX + 2 * (halo_px + network.multiple_px))
 
     def look(part: Window) -> FloatArray:
         return image.view(seen, shape, part)
@@ -372,19 +376,22 @@ def _channels_first(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _bytes_needed(factor: float, shape: tuple[int, int], stride: int, decode_bytes: int) -> float:
+def _bytes_needed(factor: float, shape: Shape, network: NetworkFacts, decode_bytes: int) -> float:
     """The memory that an image enlarged by `factor` takes with all that is made of it."""
-    per_canonical_pixel = BYTES_PER_CANONICAL_PIXEL + decode_bytes / stride**2
-    return shape[0] * shape[1] * (BYTES_PER_PIXEL + per_canonical_pixel * factor**2)
+    px = shape[0] * shape[1]
+    canonical_px = px * factor**2
+    seen_px = canonical_px if network.reach_px is None else min(canonical_px, AT_ONCE_PX)
+    return px * BYTES_PER_PIXEL + seen_px * BYTES_PER_SEEN_PIXEL + canonical_px * decode_bytes / network.stride**2
 
 
-def _check_memory(factor: float, shape: tuple[int, int], stride: int, decode_bytes: int) -> None:
+def _check_memory(factor: float, shape: Shape, network: NetworkFacts, decode_bytes: int) -> None:
     """Raise TooLargeError if an image enlarged by `factor` would not fit into memory."""
-    needed, available = _bytes_needed(factor, shape, stride, decode_bytes), available_bytes()
+    needed, available = _bytes_needed(factor, shape, network, decode_bytes), available_bytes()
     if needed > available:
         raise TooLargeError(
             f"An image of {shape[0]} x {shape[1]} px at {factor:.2g} times its size needs about {needed / 1e9:.1f} GB, "
-            f"but {available / 1e9:.1f} GB are free. Cut it into parts, or give a larger --diameter."
+            f"but {available / 1e9:.1f} GB are free. Name the labels (-o X.zarr), which takes less memory, cut "
+            "the image into parts, or give a larger --diameter."
         )
 
 

@@ -1,5 +1,6 @@
 """Files in, files out, whatever their size: images go through memory, large ones tile by tile."""
 
+import os
 import time
 import warnings
 from collections import Counter
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image as PillowImage
 
-from fewcell.errors import FewcellError, MissingDependencyError, TooLargeError, WriteError
+from fewcell.errors import FewcellError, MissingDependencyError, TooLargeError, WriteError, said_of
 from fewcell.images import SUFFIXES, TIFF_STARTS, open_slide
 from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, Took, record_seconds, segment_files
 from fewcell.slides.run import Means, SlideProgress
@@ -54,11 +55,12 @@ def segment_inputs(
 
     What each took goes into the table of the folder (`read_seconds`); of a slide that goes on, what this run took.
 
-    Raises WriteError if `out` ends in .zarr and there are several inputs.
+    Raises WriteError if `out` ends in .zarr and there are several inputs, or if nothing can be written there.
     """
     is_one = out.suffix.lower() == ".zarr"
     if is_one and len(paths) != 1:
         raise WriteError(f"{out}: is the name of one label image, but there are {len(paths)} inputs. Give a folder.")
+    _check_place(out.parent if is_one else out)
     is_asked_for = is_one or not OF_IMAGES.issuperset(exports)
     slides = [path for path in paths if is_asked_for or is_slide(path, settings.axes, settings.plane)]
     kinds = [*dict.fromkeys((*ALWAYS, *exports))]
@@ -89,8 +91,7 @@ def segment_inputs(
         except MemoryError:
             yield Failed(path, TooLargeError(f"{path}: there was not enough memory to segment it."))
         except OSError as error:
-            problem = f"{error.strerror or error}: {error.filename}" if error.filename else f"{error}"
-            yield Failed(path, WriteError(f"{path}: {problem}. Check the folder, your rights, and the free space."))
+            yield Failed(path, WriteError(f"{path}: {said_of(error)}"))
         except Exception as error:  # a fault of ours in one file must not lose those that follow
             kind = type(error).__name__
             yield Failed(path, FewcellError(f"{path}: unexpected {kind}: {error}. Please report this."))
@@ -120,6 +121,15 @@ def is_slide(path: Path, axes: str | None = None, plane: Mapping[str, int] | Non
         except (MissingDependencyError, PillowImage.DecompressionBombError):  # only slides need it, or are so large
             return True
     return False
+
+
+def _check_place(folder: Path) -> None:
+    """Raise WriteError if nothing can be written into a folder, or if it cannot be made: before hours of work."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise WriteError(f"{there}: is a file, so nothing can be written into it. Choose another name with -o.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise WriteError(f"{there}: you may not write into this folder. Choose another one with -o.")
 
 
 def _recorded(

@@ -63,7 +63,7 @@ def shrink_chunk(arrays: Sequence[Any], level: int, window: Window) -> None:
     arrays[level][top:bottom, left:right] = arrays[level - 1][2 * top : 2 * bottom : 2, 2 * left : 2 * right : 2]
 
 
-def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str]) -> None:
+def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str], empty_tiles: int = 0) -> None:
     """Write down how the labels were made, in the attributes of the image."""
     import zarr
 
@@ -80,6 +80,8 @@ def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str]
         "min_area_px": plan.task.min_area_px,
         "channels": None if plan.task.channels is None else list(plan.task.channels),
         "n_cells": n_cells,
+        "n_tiles": len(plan.tiles()),
+        "empty_tiles": empty_tiles,
         "failed_tiles": list(failed),
     }
     zarr.open_group(str(path), mode="r+").attrs["made_by"] = facts

@@ -204,10 +204,10 @@ def hashes_of(segmenter: Segmenter) -> dict[str, str]:
 
 
 def plan_slide(slide: Slide, segmenter: Segmenter, task: SlideTask) -> SlidePlan:
-    """Look at a slide from afar and decide how its cells are to be sought."""
+    """Look at a slide from afar and decide how its cells are to be sought; parts that cannot be read are black."""
     facts, network, given_px = segmenter.facts, segmenter.facts.network, task.diameter_px
     assert network.reach_px is not None  # `slide_task` has seen to that
-    pyramid = SlidePyramid(slide, task.channels)
+    pyramid = SlidePyramid(slide, task.channels, around_damage=True)
     diameter_px = None if is_blank(pyramid) else given_px or segmenter.likely_diameter(pyramid)
     factors = segmenter.factors(slide.shape, diameter_px, is_given=given_px is not None) if diameter_px else []
     zooms = []

@@ -13,7 +13,7 @@ import numpy as np
 
 from fewcell.ahead import ahead
 from fewcell.engine import available_threads
-from fewcell.errors import ReadError, TooLargeError
+from fewcell.errors import ConfigError, ReadError, TooLargeError
 from fewcell.images import Window
 from fewcell.slides.cluster import do_block, do_tile, on_cluster
 from fewcell.slides.exports import Numbered, export_paths, write_exports
@@ -71,6 +71,7 @@ class Run:
     def __post_init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.numbered: list[tuple[Path, int]] = []
+        self.refused: list[str] = []
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -149,7 +150,7 @@ class Run:
             else:
                 shrink_chunk(arrays, level, window)
             self.journal.finish(f"chunk {name}")
-        write_facts(path, plan, int(first[-1]), self.unread)
+        write_facts(path, plan, int(first[-1]), self.unread, self.empty_tiles)
         for torn in path.rglob("*.partial"):  # chunks that a kill cut short, and that were written again
             torn.unlink()
         self.journal.finish(PAINTED)
@@ -157,13 +158,21 @@ class Run:
         return int(first[-1])
 
     def export(self, kinds: Sequence[str], stem: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
-        """Write exports into the folder of the run: where each is, unless it was moved, and where it belongs."""
+        """Write exports into the folder of the run: where each is, unless it was moved, and where it belongs.
+
+        Kinds that cannot hold so many cells are left out, see `refused`.
+        """
         folder = self.work.folder
         made = {kind: (folder / target.name, target) for kind, target in export_paths(kinds, stem).items()}
-        for kind in made:
+        for kind in [*made]:
             if EXPORTED + kind not in self.journal.done:
                 start = time.perf_counter()
-                write_exports([kind], folder / stem.name, self._pieces, self.work.plan, labels, overwrite=True)
+                try:
+                    write_exports([kind], folder / stem.name, self._pieces, self.work.plan, labels, overwrite=True)
+                except ConfigError as error:
+                    self.refused.append(str(error))
+                    del made[kind]
+                    continue
                 self.journal.finish(EXPORTED + kind)
                 self.seconds[f"export {kind}"] = time.perf_counter() - start
         return made

@@ -30,7 +30,7 @@ class SlideSegmentation:
     """What became of a slide: the plan, how many cells, where the outputs are, and what each part took, in seconds.
 
     outputs: "labels", and a file for each export. failed: what was wrong with tiles that could not be read; nothing is
-    found there. empty_tiles: seen to hold nothing.
+    found there. empty_tiles: seen to hold nothing. refused: why exports were not written.
     """
 
     plan: SlidePlan
@@ -40,6 +40,7 @@ class SlideSegmentation:
     n_tiles: int
     empty_tiles: int
     failed: tuple[str, ...]
+    refused: tuple[str, ...] = ()
 
     @property
     def labels(self) -> Path:
@@ -88,11 +89,12 @@ def segment_shard(
     *,
     how: Means | None = None,
     report: Callable[[SlideProgress], None] = lambda progress: None,
-) -> None:
+) -> tuple[str, ...]:
     """Do a part of the work on a slide: the first of n shards is (1, n). `segment_slide` or `merge_slide` do the rest.
 
     Shards may run at the same time, on any machines that share the folder, and know nothing of each other: those that
-    are neighbours both do the tiles between them. Raises as `segment_slide`, and ConfigError if there is no such shard.
+    are neighbours both do the tiles between them. Returns what was wrong with tiles that could not be read. Raises as
+    `segment_slide`, and ConfigError if there is no such shard.
     """
     number, count = shard
     if not 1 <= number <= count:
@@ -109,6 +111,7 @@ def segment_shard(
         tiles = sorted({tile for i in blocks for tile in run.work.tiles_of(run.work.blocks[i])})
         run.predict_tiles(tiles)
         run.read_blocks(blocks, may_widen=False)  # what else they need is not done yet
+        return run.unread
 
 
 def merge_slide(
@@ -160,7 +163,8 @@ def _finished(run: Run, out: Path, exports: Sequence[str]) -> SlideSegmentation:
             os.rename(out, work.folder / f"old-{secrets.token_hex(4)}")
         os.rename(labels, out)
     paths = {"labels": out, **{kind: target for kind, (_, target) in outputs.items()}}
-    return SlideSegmentation(work.plan, n_cells, paths, run.seconds, len(work.tiles), run.empty_tiles, run.unread)
+    counts = len(work.tiles), run.empty_tiles
+    return SlideSegmentation(work.plan, n_cells, paths, run.seconds, *counts, run.unread, tuple(run.refused))
 
 
 def _remove(folder: Path) -> None:
@@ -225,6 +229,9 @@ def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, ov
                 f"{unfinished}: holds a run with other settings, another model, or of another slide. Go on with those, "
                 "or begin again with --overwrite."
             )
+        with ExitStack() as held:
+            for lock in unfinished.glob("*/*.lock"):
+                held.enter_context(alone(lock, f"{unfinished}: another run is at work there. Wait, or end it."))
         _remove(unfinished)
     folder.mkdir(parents=True, exist_ok=True)
     if not path.exists():

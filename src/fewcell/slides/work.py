@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.errors import ReadError
+from fewcell.errors import ModelError, ReadError
 from fewcell.images import (
     SlidePyramid,
     Window,
@@ -19,8 +19,9 @@ from fewcell.images import (
     open_slide,
     read_around_damage,
 )
+from fewcell.images.pyramid import halved
 from fewcell.segmenter import Segmenter, merge_scales, select_instances
-from fewcell.slides.plan import Block, SlidePlan
+from fewcell.slides.plan import Block, SlidePlan, hashes_of
 from fewcell.slides.stitch import GridCells, Owned, Piece, own_cells
 from fewcell.tiles import Shape
 from fewcell.types import FloatArray
@@ -30,6 +31,7 @@ __all__ = ["PLAN_FILE", "Work"]
 PLAN_FILE = "plan.json"
 _PREDICTIONS, _PIECES = "predictions", "pieces"
 EMPTY_CONTRAST = 0.05  # of the range of the slide: where nothing stands out by more there is nothing to be seen
+GRAIN = 2  # times that a tile is halved before that is judged: noise of single pixels is nothing
 GRID_MARGIN_PX = 2  # of the network's grid, beyond what a window shows
 
 
@@ -55,6 +57,8 @@ class Work:
         plan = SlidePlan.read(folder / PLAN_FILE)
         task = plan.task
         segmenter = Segmenter.load(plan.model, threads=threads, precision=task.precision, accurate=task.accurate)
+        if hashes_of(segmenter) != task.model_sha256:
+            raise ModelError(f"{plan.model} is not the model that {folder} was begun with.")
         return cls(folder, plan, segmenter)
 
     def prepare(self) -> None:
@@ -94,7 +98,10 @@ class Work:
         top, left, bottom, right = tile.window
         last_y, last_x = min(bottom, zoom.shape[0]), min(right, zoom.shape[1])
         seen = self.pyramid.view(self.pyramid.whole, zoom.shape, (top, left, last_y, last_x))
-        if np.ptp(seen, axis=(1, 2)).max() < EMPTY_CONTRAST:
+        coarse = seen
+        for _ in range(GRAIN):
+            coarse = halved(coarse)
+        if np.ptp(coarse, axis=(1, 2)).max() < EMPTY_CONTRAST:
             return None
         return np.pad(seen, ((0, 0), (0, bottom - last_y), (0, right - last_x)), mode="symmetric")
 

@@ -1,8 +1,7 @@
 """The cells that one model has found in one image, with what people have corrected of them."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from pathlib import Path
@@ -45,15 +44,15 @@ class State:
 class Cells:
     """Labels, measurements and corrections of an image; it may be read while it is corrected."""
 
-    def __init__(self, folder: Path, image: Path, slide: Callable[[], Slide]) -> None:
-        """folder: of the result. slide: opens the image, or gives it where it is open."""
+    def __init__(self, folder: Path, image: Path, slide: Callable[[], Slide], lock: RLock | None = None) -> None:
+        """folder: of the result. slide: opens the image, or gives it where it is open. lock: of all who correct it."""
+        self.folder = folder
         self.plan = SlidePlan.read(folder / PLAN_FILE).model_copy(update={"slide": str(image)})
-        self.folder, self.shape = folder, self.plan.shape
+        self.shape = self.plan.shape
         self.labels = folder / f"{image.stem}_label.zarr"
         self.table = _read_table(folder / f"{image.stem}_cells.csv")
-        self.lock = RLock()
-        self._is_replaced = False
-        self.made = str((folder / PLAN_FILE).stat().st_mtime_ns)  # tells these cells from those of another run
+        self.lock = lock or RLock()
+        self.made = self._made_now()  # tells these cells from those of another run
         self._slide = slide
         self._log = CorrectionLog(folder / LOG_FILE)
         self._hold(self._log.read())
@@ -148,16 +147,18 @@ class Cells:
             return correction
 
     def check_made(self, made: str | None) -> None:
-        """Raise Refused if a correction is meant for the cells of another run; None: for whichever are here."""
-        if self._is_replaced or made not in (None, self.made):
+        """Raise Refused if others have taken the place of these cells, or if it is not these that were asked for.
+
+        made: of which a request speaks; None: of whichever are here.
+        """
+        if self._made_now() != self.made or made not in (None, self.made):
             raise Refused(409, "The image has been segmented again, and other cells are there now. Look again.")
 
-    @contextmanager
-    def set_aside(self) -> Iterator[None]:
-        """Wait for what is being corrected; meanwhile the caller puts other cells in their place, and these rest."""
-        with self.lock:
-            yield
-            self._is_replaced = True
+    def _made_now(self) -> str:
+        try:
+            return str((self.folder / PLAN_FILE).stat().st_mtime_ns)
+        except FileNotFoundError:
+            return ""
 
     def undo(self, made: str | None = None) -> Correction:
         """Take the latest correction back. Raises Refused if there is none. made: see `check_made`."""

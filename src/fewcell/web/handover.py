@@ -48,7 +48,15 @@ def write_file(cells: Cells, kind: str, shown: Shown, folder: Path) -> Path:
     if kind not in KINDS:
         raise Refused(404, f"There is no download {kind!r}. Known are {', '.join(KINDS)}.")
     with cells.lock:
+        cells.check_made(None)
         cells = copy(cells)  # as they are now, whatever is corrected meanwhile
+    try:
+        return _write_file(cells, kind, shown, folder)
+    finally:
+        cells.check_made(None)  # if others have taken their place meanwhile, that is what is wrong
+
+
+def _write_file(cells: Cells, kind: str, shown: Shown, folder: Path) -> Path:
     stem = folder / cells.labels.name.removesuffix("_label.zarr")
     columns = shown.of(cells.columns())
     labels = cells.labels

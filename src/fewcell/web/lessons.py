@@ -3,7 +3,9 @@
 import glob
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -33,9 +35,13 @@ CROP = re.compile(r"(?P<image>.+)@(?P<model>[^@]+)-(?P<token>[0-9a-f]{8})-(?P<wi
 
 
 class Crop(NamedTuple):
-    """A crop of a dataset: the image and the window that it shows, its name, and how many cells are known in it."""
+    """A crop of a dataset: the image and the window that it shows, its name, and how many cells are known in it.
+
+    run: whose cells were corrected there; crops of one run are alike where they meet.
+    """
 
     image: str
+    run: str
     window: Window
     stem: str
     n_cells: int
@@ -57,33 +63,45 @@ def keep_crops(folder: Path, image: str, model: str, token: str) -> None:
 
 
 def separate_crops(folder: Path) -> list[Crop]:
-    """Crops of which no two show the same part of an image: of those that do, the one in which most cells are known.
+    """Crops of which no two show the same part of an image as different runs have it.
 
-    One image may be corrected with several models; what is held out must not be learned from under another name.
+    One image may be corrected with several models, and what is held out must not be learned from under another name:
+    where runs meet, the one with most known cells in all of the image counts.
     """
+    crops = list(_crops(folder))
+    known: Counter[tuple[str, str]] = Counter()
+    for crop in crops:
+        known[crop.image, crop.run] += crop.n_cells
     apart: list[Crop] = []
-    for crop in sorted(_crops(folder), key=lambda crop: (-crop.n_cells, crop.stem)):
-        if not any(crop.image == other.image and _meet(crop.window, other.window) for other in apart):
+    for crop in sorted(crops, key=lambda crop: (-known[crop.image, crop.run], crop.stem)):
+        others = (other for other in apart if other.image == crop.image and other.run != crop.run)
+        if not any(_meet(crop.window, other.window) for other in others):
             apart.append(crop)
     return apart
 
 
 def copy_separate_crops(folder: Path, to: Path) -> None:
-    """Copy what `separate_crops` lists, as a dataset of its own."""
-    for kind, endings in ENDINGS.items():
+    """Copy what `separate_crops` lists, as a dataset of its own; what is taken away meanwhile is left out."""
+    for kind in ENDINGS:
         (to / kind).mkdir(parents=True)
-        for crop in separate_crops(folder):
-            for path in (folder / kind / f"{crop.stem}{ending}" for ending in endings):
-                if path.exists():
-                    shutil.copyfile(path, to / kind / path.name)
+    for crop in separate_crops(folder):
+        for kind in ("images", "labels"):  # labels without an image are no dataset
+            for ending in ENDINGS[kind]:
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(folder / kind / f"{crop.stem}{ending}", to / kind / f"{crop.stem}{ending}")
+            if not any((to / kind / f"{crop.stem}{ending}").exists() for ending in ENDINGS[kind]):
+                break
 
 
 def _crops(folder: Path) -> Iterator[Crop]:
-    for path in (folder / "labels").glob("*_label.tiff"):
+    for path in (folder / "labels").glob("[!.]*_label.tiff"):
         stem, _ = _parted(path, ENDINGS["labels"])
         if found := CROP.fullmatch(stem):
-            top, left, bottom, right = map(int, found["window"].split("-"))
-            yield Crop(found["image"], (top, left, bottom, right), stem, _known_cells(path, path.stat().st_mtime_ns))
+            with suppress(FileNotFoundError):
+                n_cells = _known_cells(path, path.stat().st_mtime_ns)
+                top, left, bottom, right = map(int, found["window"].split("-"))
+                run = f"{found['model']}-{found['token']}"
+                yield Crop(found["image"], run, (top, left, bottom, right), stem, n_cells)
 
 
 def _parted(path: Path, endings: Sequence[str]) -> tuple[str, str]:

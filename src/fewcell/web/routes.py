@@ -159,7 +159,7 @@ async def _file(request: Request) -> Response:
 
 def _written_file(request: Request) -> Response:
     cells, shown = _found(request), Shown(**query_of(request, AskedFile).model_dump())
-    folder = Path(tempfile.mkdtemp(dir=cells.folder, prefix=".handover-"))
+    folder = Path(tempfile.mkdtemp(dir=_site(request).folder.home, prefix=".handover-"))
     remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
     try:
         path = write_file(cells, request.path_params["kind"], shown, folder)

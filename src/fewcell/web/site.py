@@ -2,9 +2,10 @@
 
 import os
 import secrets
+from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from fewcell.errors import FewcellError, ReadError, WriteError
@@ -37,7 +38,9 @@ class Site:
         self.folder, self.given, self.threads = WorkFolder(root.resolve()), models, threads
         self.limits = limits or Limits()
         self.models()
+        self.folder.finish_moves()
         self.jobs = JobQueue()
+        self._locks: defaultdict[Path, RLock] = defaultdict(RLock)  # of those who correct a result
         self._pictures = KeptOpen(self._open_picture, lambda picture: picture.held_bytes, OPEN_PICTURES_BYTES)
         self._cells = KeptOpen(self._open_cells, lambda cells: len(cells.table["id"]), OPEN_CELLS)
 
@@ -93,7 +96,7 @@ class Site:
                 if "error" in said:
                     raise FewcellError(self.folder.named(said["error"]))
                 job.stage, job.share, job.seconds_left = said["stage"], said["share"], said["seconds_left"]
-            if (folder / PLAN_FILE).exists():
+            if job.state != "stopped" and (folder / PLAN_FILE).exists():
                 try:
                     self._replace(name, model, folder)
                 except OSError as error:
@@ -136,12 +139,8 @@ class Site:
     def _replace(self, name: str, model: str, by: Path) -> None:
         """Show other cells of an image from now on; those of before are kept, and what can be learned from them."""
         result, token = self.folder.result(name, model), secrets.token_hex(4)
-        try:
-            before = self.cells(name, model).set_aside if (result / PLAN_FILE).exists() else nullcontext
-        except FewcellError:  # damaged
-            before = nullcontext
-        with before():
-            if not self.folder.corrections.is_symlink():
+        with self._locks[result]:  # nobody corrects meanwhile
+            if not self.folder.leads_out(self.folder.corrections):
                 keep_crops(self.folder.corrections, name, model, token)
             self.folder.replace(result, by, token)
 
@@ -150,7 +149,7 @@ class Site:
         corrections = self.folder.corrections
         begin = crops_named(name, model, cells.plan.task.key[:8])
         try:
-            if corrections.is_symlink():
+            if self.folder.leads_out(corrections):
                 raise Refused(403, f"{corrections}: is a link, and may lead out of the folder.")
             write_crops(cells, self.picture(name).slide, corrections, begin, changed)
         except (FewcellError, OSError) as error:
@@ -168,7 +167,7 @@ class Site:
             return self.picture(image.name).slide
 
         try:
-            cells = Cells(folder, image, slide)
+            cells = Cells(folder, image, slide, self._locks[folder])
         except (OSError, ValueError) as error:
             raise ReadError(f"{folder}: the cells cannot be read: {error}. Segment the image again.") from None
         if cells.corrections and os.access(self.folder.home, os.W_OK):

@@ -12,6 +12,7 @@ FOLDER/fewcell/serving.lock            held by the server of this folder
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,10 +99,26 @@ class WorkFolder:
         """The models whose cells of an image are there."""
         return sorted(path.parent.name for path in (self.home / "results" / image).glob(f"*/{PLAN_FILE}"))
 
+    def leads_out(self, folder: Path) -> bool:
+        """Whether a folder or one in it is a link."""
+        return folder.is_symlink() or (folder.is_dir() and any(inside.is_symlink() for inside in folder.iterdir()))
+
+    def finish_moves(self) -> None:
+        """Put results in their place that are whole, and were about to be when the server was killed."""
+        for plan in self.home.glob(f"segmenting/*/*/{PLAN_FILE}"):
+            image, model = plan.parts[-3:-1]
+            with suppress(Refused, OSError):
+                result, whole = self.result(image, model), self.unfinished(image, model)
+                if not result.exists():
+                    result.parent.mkdir(parents=True, exist_ok=True)
+                    os.rename(whole, result)
+
     def replace(self, result: Path, by: Path, token: str) -> None:
         """Put a new result where an earlier one may be, which is kept under a name with `token`."""
         if result.exists():
             earlier = self.home / "earlier"
+            if self.leads_out(earlier):
+                raise Refused(403, f"{earlier}: is a link, and may lead out of the folder.")
             earlier.mkdir(parents=True, exist_ok=True)
             os.rename(result, earlier / f"{result.parent.name}-{result.name}-{token}")
         result.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import { complain } from "./dom.js";
 
 const MOST_TILES = 160; // kept, 1 MB each
 const AT_ONCE = 6;
-const MOST_TRIES = 4; // of a tile that does not come, each after a longer while
+const RETRY_MS = [3000, 6000, 12000, 60000]; // after which a tile that did not come is asked for again
 const MARGIN_PX = 2; // around each tile, as the server sends it
 const THICK_FROM_PX = 12; // cells at least so wide have outlines of two pixels
 const SMALLEST_OUTLINED_PX = 7; // smaller cells are filled: their outlines would hide all else
@@ -117,9 +117,9 @@ export class CellLayer {
       this._paint(tile);
       this._makeRoom();
     } catch (error) {
-      tile.tries = (tile.tries || 0) + 1;
-      if (tile.tries === MOST_TRIES) complain(error);
-      else setTimeout(() => { tile.isOld = true; this.redraw(); }, 1500 * 2 ** tile.tries);
+      tile.tries = Math.min((tile.tries || 0) + 1, RETRY_MS.length);
+      if (tile.tries === RETRY_MS.length - 1) complain(error);
+      setTimeout(() => { tile.isOld = true; this.redraw(); }, RETRY_MS[tile.tries - 1]);
     }
   }
 

@@ -16,8 +16,9 @@ const HINTS = {
   region: "Drag a rectangle in which every cell is right and none is missing.",
 };
 const page = { state: { images: [], models: [], jobs: [], taught: null }, image: null, facts: null, panes: [], tables: [], asked: 0, selected: new Set() };
+let isOffering = false; // to segment an image again
 const panel = new Panel(recolour);
-const card = new Card(look);
+const card = new Card(() => { isOffering = false; return look(); });
 const gallery = new Gallery(open, (name) => look().then(() => page.image || open(name)));
 const teaching = new Teaching(async (model) => {
   await look();
@@ -26,7 +27,7 @@ const teaching = new Teaching(async (model) => {
     await showModel();
   }
 });
-let timer, asking = 0, isOffering = false, isLeading = false;
+let timer, asking = 0, isLeading = false;
 
 const model = () => byId("model").value;
 const jobOf = (image, of) => page.state.jobs.filter((job) => job.kind === "segment" && job.image === image && job.model === of).pop();
@@ -41,8 +42,10 @@ async function look() {
     const was = page.state;
     page.state = state;
     showState();
-    const done = (now) => now.state === "done" && was.jobs.some((job) => job.number === now.number && job.state !== "done");
-    if (state.jobs.some((job) => done(job) && job.kind === "segment" && job.image === page.image)) await showModel();
+    const ended = state.jobs.filter((now) => now.kind === "segment" && now.image === page.image
+      && was.jobs.some((job) => job.number === now.number && job.state !== now.state));
+    for (const { error } of ended.filter((job) => job.state === "failed" && isSegmented(job.model))) complain(new Error(error));
+    if (ended.some((job) => job.state === "done")) await showModel();
   } catch (error) {
     complain(error);
   }
