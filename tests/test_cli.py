@@ -168,7 +168,7 @@ def test_a_slide_says_how_far_it_is_where_there_is_no_terminal_and_how_much_is_e
     tifffile.imwrite(tmp_path / "i.tif", image, tile=(256, 256))
     code, out, err = run("segment", tmp_path / "i.tif", "-o", tmp_path / "o.zarr", "--diameter", 24)
     assert code == 0
-    assert "; 1 of 3 tiles are empty" in out
+    assert "; 2 of 3 tiles are empty" in out
     assert re.search(r"tiles: 2 of 3, 0:00:\d\d left", err)
 
 

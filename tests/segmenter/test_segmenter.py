@@ -61,7 +61,9 @@ def test_cells_in_one_corner_of_a_large_image_tell_the_diameter(segmenter, discs
     found = segmenter.segment(large)
     assert found.diameter_source == "estimated"
     assert DIAMETER_PX / 1.6 < found.diameter_px < DIAMETER_PX * 1.6
-    assert f1_of(labels, found.labels[:height, -width:]) > 0.7
+    told = segmenter.segment(large, diameter_px=DIAMETER_PX)
+    reached = [f1_of(labels, one.labels[:height, -width:]) for one in (found, told)]
+    assert reached[0] > max(0.5, reached[1] - 0.2)
 
 
 def test_the_diameter_reported_is_the_one_used(segmenter, discs):
@@ -245,6 +247,7 @@ def test_tiles_give_what_one_piece_gives(segmenter, draw_discs, monkeypatch, see
     image = draw_discs(9, (250, 310))[0][None]
     whole = segmenter.segment(image, diameter_px=DIAMETER_PX)
     monkeypatch.setattr(module, "AT_ONCE_PX", 0)
+    monkeypatch.setattr(module, "LEAST_CORE_PX", 0)
     monkeypatch.setattr(module, "SEEN_PX", seen_px)
     tiled = segmenter.segment(image, diameter_px=DIAMETER_PX)
     assert len(whole.scores) > 30
@@ -258,6 +261,7 @@ def test_a_halo_of_the_reach_is_needed_and_enough(segmenter, trained, monkeypatc
     network = segmenter.facts.network
     whole = predict_at_scale(Pyramid(pixels), 1.0, engine, network)
     monkeypatch.setattr(module, "AT_ONCE_PX", 0)
+    monkeypatch.setattr(module, "LEAST_CORE_PX", 0)
     monkeypatch.setattr(module, "SEEN_PX", 100)
     np.testing.assert_allclose(predict_at_scale(Pyramid(pixels), 1.0, engine, network), whole, atol=1e-5)
     blind = network.model_copy(update={"reach_px": 0})
@@ -298,7 +302,7 @@ def test_seams_of_windows_lie_away_from_their_sides():
 def test_memory_is_counted_on_the_grid_of_the_network(stride, fits, monkeypatch):
     monkeypatch.setattr(module, "available_bytes", lambda: 65 * 100 * 100)
     with nullcontext() if fits else pytest.raises(TooLargeError, match="100 x 100 px at 1 times"):
-        network = NetworkFacts(name="resunet", stride=stride, multiple_px=16, reach_px=50)
+        network = NetworkFacts(name="resunet", stride=stride, multiple_px=16, reach_px=50, window_px=None)
         module._check_memory(1.0, (100, 100), network, decode_bytes=60)
 
 
@@ -310,7 +314,7 @@ def test_what_may_be_seen_at_once_is(shape):
         seen.append(image.shape[1:])
         return image[:, ::2, ::2]
 
-    network = NetworkFacts(name="resunet", stride=2, multiple_px=16, reach_px=50)
+    network = NetworkFacts(name="resunet", stride=2, multiple_px=16, reach_px=50, window_px=None)
     predict_at_scale(Pyramid(np.zeros((3, *shape), dtype=np.float32)), 1.0, engine, network)
     assert len(seen) == 1
 
@@ -322,7 +326,7 @@ def test_a_network_that_reaches_far_still_sees_much_at_once():
         seen.append(image[0].size)
         return image[:, ::2, ::2]
 
-    network = NetworkFacts(name="resunet", stride=2, multiple_px=64, reach_px=760)
+    network = NetworkFacts(name="resunet", stride=2, multiple_px=64, reach_px=760, window_px=None)
     predict_at_scale(Pyramid(np.zeros((3, 3000, 2600), dtype=np.float32)), 1.0, engine, network)
     assert sum(seen) < 10 * 3000 * 2600
 

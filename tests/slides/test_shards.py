@@ -91,7 +91,6 @@ def test_a_block_that_needs_more_than_its_shard_did_is_left_to_the_merge(
     assert files_of(tmp_path / "o.zarr") == files_of(tmp_path / "whole.zarr")
 
 
-@pytest.mark.parametrize("shard", [(0, 3), (4, 3), (1, 0)])
 def test_a_shard_says_what_it_could_not_read(segmenter, slide_file, tmp_path, monkeypatch) -> None:
     def breaks(self, number):
         raise ReadError("i.tif: this part of the file is damaged.")
@@ -114,6 +113,7 @@ def test_a_worker_with_another_model_is_refused(segmenter, slide_file, tmp_path)
         Work.open(folder, threads=1)
 
 
+@pytest.mark.parametrize("shard", [(0, 3), (4, 3), (1, 0)])
 def test_a_shard_that_is_not_there_is_refused(segmenter, slide_file, tmp_path, shard) -> None:
     with pytest.raises(ConfigError, match="There is no shard"):
         segment_shard(segmenter, slide_file, tmp_path / "o.zarr", shard, CHOSEN)

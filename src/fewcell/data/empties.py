@@ -73,7 +73,8 @@ def _drawn(kind: str, shape: tuple[int, int], rng: Generator) -> FloatArray:
         wave = np.sin((y * np.sin(angle) + x * np.cos(angle)) * 2 * np.pi / period)
         image += np.asarray(np.sign(wave) if rng.random() < 0.5 else wave, dtype=np.float32)[..., None]
     elif kind == "text":
-        drawn = (_printed(shape, rng) if rng.random() < 0.5 else _lettered(shape, rng)).astype(np.float32) / 255
+        ink = _printed(shape, rng) if rng.random() < 0.5 else _lettered(shape, rng)
+        drawn = ink.astype(np.float32) / np.float32(255)
         if rng.random() < PHOTOGRAPHED:
             image += _photographed(drawn, rng)[..., None] - image.mean()
         else:

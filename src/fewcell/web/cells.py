@@ -44,7 +44,7 @@ class State:
 class Cells:
     """Labels, measurements and corrections of an image; it may be read while it is corrected."""
 
-    def __init__(self, folder: Path, image: Path, slide: Callable[[], Slide], lock: RLock | None = None) -> None:
+    def __init__(self, folder: Path, image: Path, slide: Callable[[], Slide], lock: "RLock | None" = None) -> None:
         """folder: of the result. slide: opens the image, or gives it where it is open. lock: of all who correct it."""
         self.folder = folder
         self.plan = SlidePlan.read(folder / PLAN_FILE).model_copy(update={"slide": str(image)})

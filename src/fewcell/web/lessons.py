@@ -19,6 +19,7 @@ from fewcell.types import UNKNOWN, Labels
 from fewcell.web.cells import Cells
 
 __all__ = [
+    "Crop",
     "copy_separate_crops",
     "crop_windows",
     "crops_named",
