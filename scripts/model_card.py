@@ -1,6 +1,7 @@
 """Put the figures of the model inside the package into docs/model-card.md, between its two markers.
 
-They come from docs/results/default-model-test-summary.csv (see scripts/score_default_model) and from model.json.
+They come from docs/results/default-model-test-summary.csv (see scripts/score_default_model), calibration.csv, folder.csv
+and slide.csv there (each names its command), and from model.json.
 """
 
 import csv
@@ -29,15 +30,14 @@ def main() -> None:
 
 def figures() -> str:
     facts = json.loads((ROOT / "src/fewcell/models/default/model.json").read_text(encoding="utf-8"))
-    return "\n\n".join([*open_test(), mistakes(), held_out(facts), sources(facts)])
+    return "\n\n".join([*open_test(), mistakes(), calibration(), cost(), held_out(facts), sources(facts)])
 
 
 def open_test() -> list[str]:
     path = ROOT / "docs/results/default-model-test-summary.csv"
     if not path.exists():
         return ["The open test has not been scored with this model yet."]
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(path.name)
     parts = [headlines([row for row in rows if row["grouping"] == "headline"])]
     for grouping in dict.fromkeys(row["grouping"] for row in rows if row["grouping"] != "headline"):
         heading = HEADINGS.get(grouping, grouping)
@@ -89,9 +89,7 @@ def interval_of(row: dict[str, str]) -> str:
 
 
 def mistakes() -> str:
-    path = ROOT / "docs/results/default-model-test.csv"
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of("default-model-test.csv")
     kinds = ("missed", "split", "merged", "badly_outlined")
     lines = [
         "### Mistakes by kind, open test\n",
@@ -108,6 +106,47 @@ def mistakes() -> str:
         cells.append(f"{100 * total['false'] / max(total['n_predicted'], 1):.1f}")
         lines.append(f"| {' | '.join(map(str, [modality, *cells]))} |")
     return "\n".join(lines)
+
+
+def calibration() -> str:
+    rows = rows_of("calibration.csv")
+    lines = [
+        "### Calibration\n",
+        "Expected calibration error of the scores, the mean over the cells of how far the share of right cells is from",
+        "the mean score, in 20 ranges of scores ([results/calibration.csv](results/calibration.csv)).\n",
+        "| diameter | experiments | cells | error |",
+        "|---|---|---|---|",
+    ]
+    for diameter, images in dict.fromkeys((row["diameter"], row["images"]) for row in rows):
+        those = [row for row in rows if (row["diameter"], row["images"]) == (diameter, images) and int(row["found"])]
+        found = sum(int(row["found"]) for row in those)
+        error = sum(abs(int(row["right"]) - int(row["found"]) * float(row["mean_score"])) for row in those) / found
+        lines.append(f"| {diameter} | {images} | {found} | {error:.3f} |")
+    return "\n".join(lines)
+
+
+def cost() -> str:
+    lines = [
+        "### Time and memory\n",
+        "From the start of the program to the last file; a megapixel is one of the image. Folders of 100 images of 1",
+        "megapixel ([results/folder.csv](results/folder.csv)), slides with cells 24 px wide",
+        "([results/slide.csv](results/slide.csv)); each table names its machine and command.\n",
+        "| | seconds | megapixels a second | memory, MiB |",
+        "|---|---|---|---|",
+    ]
+    for row in rows_of("folder.csv"):
+        mpx, mib = float(row["mpx_per_s"]), float(row["peak_mb_so_far"])
+        lines.append(f"| folder, diameter {row['diameter']} | {float(row['seconds']):.1f} | {mpx:.2f} | {mib:,.0f} |")
+    for row in rows_of("slide.csv"):
+        side, seconds = int(row["side_px"]), float(row["seconds"])
+        cells = f"{seconds:.1f} | {side**2 / 1e6 / seconds:.2f} | {float(row['peak_mb']):,.0f}"
+        lines.append(f"| slide, {row['kind']}, {side:,} px | {cells} |")
+    return "\n".join(lines)
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    with open(ROOT / "docs/results" / name, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def held_out(facts: dict) -> str:

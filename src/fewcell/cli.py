@@ -305,6 +305,9 @@ def evaluate(
     note: Annotated[
         list[str] | None, typer.Option(help="A column to add to every row of the CSVs: name=value.")
     ] = None,
+    draw: Annotated[
+        Path | None, typer.Option(help="Draw the 12 images with the lowest F1 into this folder, mistakes in colour.")
+    ] = None,
     efficiency: Annotated[
         bool, typer.Option("--efficiency", help="Show what each image took, and what time the challenge forgives.")
     ] = False,
@@ -334,6 +337,10 @@ def evaluate(
         extra = _notes(note or [])
         save_rows(evaluation, out, extra=extra, overwrite=overwrite)
         save_summary(summary, out.with_name(f"{out.stem}-summary.csv"), extra=extra, overwrite=overwrite)
+    if draw is not None:
+        from fewcell.report.mistakes import draw_worst
+
+        draw_worst(evaluation, draw, overwrite=overwrite)
     if evaluation.failures:
         raise typer.Exit(1)
 

@@ -19,7 +19,7 @@ from fewcell.images import write_labels
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from fewcell.report import charts, pictures, write_report
+from fewcell.report import charts, mistakes, pictures, write_report
 from fewcell.report.ablations import load_ablations
 from fewcell.report.budgets import label_budgets
 from fewcell.report.page import _code
@@ -182,7 +182,7 @@ def test_a_crop_shows_each_mistake_in_its_colour(tmp_path: Path, no_pictures: No
     (crop,) = pictures.difficult_crops(results, data)
     assert crop.title == "phase: phase_3"
     assert [name for name, _ in crop.pictures] == ["image", "truth", "resunet + boundary", "resunet + flows"]
-    kinds = pictures._mistaken(truth, found)
+    kinds = mistakes.mistaken(truth, found)
     assert np.unique(kinds[truth == 2]).tolist() == [1], "missed"
     assert np.unique(kinds[found == 2]).tolist() == [5], "false"
     assert not kinds[truth == 1].any()
@@ -193,10 +193,10 @@ def test_the_window_is_where_most_mistakes_are() -> None:
     weight[150:160, 40:50] = 1
     weight[20, 200] = 1
     for side in (30, 41):
-        window = pictures._window_of_most(weight, side)
+        window = mistakes.window_of_most(weight, side)
         assert weight[window].sum() == 100
         assert weight[window].shape == (side, side)
-    assert weight[pictures._window_of_most(weight, 250)].shape == (200, 250)
+    assert weight[mistakes.window_of_most(weight, 250)].shape == (200, 250)
 
 
 def test_targets_of_every_representation_are_drawn() -> None:

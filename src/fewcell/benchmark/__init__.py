@@ -1,7 +1,7 @@
 """Fair comparisons: folders of predicted labels against true ones, and what they amount to."""
 
 from fewcell.benchmark.efficiency import Efficiency, TimedImage, measure_efficiency, render_efficiency, tolerance_s
-from fewcell.benchmark.evaluate import Evaluation, Failure, Row, evaluate_folders
+from fewcell.benchmark.evaluate import Evaluation, Failure, Files, Row, evaluate_folders
 from fewcell.benchmark.plan import Block, Plan, Run, load_plan, runs_of
 from fewcell.benchmark.run import FailedRun, run_plan
 from fewcell.benchmark.summary import (
@@ -22,6 +22,7 @@ __all__ = [
     "Evaluation",
     "FailedRun",
     "Failure",
+    "Files",
     "Group",
     "Headline",
     "Interval",

@@ -13,11 +13,21 @@ from fewcell.errors import DataError, FewcellError
 from fewcell.images import SUFFIXES, read_labels
 from fewcell.metrics import ImageScores, score_image
 
-__all__ = ["Evaluation", "Failure", "Row", "evaluate_folders"]
+__all__ = ["Evaluation", "Failure", "Files", "Row", "evaluate_folders"]
 
 # A prediction is looked for under these names in turn, each with any of the suffixes of labels.
 PREDICTION_NAMES = ("{stem}_label", "{stem}_labels", "{stem}")
 UNLISTED = "unknown"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the true labels of an image are, the regions in which all is annotated, its prediction, and the image."""
+
+    true: Path
+    regions: Path | None
+    predicted: Path | None
+    image: Path | None
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,7 @@ class Row:
 
     seen: whether a training image comes from the same experiment; None where the manifest cannot tell.
     problem: why there was no prediction to score; the scores are then those of a prediction without cells.
+    files: None where labels were scored without being files.
     """
 
     stem: str
@@ -36,6 +47,7 @@ class Row:
     seen: bool | None
     scores: ImageScores
     problem: str = ""
+    files: Files | None = None
 
 
 @dataclass(frozen=True)
@@ -90,14 +102,19 @@ def evaluate_folders(
     dataset = _dataset_folder(Path(true_dir))
     manifest_file = Path(manifest) if manifest is not None else find_manifest(dataset)
     entries = read_manifest(manifest_file)
-    entry_of = match_manifest(entries, dataset, _image_names(dataset, true_files))
+    names = _image_names(dataset, true_files)
+    entry_of = match_manifest(entries, dataset, names)
     trained = {e["experiment"] for e in entries if e.get("split") == "train" and e.get("experiment")}
 
     rows, failures = [], []
     for stem, true_file in true_files.items():
         try:
-            regions = dataset / "regions" / f"{stem}.geojson"
-            true = read_truth(true_file, regions if regions.is_file() else None)
+            regions, image = dataset / "regions" / f"{stem}.geojson", dataset / "images" / names[stem]
+            predicted = predictions[stem][0] if len(predictions[stem]) == 1 else None
+            files = Files(
+                true_file, regions if regions.is_file() else None, predicted, image if image.is_file() else None
+            )
+            true = read_truth(true_file, files.regions)
             problem = ""
             try:
                 scores = score_image(true, read_labels(_only(predictions[stem], stem)))
@@ -108,11 +125,11 @@ def evaluate_folders(
         except FewcellError as error:
             failures.append(Failure(stem, f"The true labels cannot be used: {error}"))
         else:
-            rows.append(_row(stem, entry_of[stem], trained, scores, problem))
+            rows.append(_row(stem, entry_of[stem], trained, scores, problem, files))
     return Evaluation(tuple(rows), tuple(failures), manifest_file)
 
 
-def _row(stem: str, entry: dict[str, str], trained: Set[str], scores: ImageScores, problem: str) -> Row:
+def _row(stem: str, entry: dict[str, str], trained: Set[str], scores: ImageScores, problem: str, files: Files) -> Row:
     """entry: the manifest's row of the image. trained: the experiments of the training images."""
     experiment = entry.get("experiment") or stem
     return Row(
@@ -124,6 +141,7 @@ def _row(stem: str, entry: dict[str, str], trained: Set[str], scores: ImageScore
         seen=experiment in trained if trained and entry.get("experiment") else None,
         scores=scores,
         problem=problem,
+        files=files,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewcell.metrics import MISTAKES, THRESHOLDS
 from fewcell.report.budgets import Budget
+from fewcell.report.mistakes import MISTAKE_COLOURS
 from fewcell.report.results import Line, Method, Results
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "MISTAKE_COLOURS",
     "cost_chart",
     "curve_chart",
     "label_chart",
@@ -35,13 +35,6 @@ FEWEST_CELLS = 20
 # Okabe and Ito (2008): colours that people with colour-blindness can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#999933", "#882255")
 MARKERS = "osD^vP*X"  # one fewer than colours, so that a pair of both comes again only after 72 methods
-MISTAKE_COLOURS = {
-    "missed": "#D55E00",
-    "split": "#E69F00",
-    "merged": "#56B4E9",
-    "badly_outlined": "#F0E442",
-    "false": "#CC79A7",
-}
 
 
 def modality_chart(results: Results) -> str:

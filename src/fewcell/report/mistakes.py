@@ -1,0 +1,147 @@
+"""Mistakes drawn over an image: right cells outlined, wrong ones in the colour of what is wrong with them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+from PIL import ImageDraw, ImageFont
+
+from fewcell.benchmark import Evaluation, Row
+from fewcell.data.dataset import read_truth
+from fewcell.errors import DataError, WriteError
+from fewcell.images import Image, normalise, read_image, read_labels, whole_file
+from fewcell.metrics import find_mistakes, overlaps
+from fewcell.types import Labels
+
+__all__ = [
+    "MISTAKE_COLOURS",
+    "RIGHT_COLOUR",
+    "Outline",
+    "as_rgb",
+    "draw_worst",
+    "enlarged",
+    "mistake_outlines",
+    "mistaken",
+    "outlined",
+    "window_of_most",
+]
+
+# Okabe and Ito (2008): colours that people with colour-blindness can tell apart.
+MISTAKE_COLOURS = {
+    "missed": "#D55E00",
+    "split": "#E69F00",
+    "merged": "#56B4E9",
+    "badly_outlined": "#F0E442",
+    "false": "#CC79A7",
+}
+RIGHT_COLOUR = ""  # white, or black on a bright image
+BRIGHT = 140  # mean of a crop, of 255, from which on it is
+TINT = 0.35  # how much of its colour covers a cell that is wrong
+DRAWN_PX = 1000  # side of a picture: small images are enlarged, of large ones the part with most mistakes is drawn
+LEGEND_PX = 26
+
+Outline = tuple[Labels, NDArray[np.bool_], str]
+"""Labels, where their outlines are drawn, in which colour."""
+
+
+def draw_worst(evaluation: Evaluation, out: Path, *, count: int = 12, overwrite: bool = False) -> list[Path]:
+    """Draw the images with the lowest F1, the worst first, into a folder: pictures called <rank>_<stem>.png.
+
+    Returns the pictures. Raises DataError if no image lies beside its true labels, WriteError if a picture exists and
+    may not be overwritten.
+    """
+    rows = [row for row in evaluation.rows if row.scores.scorable and row.files and row.files.image]
+    if not rows:
+        raise DataError("There is no image to draw on: true labels must be those of a dataset folder, with images/.")
+    worst = sorted(rows, key=lambda row: (row.scores.f1[0], row.stem))[:count]
+    paths = [out / f"{rank:02d}_{row.stem}.png" for rank, row in enumerate(worst, 1)]
+    if not overwrite and (there := next((path for path in paths if path.exists()), None)):
+        raise WriteError(f"{there}: exists already. Choose another folder, or allow it with --overwrite.")
+    out.mkdir(parents=True, exist_ok=True)
+    for row, path in zip(worst, paths, strict=True):
+        with whole_file(path, overwrite=overwrite) as temporary:
+            Picture.fromarray(_drawn(row)).save(temporary, format="PNG")
+    return paths
+
+
+def _drawn(row: Row) -> NDArray[np.uint8]:
+    """The part of an image with most mistakes, and below it what the colours mean."""
+    assert row.files is not None
+    assert row.files.image is not None
+    truth = read_truth(row.files.true, row.files.regions)
+    usable = row.files.predicted is not None and not row.problem
+    found = read_labels(row.files.predicted) if row.files.predicted and usable else np.zeros_like(truth)
+    window = window_of_most(mistaken(truth, found) > 0, DRAWN_PX)
+    view = as_rgb(read_image(row.files.image).pixels)[window]
+    times = max(1, DRAWN_PX // max(view.shape[:2]))
+    outlines = [
+        (enlarged(labels, times), enlarged(mask, times), colour)
+        for labels, mask, colour in mistake_outlines(truth, found, window)
+    ]
+    picture = outlined(enlarged(view, times), outlines, 2)
+    legend = Picture.new("RGB", (picture.shape[1], LEGEND_PX), "#202020")
+    pen, x = ImageDraw.Draw(legend), 8
+    for name, colour in {f"F1 {row.scores.f1[0]:.2f}": "#FFFFFF", **MISTAKE_COLOURS}.items():
+        words = name.replace("_", " ")
+        pen.text((x, 5), words, fill=colour, font=ImageFont.load_default(14))
+        x += 10 * len(words) + 14
+    return np.concatenate([picture, np.asarray(legend)])
+
+
+def mistake_outlines(truth: Labels, found: Labels, window: tuple[slice, slice]) -> list[Outline]:
+    """What to draw in a window: all that was found, then each kind of mistake over it."""
+    kinds, true, seen = mistaken(truth, found)[window], truth[window], found[window]
+    outlines: list[Outline] = [(seen, seen > 0, RIGHT_COLOUR)]
+    for number, (kind, colour) in enumerate(MISTAKE_COLOURS.items(), 1):
+        outlines.append((seen if kind == "false" else true, kinds == number, colour))
+    return outlines
+
+
+def mistaken(truth: Labels, found: Labels) -> NDArray[np.uint8]:
+    """1 + the number of the kind of mistake, at every pixel of a wrong true cell and of a false one."""
+    table = overlaps(truth, found)
+    mistakes = vars(find_mistakes(table))
+    kinds = np.zeros(truth.shape, dtype=np.uint8)
+    for number, (kind, mask) in enumerate(mistakes.items(), 1):
+        labels, ids = (found, table.predicted_ids) if kind == "false" else (truth, table.true_ids)
+        kinds[np.isin(labels, ids[mask]) & (labels > 0)] = number
+    return kinds
+
+
+def outlined(view: NDArray[np.uint8], outlines: Sequence[Outline], width: int) -> NDArray[np.uint8]:
+    """Draw outlines of labels, `width` pixels wide, one over the other; what is wrong is tinted as well."""
+    from scipy.ndimage import maximum_filter
+    from skimage.segmentation import find_boundaries
+
+    drawn = view.astype(np.float32)
+    for labels, mask, colour in outlines:
+        if colour == RIGHT_COLOUR:
+            rgb = np.full(3, 255 if view.mean() < BRIGHT else 0, dtype=np.float32)
+        else:
+            rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.float32)
+            drawn[mask] = (1 - TINT) * drawn[mask] + TINT * rgb
+        edges = find_boundaries(labels, mode="inner") & mask
+        drawn[np.asarray(maximum_filter(edges, size=width), dtype=bool)] = rgb
+    return drawn.astype(np.uint8)
+
+
+def window_of_most(weight: NDArray[np.float64], side: int) -> tuple[slice, slice]:
+    """The square window of a side that holds most of a weight; the whole along an axis that is shorter."""
+    from scipy.ndimage import uniform_filter
+
+    height, width = (min(side, extent) for extent in weight.shape)
+    total = uniform_filter(weight, [height, width], mode="constant")  # pyright: ignore[reportArgumentType]
+    inner = total[height // 2 : weight.shape[0] - (height - 1) // 2, width // 2 : weight.shape[1] - (width - 1) // 2]
+    top, left = np.unravel_index(int(inner.argmax()), inner.shape)
+    return slice(int(top), int(top) + height), slice(int(left), int(left) + width)
+
+
+def as_rgb(pixels: Image | NDArray) -> NDArray[np.uint8]:
+    shown = np.clip(normalise(np.asarray(pixels)[:3]), 0, 1)
+    return (255 * np.moveaxis(shown, 0, -1)).astype(np.uint8)
+
+
+def enlarged(picture: NDArray, times: int) -> NDArray:
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
