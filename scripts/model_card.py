@@ -128,9 +128,9 @@ def calibration() -> str:
 def cost() -> str:
     lines = [
         "### Time and memory\n",
-        "From the start of the program to the last file; a megapixel is one of the image. Folders of 100 images of 1",
-        "megapixel ([results/folder.csv](results/folder.csv)), slides with cells 24 px wide",
-        "([results/slide.csv](results/slide.csv)); each table names its machine and command.\n",
+        "A megapixel is one of the image. Folders of 100 images of 1 megapixel, the whole command",
+        "([results/folder.csv](results/folder.csv)); slides with cells 24 px wide, from loading the model to written",
+        "labels ([results/slide.csv](results/slide.csv)). Both name machine and command.\n",
         "| | seconds | megapixels a second | memory, MiB |",
         "|---|---|---|---|",
     ]

@@ -107,7 +107,7 @@ def segment(
 ) -> None:
     """Find every cell in images: labels (TIFF), an overlay (PNG) and a table (CSV) for each.
 
-    Slides (OME-Zarr, SVS, NDPI and the like, and anything of 25 megapixels or more) are segmented tile by tile into
+    Slides (OME-Zarr, NDPI and the like, and anything of 25 megapixels or more) are segmented tile by tile into
     labels (OME-Zarr). Where that was interrupted, the same command goes on. With --export, or where -o ends in .zarr,
     that is also done with smaller images; their cells are the same. With no other export than tiff, csv or overlay it
     is not: smaller images have these anyway. What each took is in seconds.csv.

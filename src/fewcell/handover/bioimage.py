@@ -25,6 +25,10 @@ from fewcell.types import FloatArray
 __all__ = ["package_model"]
 
 FORMAT_VERSION = "0.5.4"
+CHALLENGE = (
+    "Made for the challenge of Ma et al., The multimodality cell segmentation challenge: toward universal solutions. "
+    "Nature Methods 21 (2024)"
+)
 NOTICE_FILE = "NOTICE"
 EXAMPLE_DIAMETER_PX = 14.0  # of the nuclei in scikit-image's immunohistochemistry
 LOW, HIGH, EPSILON = 1.0, 99.8, 1e-6  # percentiles, and what their distance is widened by
@@ -83,7 +87,7 @@ def _description(name: str, facts: ModelFacts, authors: Sequence[str], licence: 
         "description": f"Finds cells in microscopy images of any modality: {facts.network.name} network, "
         f"{facts.representation.name} representation. Learned from: {sources}."[:1024],
         "authors": [{"name": author} for author in authors],
-        "cite": [{"text": "fewcell: few labels, every cell", "url": "https://pypi.org/project/fewcell/"}],
+        "cite": [{"text": CHALLENGE, "doi": "10.1038/s41592-024-02233-6"}],
         **({"license": licence} if licence else {}),
         "documentation": _file("README.md"),
         "covers": [_file("cover.png")],
