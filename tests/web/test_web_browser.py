@@ -147,10 +147,22 @@ def test_drop_segment_correct_teach_download(visit, draw_discs, tmp_path):
     wait_for_count(page, found)
     page.wait_for_selector(f"text={known} cells known")
 
+    page.click("[data-tool=select]")
+    box = page.locator(".pane canvas.cells").first.bounding_box()
+    for y in range(1, 20):  # until a cell is hit
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + y / 20 * box["height"])
+        page.wait_for_timeout(100)
+        if page.inner_text("#cell-number"):
+            break
+    assert "area (px)" in page.inner_text("#cell")
+    page.select_option("#colour", "area")
+    page.eval_on_selector("#least", "slider => { slider.value = 500; slider.dispatchEvent(new Event('input')); }")
+    assert " of " in page.inner_text("#count")
+    page.eval_on_selector("#least", "slider => { slider.value = 0; slider.dispatchEvent(new Event('input')); }")
     page.eval_on_selector("#score", "slider => { slider.value = 990; slider.dispatchEvent(new Event('input')); }")
     assert " of " in page.inner_text("#count")
     page.eval_on_selector("#score", "slider => { slider.value = 0; slider.dispatchEvent(new Event('input')); }")
-    for kind in ("csv", "geojson", "rois", "tiff", "zarr"):
+    for kind in ("csv", "parquet", "h5ad", "geojson", "geojson.gz", "rois", "tiff", "zarr", "overlay"):
         with page.expect_download() as waited:
             page.click(f"#files a[href*='/files/{kind}?']")
         assert Path(waited.value.path()).stat().st_size > 1000
@@ -219,3 +231,20 @@ def test_a_large_slide_with_many_cells(visit, tmp_path):
     assert 20_000 < count(page) < 25_000
     page.wait_for_timeout(300)
     page.shoot("12-large-near")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "/cells/" in request.url else None)
+    for key, times in (("-", 2), ("ArrowLeft", 45), ("ArrowUp", 45)):
+        for _ in range(times):
+            page.keyboard.press(key)
+    for sweep in range(4):  # over more tiles than are kept
+        for _ in range(80):
+            page.keyboard.press("ArrowLeft" if sweep % 2 else "ArrowRight")
+            page.wait_for_timeout(40)
+        for _ in range(12):
+            page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(2000)
+    count_before = len(asked)
+    page.wait_for_timeout(2000)
+    assert count_before > 160
+    assert len(asked) == count_before, "tiles come once"
+    page.shoot("13-large-far")

@@ -41,7 +41,7 @@ def test_the_address_with_the_token_opens_the_page_and_hides_it(stranger):
     assert answer.headers["location"] == "/"
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
-    assert "samesite=strict" in cookie
+    assert "samesite=lax" in cookie
     assert stranger.get("/api/state").status_code == 200
 
 

@@ -1,5 +1,7 @@
 """What was corrected becomes a dataset: labels where people looked, UNKNOWN elsewhere."""
 
+import os
+
 import numpy as np
 import pytest
 import tifffile
@@ -10,11 +12,11 @@ from fewcell.images import open_slide
 from fewcell.types import UNKNOWN
 from fewcell.web.cells import Cells
 from fewcell.web.lessons import (
-    copy_separate_crops,
+    copy_lessons,
+    count_lessons,
     crop_windows,
     crops_named,
     known_labels,
-    separate_crops,
     write_crops,
 )
 
@@ -131,19 +133,38 @@ def test_a_correction_that_cannot_be_learned_from_is_saved_and_the_cells_can_be_
     assert client.post(f"{CELLS}/corrections", json={"kind": "delete", "cells": [5]}).json()["warning"] == ""
 
 
-def test_of_crops_that_show_the_same_the_one_in_which_most_is_known_is_learned_from(cells, tmp_path):
+def test_where_crops_meet_the_newest_word_counts(cells, tmp_path):
+    folder = tmp_path / "all"
     cells.correct("region", [], np.array([[100.0, 100.0], [300.0, 300.0]]))
     with open_slide(tmp_path / "served/discs.png") as slide:
-        for image, model in (("discs.png", "a"), ("discs.png", "b-1"), ("other@a.png", "a")):
-            write_crops(cells, slide, tmp_path / "all", crops_named(image, model, "01234567"))
-            inside = (cell for cell in np.unique(cells.read((150, 150, 250, 250))) if cell)
-            cells.correct("delete", [int(next(inside))], np.zeros((0, 2)))
-    crops = separate_crops(tmp_path / "all")
-    assert {(crop.image, crop.stem.split("-0")[0]) for crop in crops} == {
-        ("discs.png", "discs.png@a"),
-        ("other@a.png", "other@a.png@a"),
-    }
-    copy_separate_crops(tmp_path / "all", tmp_path / "some")
-    assert len(list((tmp_path / "all/labels").iterdir())) == 3
-    samples = open_dataset(tmp_path / "some")
-    assert [sample.stem for sample in samples] == sorted(crop.stem for crop in crops)
+        write_crops(cells, slide, folder, crops_named("discs.png", "a", "01234567"))
+        write_crops(cells, slide, folder, crops_named("other@a.png", "a", "01234567"))
+        alone = count_lessons(folder)
+        gone, *_ = numbers(cells.read((150, 150, 250, 250)))
+        while cells.corrections:
+            cells.undo()
+        cells.correct("delete", [gone], np.zeros((0, 2)))
+        cells.correct("confirm", [numbers(cells.read((150, 150, 250, 250)))[0]], np.zeros((0, 2)))
+        write_crops(cells, slide, folder, crops_named("discs.png", "b-1", "01234567"))
+    newest = max((folder / "labels").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    os.utime(newest, ns=(newest.stat().st_atime_ns, newest.stat().st_mtime_ns + 10**9))
+    assert count_lessons(folder) == {"crops": 3, "cells": alone["cells"] - 1}, "one is no cell, one is known twice"
+    copy_lessons(folder, tmp_path / "some")
+    samples = {sample.stem: sample for sample in open_dataset(tmp_path / "some")}
+    assert sorted(samples) == sorted(path.name.removesuffix("_label.tiff") for path in (folder / "labels").iterdir())
+    known = np.zeros((700, 600), dtype=int)
+    for stem, sample in samples.items():
+        if stem.startswith("discs.png@"):
+            _, labels = load_sample(sample)
+            top, left, bottom, right = map(int, stem.split("-")[-4:])
+            known[top:bottom, left:right] += labels != UNKNOWN
+    assert known.max() == 1, "nothing is known by two crops"
+
+
+def test_crops_without_a_cell_are_kept_but_not_learned_from(client, root):
+    client.post(f"{CELLS}/corrections", json={"kind": "delete", "cells": [5]})
+    assert len(list((root / "fewcell/corrections/labels").iterdir())) == 1
+    assert client.get("/api/teaching").json() == {"crops": 0, "cells": 0}
+    assert client.post("/api/teaching", json={"model": "default"}).status_code == 409
+    client.post(f"{CELLS}/corrections", json={"kind": "confirm", "cells": [6]})
+    assert client.get("/api/teaching").json()["cells"] == 1

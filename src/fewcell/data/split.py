@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,13 +82,13 @@ def hold_out(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[li
 def split_each(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
     """Cut every labelled image in two by a straight line, one part to learn from, one held out.
 
-    For images too few to hold some of them out. The longer side is cut; which end is held out is drawn from the seed.
-    share: of the image that is held out. Raises ReadError if labels cannot be read.
+    For images too few to hold some of them out. The longer side is cut; which end is held out is drawn from the seed
+    and the image's name, whatever other images there are. share: of the image that is held out. Raises ReadError if labels cannot be read.
     """
     learn, held_out = [], []
-    rng = np.random.default_rng(seed)
     for sample in samples:
         assert sample.labels is not None
+        rng = np.random.default_rng((seed, crc32(sample.stem.encode(errors="replace"))))
         labels = read_labels(sample.labels)
         height, width = labels.shape
         sample = replace(sample, diameter_px=true_diameter_px(sample, labels))  # of a part it would be too small

@@ -65,7 +65,7 @@ class Slide(ABC):
 
     levels: the copies of the slide; level 0 is the largest, each of the others is smaller than the one before.
     channel_names, is_colour, pixel_size_um: as of an `Image`; the pixel size is that of level 0.
-    dtype: the type of the numbers in the file.
+    dtype: the type of the numbers in the file. kept_bytes: about how much memory it holds while it is open.
 
     Several threads may read at the same time.
     """
@@ -75,6 +75,7 @@ class Slide(ABC):
     is_colour: bool
     dtype: np.dtype[Any]
     pixel_size_um: float | None
+    kept_bytes: int = 64 * 2**20
     _request: Request
     _kept: list[int]  # the numbers of the channels that were chosen
     _is_closed = False
@@ -160,6 +161,7 @@ class PictureSlide(Slide):
         self._pixels = pixels if self._kept == list(range(len(pixels))) else pixels[self._kept]
         self.dtype, self.pixel_size_um = pixels.dtype.newbyteorder("="), raster.pixel_size_um
         self.levels = level_steps([(pixels.shape[1], pixels.shape[2])])
+        self.kept_bytes = pixels.nbytes
 
     def _read(self, window: Window, level: int) -> NDArray[Any]:
         top, left, bottom, right = window

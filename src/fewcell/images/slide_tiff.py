@@ -30,7 +30,7 @@ __all__ = ["TiffSlide", "open_tiff_slide"]
 
 # Neighbouring windows share tiles. They share all strips, which are as wide as the slide.
 _TILES_KEPT_BYTES = 64 * 2**20
-_STRIPS_KEPT_BYTES = 2**30
+_STRIPS_KEPT_BYTES = 2**29
 _STRIPS_KEPT_FRACTION = 1 / 8  # of the memory that is free
 
 _APERIO_LUMA_CHROMA = 33003
@@ -177,7 +177,9 @@ class TiffSlide(Slide):
                 alike.append(level)
         self._stored = [_only_channels(level, self._kept) for level in alike]
         self.levels = level_steps([level.shape for level in alike])
-        self._chunks = ChunkCache(max(_bytes_to_keep(request.path, level) for level in self._stored))
+        most_bytes = max(_bytes_to_keep(request.path, level) for level in self._stored)
+        self._chunks = ChunkCache(most_bytes)
+        self.kept_bytes = min(most_bytes, 2 * math.prod(self.shape) * self.n_channels * self.dtype.itemsize)
         for level in self._stored:
             _ = level.key.decode  # made when it is first asked for, which no two threads may do at once
 

@@ -64,14 +64,14 @@ class Guard:
 
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         if not self._is_own(host):
-            return PlainTextResponse("This name does not belong to fewcell.", 421)
+            return PlainTextResponse("This name or port does not belong to fewcell. A tunnel needs the same port.", 421)
         is_change = request.method not in ("GET", "HEAD")
         if (is_change or origin is not None) and origin != f"http://{host}":
             return PlainTextResponse("Another page asked for this, so it was not done.", 403)
         given = request.query_params.get("token", "")
         if request.url.path == "/" and self._is_token(given):
             answer = RedirectResponse("/", 303)
-            answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
+            answer.set_cookie(self.cookie, self.token, httponly=True, samesite="lax")  # a link to it may be on any page
             return answer
         if not self._is_token(request.cookies.get(self.cookie, "")):
             return PlainTextResponse("Open the address that `fewcell serve` has printed: it holds the key.", 403)

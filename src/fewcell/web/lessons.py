@@ -3,7 +3,6 @@
 import glob
 import re
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -20,12 +19,12 @@ from fewcell.web.cells import Cells
 
 __all__ = [
     "Crop",
-    "copy_separate_crops",
+    "copy_lessons",
+    "count_lessons",
     "crop_windows",
     "crops_named",
     "keep_crops",
     "known_labels",
-    "separate_crops",
     "write_crops",
 ]
 
@@ -36,16 +35,12 @@ CROP = re.compile(r"(?P<image>.+)@(?P<model>[^@]+)-(?P<token>[0-9a-f]{8})-(?P<wi
 
 
 class Crop(NamedTuple):
-    """A crop of a dataset: the image and the window that it shows, its name, and how many cells are known in it.
+    """A crop of a dataset: its labels, when they were written, and the image and the window that it shows."""
 
-    run: whose cells were corrected there; crops of one run are alike where they meet.
-    """
-
+    path: Path
+    changed: int
     image: str
-    run: str
     window: Window
-    stem: str
-    n_cells: int
 
 
 def crops_named(image: str, model: str, token: str) -> str:
@@ -63,57 +58,71 @@ def keep_crops(folder: Path, image: str, model: str, token: str) -> None:
                 path.rename(path.with_name(f"{crops_named(image, model, token)}-{found['window']}{ending}"))
 
 
-def separate_crops(folder: Path) -> list[Crop]:
-    """Crops of which no two show the same part of an image as different runs have it.
+def count_lessons(folder: Path) -> dict[str, int]:
+    """How many crops there are to learn from, and how many cells are known in them; see `copy_lessons`."""
+    crops = _crops(folder)
+    counts = [_count(crop, _newer(crop, crops)) for crop in crops]
+    return {"crops": sum(count > 0 for count in counts), "cells": sum(counts)}
 
-    One image may be corrected with several models, and what is held out must not be learned from under another name:
-    where runs meet, the one with most known cells in all of the image counts.
+
+def copy_lessons(folder: Path, to: Path) -> None:
+    """Copy the crops to learn from, as a dataset of its own; what is taken away meanwhile is left out.
+
+    One image may be corrected with several models, or again, and crops may meet. What is known by a newer crop is
+    UNKNOWN in older ones: the latest word counts, and nothing is both learned and held out. Crops in which no cell is
+    known are left out, for nothing says how wide cells are there.
     """
-    crops = list(_crops(folder))
-    known: Counter[tuple[str, str]] = Counter()
-    for crop in crops:
-        known[crop.image, crop.run] += crop.n_cells
-    apart: list[Crop] = []
-    for crop in sorted(crops, key=lambda crop: (-known[crop.image, crop.run], crop.stem)):
-        others = (other for other in apart if other.image == crop.image and other.run != crop.run)
-        if not any(_meet(crop.window, other.window) for other in others):
-            apart.append(crop)
-    return apart
-
-
-def copy_separate_crops(folder: Path, to: Path) -> None:
-    """Copy what `separate_crops` lists, as a dataset of its own; what is taken away meanwhile is left out."""
     for kind in ENDINGS:
         (to / kind).mkdir(parents=True)
-    for crop in separate_crops(folder):
-        for kind in ("images", "labels"):  # labels without an image are no dataset
-            for ending in ENDINGS[kind]:
-                with suppress(FileNotFoundError):
-                    shutil.copyfile(folder / kind / f"{crop.stem}{ending}", to / kind / f"{crop.stem}{ending}")
-            if not any((to / kind / f"{crop.stem}{ending}").exists() for ending in ENDINGS[kind]):
-                break
+    crops = _crops(folder)
+    for crop in crops:
+        newer = _newer(crop, crops)
+        with suppress(FileNotFoundError):
+            if not _count(crop, newer):
+                continue
+            stem, ending = _parted(crop.path, ENDINGS["labels"])
+            image = next(path for end in ENDINGS["images"] if (path := folder / "images" / (stem + end)).exists())
+            shutil.copyfile(image, to / "images" / image.name)
+            write_labels(to / "labels" / (stem + ending), _own_labels(crop, newer))
 
 
-def _crops(folder: Path) -> Iterator[Crop]:
+def _crops(folder: Path) -> list[Crop]:
+    """The crops of a dataset, the newest first."""
+    crops = []
     for path in (folder / "labels").glob("[!.]*_label.tiff"):
-        stem, _ = _parted(path, ENDINGS["labels"])
-        if found := CROP.fullmatch(stem):
+        if found := CROP.fullmatch(_parted(path, ENDINGS["labels"])[0]):
             with suppress(FileNotFoundError):
-                n_cells = _known_cells(path, path.stat().st_mtime_ns)
                 top, left, bottom, right = map(int, found["window"].split("-"))
-                run = f"{found['model']}-{found['token']}"
-                yield Crop(found["image"], run, (top, left, bottom, right), stem, n_cells)
+                crops.append(Crop(path, path.stat().st_mtime_ns, found["image"], (top, left, bottom, right)))
+    return sorted(crops, key=lambda crop: (-crop.changed, crop.path.name))
+
+
+def _newer(crop: Crop, crops: Sequence[Crop]) -> tuple[Crop, ...]:
+    """The crops before one in their order that show a part of what it shows."""
+    before = crops[: crops.index(crop)]
+    return tuple(other for other in before if other.image == crop.image and _meet(other.window, crop.window))
+
+
+@lru_cache(4096)
+def _count(crop: Crop, newer: tuple[Crop, ...]) -> int:
+    return int((np.unique(_own_labels(crop, newer)) > 0).sum())
+
+
+def _own_labels(crop: Crop, newer: Sequence[Crop]) -> Labels:
+    """The labels of a crop, UNKNOWN where newer ones know better, and where they know something of the same cell."""
+    labels = read_labels(crop.path)
+    known = np.zeros(labels.shape, dtype=bool)
+    for other in newer:
+        both = _common(crop.window, other.window)
+        known[_part(both, crop.window)] |= read_labels(other.path)[_part(both, other.window)] != UNKNOWN
+    told = np.unique(labels[known & (labels > 0)])
+    return np.where(known | np.isin(labels, told), UNKNOWN, labels).astype(np.int32)
 
 
 def _parted(path: Path, endings: Sequence[str]) -> tuple[str, str]:
     """The name of a file, parted before its ending."""
     ending = next((ending for ending in endings if path.name.endswith(ending)), "")
     return path.name.removesuffix(ending), ending
-
-
-@lru_cache(4096)
-def _known_cells(path: Path, _changed: int) -> int:
-    return int((np.unique(read_labels(path)) > 0).sum())
 
 
 def write_crops(cells: Cells, slide: Slide, folder: Path, name: str, changed: Window | None = None) -> None:
@@ -128,8 +137,6 @@ def write_crops(cells: Cells, slide: Slide, folder: Path, name: str, changed: Wi
         target = folder / "labels" / f"{stem}_label.tiff"
         if changed is None or _meet(window, changed) or not target.exists():
             labels = known_labels(cells, window)
-            if not (labels > 0).any():  # nothing says how wide cells are
-                continue
             _write_image(folder / "images" / stem, slide, window, cells.plan.task.channels)
             write_labels(target, labels, pixel_size_um=cells.plan.task.pixel_size_um, overwrite=True)
         wanted.add(stem)
@@ -169,10 +176,12 @@ def known_labels(cells: Cells, window: Window) -> Labels:
         is_region[_part(region, window)] = True
     known = is_region.copy()
     for one in cells.corrections:
-        if one.patch is not None:
-            changed = np.full(labels.shape, -1, dtype=np.int32)
-            one.lay_over(changed, window)
-            known |= (changed == 0) & (labels == 0)
+        if one.patch is not None and _meet(one.window, window):
+            both = _common(one.window, window)
+            here = _part(both, window)
+            changed = np.full(labels[here].shape, -1, dtype=np.int32)
+            one.lay_over(changed, both)
+            known[here] |= (changed == 0) & (labels[here] == 0)
     sure = {*np.unique(labels[is_region]).tolist(), *state.confirmed, *state.added}
     known |= (labels > 0) & np.isin(labels, list(sure))
     return np.where(known, labels, UNKNOWN).astype(np.int32)
@@ -194,6 +203,10 @@ def _joined(windows: Iterable[Window]) -> list[Window]:
             window = _around(window, near)
         apart.append(window)
     return apart
+
+
+def _common(one: Window, other: Window) -> Window:
+    return max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])
 
 
 def _around(one: Window, other: Window) -> Window:

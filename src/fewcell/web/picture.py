@@ -21,7 +21,6 @@ from fewcell.images import (
     open_slide,
     read_around_damage,
 )
-from fewcell.images.slide import PictureSlide
 from fewcell.web.refusal import Refused
 
 __all__ = ["TILE_PX", "KeptOpen", "Picture", "tile_window"]
@@ -49,11 +48,9 @@ class Picture:
 
     @property
     def held_bytes(self) -> int:
-        """About how much memory it takes: formats that are not tiled are read as a whole; and the overview."""
-        n_pixels = self.shape[0] * self.shape[1]
-        pixels = n_pixels * self.slide.n_channels * self.slide.dtype.itemsize
-        overview = min(n_pixels, OVERVIEW_PX) * (4 * len(self.channels) + 3)
-        return overview + (pixels if isinstance(self.slide, PictureSlide) else 64 * 2**20)
+        """About how much memory it takes: what is kept of the file, and the overview."""
+        overview = min(self.shape[0] * self.shape[1], OVERVIEW_PX) * (4 * len(self.channels) + 3)
+        return overview + self.slide.kept_bytes
 
     def facts(self) -> dict[str, Any]:
         """What the page has to know to show it."""

@@ -1,6 +1,7 @@
 """The page's addresses, and what each answers."""
 
 import gzip
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -159,7 +160,8 @@ async def _file(request: Request) -> Response:
 
 def _written_file(request: Request) -> Response:
     cells, shown = _found(request), Shown(**query_of(request, AskedFile).model_dump())
-    folder = Path(tempfile.mkdtemp(dir=_site(request).folder.home, prefix=".handover-"))
+    home = _site(request).folder.home
+    folder = Path(tempfile.mkdtemp(dir=home if os.access(home, os.W_OK) else None, prefix=".handover-"))
     remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
     try:
         path = write_file(cells, request.path_params["kind"], shown, folder)

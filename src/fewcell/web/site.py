@@ -38,7 +38,7 @@ class Site:
         self.folder, self.given, self.threads = WorkFolder(root.resolve()), models, threads
         self.limits = limits or Limits()
         self.models()
-        self.folder.finish_moves()
+        self.folder.tidy()
         self.jobs = JobQueue()
         self._locks: defaultdict[Path, RLock] = defaultdict(RLock)  # of those who correct a result
         self._pictures = KeptOpen(self._open_picture, lambda picture: picture.held_bytes, OPEN_PICTURES_BYTES)
@@ -128,8 +128,9 @@ class Site:
         known = self.models()
         if model not in known:
             raise Refused(404, f"There is no model {model!r}. Known are {', '.join(known)}.")
-        if teaching.outcome(self.folder) is not None:
-            raise Refused(409, "Keep or drop the model that was taught first.")
+        teaching.check_decided(self.folder)
+        if any(job.kind == "teach" and job.state in ("waiting", "working") for job in self.jobs.all()):
+            raise Refused(409, "A model is being taught already.")
         if not teaching.lessons(self.folder)["crops"]:
             raise Refused(409, "There is nothing to learn from yet. Correct some cells, and mark where all are right.")
         return self.jobs.add(
@@ -140,8 +141,8 @@ class Site:
         """Show other cells of an image from now on; those of before are kept, and what can be learned from them."""
         result, token = self.folder.result(name, model), secrets.token_hex(4)
         with self._locks[result]:  # nobody corrects meanwhile
-            if not self.folder.leads_out(self.folder.corrections):
-                keep_crops(self.folder.corrections, name, model, token)
+            self.folder.check_inside(self.folder.corrections)
+            keep_crops(self.folder.corrections, name, model, token)
             self.folder.replace(result, by, token)
 
     def _write_crops(self, cells: Cells, name: str, model: str, changed: Window | None = None) -> str:
@@ -149,8 +150,7 @@ class Site:
         corrections = self.folder.corrections
         begin = crops_named(name, model, cells.plan.task.key[:8])
         try:
-            if self.folder.leads_out(corrections):
-                raise Refused(403, f"{corrections}: is a link, and may lead out of the folder.")
+            self.folder.check_inside(corrections)
             write_crops(cells, self.picture(name).slide, corrections, begin, changed)
         except (FewcellError, OSError) as error:
             return self.folder.named(f"Saved, but nothing can be learned from it: {error}")
@@ -162,6 +162,7 @@ class Site:
 
     def _open_cells(self, key: tuple[Path, Path, int]) -> Cells:
         image, folder, _ = key
+        self.folder.check_inside(folder)
 
         def slide() -> Slide:
             return self.picture(image.name).slide

@@ -15,11 +15,21 @@ from typing import Any
 from fewcell.errors import ConfigError, FewcellError, require
 from fewcell.segmenter import find_model, read_model
 from fewcell.web.jobs import Job
-from fewcell.web.lessons import copy_separate_crops, separate_crops
+from fewcell.web.lessons import copy_lessons, count_lessons
 from fewcell.web.refusal import Refused
 from fewcell.web.work_folder import MODEL_NAME, WorkFolder
 
-__all__ = ["TEACHING_LIBRARIES", "Budget", "drop", "keep", "known_models", "lessons", "outcome", "teach"]
+__all__ = [
+    "TEACHING_LIBRARIES",
+    "Budget",
+    "check_decided",
+    "drop",
+    "keep",
+    "known_models",
+    "lessons",
+    "outcome",
+    "teach",
+]
 
 TEACHING_LIBRARIES = ("torch", "cv2", "safetensors", "onnx")
 TEACH = "from fewcell.family import end_with_parent; end_with_parent(); from fewcell.cli import main; main()"
@@ -52,25 +62,26 @@ def known_models(folder: WorkFolder, given: Sequence[str]) -> dict[str, Path]:
         if not MODEL_NAME.fullmatch(name):
             raise ConfigError(f"The model folder {model} has a name with odd letters. Rename it.")
         models[name] = find_model(model)
-    kept = sorted(path.parent for path in folder.models.glob("*/model.json"))
+    kept = [] if folder.models.is_symlink() else sorted(path.parent for path in folder.models.glob("*/model.json"))
     return models | {path.name: path for path in kept if path.name not in models and not path.is_symlink()}
 
 
 def lessons(folder: WorkFolder) -> dict[str, int]:
     """How many crops there are to learn from, and how many cells are known in them."""
-    crops = separate_crops(folder.corrections)
-    return {"crops": len(crops), "cells": sum(crop.n_cells for crop in crops)}
+    return count_lessons(folder.corrections)
 
 
 def teach(job: Job, folder: WorkFolder, model: Path, budget: Budget, threads: int | None) -> None:
     """Run the teaching as a job. Raises FewcellError with what the command said if it fails."""
     require("train", *TEACHING_LIBRARIES)
+    check_decided(folder)
+    folder.check_inside(folder.teaching)
     if folder.teaching.exists():
         shutil.rmtree(folder.teaching)
     folder.teaching.mkdir(parents=True)
     out, said = folder.teaching / RUN, folder.teaching / "output.txt"
     learned_from = folder.teaching / "corrections"  # a copy, for people go on correcting
-    copy_separate_crops(folder.corrections, learned_from)
+    copy_lessons(folder.corrections, learned_from)
     flags = ["--from-model", str(model.resolve()), *budget.flags()]
     flags += ["--threads", str(threads)] if threads else []
     command = [*COMMAND, str(learned_from), "-o", str(out), *flags]
@@ -100,11 +111,18 @@ def outcome(folder: WorkFolder) -> dict[str, Any] | None:
     return {"before": scores["f1_50_before"], "after": scores["f1_50"], "share": scores["share"]}
 
 
+def check_decided(folder: WorkFolder) -> None:
+    """Raise Refused while a model that was taught is neither kept nor dropped."""
+    if outcome(folder) is not None:
+        raise Refused(409, "Keep or drop the model that was taught first.")
+
+
 def keep(folder: WorkFolder) -> str:
     """Keep the model that was taught, under a new name, which is returned. Raises Refused if there is none."""
     found = outcome(folder)
     if found is None or "error" in found:
         raise Refused(409, found["error"] if found else "There is no new model to keep.")
+    folder.check_inside(folder.models)
     folder.models.mkdir(parents=True, exist_ok=True)
     number = 1
     while (folder.models / f"taught-{number}").exists():

@@ -22,11 +22,15 @@ __all__ = ["Limits", "check_dimensions", "receive"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What is accepted. picture_px: of images that can only be read as a whole. side_px: of any."""
+    """What is accepted. picture_px: of images that can only be read as a whole. side_px: of any.
+
+    kept_bytes: of what has to be in memory while an image is open: large where it is stored in one piece.
+    """
 
     upload_bytes: int = 20 * 2**30
     picture_px: int = 250_000_000
     side_px: int = 400_000
+    kept_bytes: int = 750_000_000
 
 
 async def receive(name: str, chunks: AsyncIterator[bytes], folder: WorkFolder, limits: Limits) -> Path:
@@ -84,6 +88,9 @@ def check_dimensions(path: Path, limits: Limits) -> None:
     with open_slide(path) as slide:
         if max(slide.shape) > limits.side_px:
             raise Refused(413, f"{slide.shape[0]} x {slide.shape[1]} px: a side is longer than {limits.side_px:,} px.")
+        if slide.kept_bytes > limits.kept_bytes:
+            held = slide.kept_bytes / 1e6
+            raise Refused(413, f"{held:,.0f} MB of it would have to be in memory at once. Save it as tiled TIFF.")
 
 
 def _picture_shape(path: Path) -> tuple[int, int] | None:

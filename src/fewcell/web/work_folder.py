@@ -12,6 +12,7 @@ FOLDER/fewcell/serving.lock            held by the server of this folder
 
 import os
 import re
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,11 @@ class WorkFolder:
     def models(self) -> Path:
         return self.home / "models"
 
+    def check_inside(self, folder: Path) -> None:
+        """Raise Refused if a folder of what is made is a link, or holds one, however deep."""
+        if folder.is_symlink() or (folder.is_dir() and _holds_link(folder)):
+            raise Refused(403, f"{folder}: is a link or holds one, and may lead out of the folder.")
+
     def named(self, message: str) -> str:
         """A message in which files of the folder are called by their names alone."""
         return message.replace(f"{self.root}{os.sep}", "")
@@ -99,12 +105,10 @@ class WorkFolder:
         """The models whose cells of an image are there."""
         return sorted(path.parent.name for path in (self.home / "results" / image).glob(f"*/{PLAN_FILE}"))
 
-    def leads_out(self, folder: Path) -> bool:
-        """Whether a folder or one in it is a link."""
-        return folder.is_symlink() or (folder.is_dir() and any(inside.is_symlink() for inside in folder.iterdir()))
-
-    def finish_moves(self) -> None:
-        """Put results in their place that are whole, and were about to be when the server was killed."""
+    def tidy(self) -> None:
+        """Finish what a killed server left: results that are whole go where they belong, temporary files go away."""
+        for left in self.home.glob(".handover-*"):
+            shutil.rmtree(left, ignore_errors=True)
         for plan in self.home.glob(f"segmenting/*/*/{PLAN_FILE}"):
             image, model = plan.parts[-3:-1]
             with suppress(Refused, OSError):
@@ -117,7 +121,7 @@ class WorkFolder:
         """Put a new result where an earlier one may be, which is kept under a name with `token`."""
         if result.exists():
             earlier = self.home / "earlier"
-            if self.leads_out(earlier):
+            if earlier.is_symlink():
                 raise Refused(403, f"{earlier}: is a link, and may lead out of the folder.")
             earlier.mkdir(parents=True, exist_ok=True)
             os.rename(result, earlier / f"{result.parent.name}-{result.name}-{token}")

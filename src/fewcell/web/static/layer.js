@@ -16,7 +16,7 @@ const FILLED = 0xb0000000;
 
 export class CellLayer {
   constructor(path, facts, diameter, redraw) {
-    Object.assign(this, { path, facts, diameter, redraw, isVisible: true, colours: new Uint32Array(1) });
+    Object.assign(this, { path, facts, diameter, redraw, isVisible: true, colours: new Uint32Array(1), drawnAt: 0 });
     this.tiles = new Map();
     this.wanted = [];
     this.loading = 0;
@@ -45,6 +45,7 @@ export class CellLayer {
   /** Draw what is seen. place: where the image's first pixel is on the canvas; scale: canvas pixels a pixel of it. */
   draw(context, place, scale) {
     if (!this.isVisible) return;
+    this.drawnAt = performance.now();
     const step = 2 ** Math.max(0, Math.floor(Math.log2(1 / scale)));
     const { canvas } = context;
     const side = this.facts.tile_px * step;
@@ -82,7 +83,7 @@ export class CellLayer {
     const width = tile.width * tile.step * scale, height = tile.height * tile.step * scale;
     if (x > context.canvas.width || y > context.canvas.height || x + width < 0 || y + height < 0) return;
     if (tile.isStale) this._paint(tile);
-    tile.used = performance.now();
+    tile.used = this.drawnAt;
     context.clearRect(x, y, width, height);
     context.drawImage(tile.picture, x, y, width, height);
   }
@@ -114,6 +115,7 @@ export class CellLayer {
       tile.width = extent(this.facts.width, tile.column);
       tile.ids = new Uint32Array(await answer.arrayBuffer());
       tile.tries = 0;
+      tile.used = performance.now();
       this._paint(tile);
       this._makeRoom();
     } catch (error) {
@@ -151,9 +153,10 @@ export class CellLayer {
     tile.isStale = false;
   }
 
+  /** Forget what was not drawn for the longest time; never what is seen now, or has just come. */
   _makeRoom() {
     if (this.tiles.size <= MOST_TILES) return;
-    const order = [...this.tiles].filter(([, tile]) => tile.picture).sort(([, one], [, other]) => (one.used || 0) - (other.used || 0));
+    const order = [...this.tiles].filter(([, tile]) => tile.picture && tile.used < this.drawnAt).sort(([, one], [, other]) => one.used - other.used);
     for (const [key] of order.slice(0, this.tiles.size - MOST_TILES)) this.tiles.delete(key);
   }
 }

@@ -257,7 +257,8 @@ async function next(after) {
   recolour();
   if (!row) return;
   page.panes[0].goTo(row);
-  panel.showCell((await get(`${page.tables[0].path}/at/${Math.round(row.y)}/${Math.round(row.x)}`)).cell || row, 1);
+  const { cell } = await get(`${page.tables[0].path}/at/${Math.round(row.y)}/${Math.round(row.x)}`);
+  panel.showCell(cell && cell.id === row.id ? cell : row, 1); // the middle of a bent cell may lie in another
 }
 
 function setTool(tool) {

@@ -66,7 +66,7 @@ export class Teaching {
 
   _outcome({ before, after, share, error }) {
     const words = share
-      ? `On corrections that it has not learned from, before and after.`
+      ? "On corrections that were held out this time, before and after."
       : "On corrections that were held out nothing was better than the model that there was, so it has not changed.";
     const button = (textContent, className, path) => {
       const made = make("button", { textContent, className });
