@@ -83,7 +83,8 @@ def split_each(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[
     """Cut every labelled image in two by a straight line, one part to learn from, one held out.
 
     For images too few to hold some of them out. The longer side is cut; which end is held out is drawn from the seed
-    and the image's name, whatever other images there are. share: of the image that is held out. Raises ReadError if labels cannot be read.
+    and the image's name, whatever other images there are. share: of the image that is held out. Raises ReadError if
+    labels cannot be read.
     """
     learn, held_out = [], []
     for sample in samples:
