@@ -36,6 +36,8 @@ class Augmentation(_Strict):
     immunostain: of images whose modality is histology, turned into a drawn immunostain.
     paste: of crops into which cells of another image of the same modality are set.
     empty, defocus: of crops without any cell, drawn, or so far out of focus that nothing is left of the cells.
+    from_afar: of crops in which cells are so small that none is to be found: what they make up, glands and clumps, is
+    none either.
     """
 
     scale_jitter: Annotated[float, Field(ge=1, le=4)] = 1.8
@@ -55,12 +57,13 @@ class Augmentation(_Strict):
     paste: Probability = 0.0
     empty: Probability = 0.04
     defocus: Probability = 0.03
+    from_afar: Probability = 0.0
 
     def stronger(self) -> "Augmentation":
         """For images whose labels come from a teacher: a student learns more than it only where it sees less."""
         often = {"invert": 0.25, "gamma": 0.7, "gray": 0.25, "shade": 0.3, "blur": 0.4, "noise": 0.5, "jpeg": 0.2}
         changes = {name: max(getattr(self, name), value) for name, value in often.items()}
-        return self.model_copy(update=changes | {"empty": 0.0, "defocus": 0.0})
+        return self.model_copy(update=changes | {"empty": 0.0, "defocus": 0.0, "from_afar": 0.0})
 
 
 class Recipe(_Strict):

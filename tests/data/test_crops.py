@@ -259,6 +259,22 @@ def test_what_is_out_of_focus_is_so_for_cells_of_the_size_they_have_in_the_crop(
     assert [d * view.step_px for d, view in zip(diameters, views, strict=True)] == pytest.approx(10 * [24], rel=0.02)
 
 
+def test_cells_seen_from_afar_are_background_and_what_is_not_known_stays_so(tmp_path: Path, monkeypatch) -> None:
+    views = []
+    draw = crops.draw_view
+    monkeypatch.setattr(crops, "draw_view", lambda *a: views.append(draw(*a)) or views[-1])
+    labels = discs((400, 400), 24)
+    labels[:, 200:] = UNKNOWN
+    settings = STILL.model_copy(update={"from_afar": 1.0, "scale_jitter": 1.8})
+    source = source_of(save(tmp_path, labels), settings=settings)
+    for seed in range(10):
+        image, seen = source.crop(0, np.random.default_rng(seed))
+        assert set(np.unique(seen)) == {0, UNKNOWN}
+        assert image.std() > 0.02, "they are to be seen"
+    widths = [24 / view.step_px / source.grid.canonical_diameter_px for view in views]
+    assert 1 / 8 <= min(widths) < max(widths) <= 1 / 4 + 1e-9
+
+
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stems of the samples that are read from disk, in order."""

@@ -163,6 +163,8 @@ class CropSource:
         if self.settings.defocus > 0 and rng.random() < self.settings.defocus:  # no draw where there are none
             plain = self._out_of_focus(item, rng)
             labels = self._no_labels()
+        elif self.settings.from_afar > 0 and rng.random() < self.settings.from_afar:
+            plain, labels = self._from_afar(item, rng)
         else:
             step = item.diameter_px / self.grid.canonical_diameter_px
             view = draw_view(item.labels[0].shape, self.grid.size_px, step, self.settings, rng)
@@ -228,6 +230,15 @@ class CropSource:
         cell_px = self.grid.canonical_diameter_px * float(np.exp(rng.uniform(np.log(0.25), 0)))
         view = draw_view(item.labels[0].shape, self.grid.size_px, item.diameter_px / cell_px, self.settings, rng)
         return out_of_focus(self._image(item, view)[0], item.diameter_px / view.step_px, rng)
+
+    def _from_afar(self, item: _Cached, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
+        """A crop in which cells are at most a quarter as wide as usual, and count as background."""
+        cell_px = self.grid.canonical_diameter_px * float(np.exp(rng.uniform(np.log(1 / 8), np.log(1 / 4))))
+        step = item.diameter_px / cell_px
+        view = draw_view(item.labels[0].shape, self.grid.size_px, step, self._steady, rng)
+        plain, level = self._image(item, view)
+        labels = _warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
+        return plain, np.where(labels == UNKNOWN, UNKNOWN, 0).astype(np.int32)
 
     def _paste(
         self, plain: FloatArray, labels: Labels, index: int, rng: np.random.Generator
