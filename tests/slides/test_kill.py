@@ -15,6 +15,18 @@ from pathlib import Path
 from fewcell.segmenter import FileSettings, Segmenter
 from fewcell.slides import Means, plan, segment_slide
 plan.BLOCK_PX, plan.HALO_PX = 120, 60
+if len(sys.argv) > 4:
+    import importlib, os, signal
+    module, name, when = sys.argv[4].split()
+    module = importlib.import_module(module)
+    function = getattr(module, name)
+
+    def until_killed(*arguments, **keywords):
+        if when == "after":
+            function(*arguments, **keywords)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(module, name, until_killed)
 segmenter = Segmenter.load(sys.argv[1], threads=1)
 out, settings = Path(sys.argv[3]), FileSettings(diameter=22, overwrite=True)
 segment_slide(segmenter, Path(sys.argv[2]), out, settings, how=Means(tile_px=64, threads=2), exports=["csv", "geojson"])
@@ -49,5 +61,29 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(trained, 
         process.wait()
         assert not (tmp_path / "killed" / "o.zarr").exists()
     assert lines() >= 10
+    subprocess.run(killed, check=True)
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_its_turns_ends_with_the_same_bytes(trained, draw_discs, tmp_path: Path) -> None:
+    """While it plans, before labels are whole, between exports, while outputs are moved, and when all is there."""
+    tifffile.imwrite(tmp_path / "i.tif", draw_discs(6, shape=(260, 300))[0], tile=(64, 64))
+    command = [sys.executable, "-c", DRIVER, str(trained.folder), str(tmp_path / "i.tif")]
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    subprocess.run([*command, str(tmp_path / "whole" / "o.zarr")], check=True)
+    killed = [*command, str(tmp_path / "killed" / "o.zarr")]
+    for turn in (
+        "fewcell.slides.segment_slide plan_slide before",
+        "fewcell.slides.segment_slide plan_slide after",
+        "fewcell.slides.run create_labels after",
+        "fewcell.slides.run write_facts before",
+        "fewcell.slides.run write_exports before",
+        "fewcell.slides.run write_exports after",
+        "fewcell.slides.segment_slide _remove before",
+        "shutil rmtree before",
+    ):
+        assert subprocess.run([*killed, turn], check=False).returncode == -9, turn
     subprocess.run(killed, check=True)
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
