@@ -3,6 +3,7 @@
 FewcellError
 ├── ReadError            a file cannot be read as an image, labels, or table
 │   ├── AxesError        its axes or channels are ambiguous, or of a kind that needs a flag
+│   │   └── StackError   it is a stack or a time series, of which one plane has to be chosen
 │   └── TooLargeError    it would not fit into memory
 ├── WriteError           an output exists already, or cannot be written
 ├── DataError            a folder is not laid out as a dataset, or image and labels disagree
@@ -25,6 +26,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelError",
     "ReadError",
+    "StackError",
     "TooLargeError",
     "WriteError",
     "nearest",
@@ -43,6 +45,14 @@ class ReadError(FewcellError):
 
 class AxesError(ReadError):
     """The axes or channels of an image are ambiguous, or of a kind that needs a flag."""
+
+
+class StackError(AxesError):
+    """A stack or a time series, of which one plane has to be chosen. letter: of the axis, z or t. size: planes."""
+
+    def __init__(self, message: str, letter: str, size: int) -> None:
+        super().__init__(message)
+        self.letter, self.size = letter, size
 
 
 class TooLargeError(ReadError):

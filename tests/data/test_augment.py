@@ -10,7 +10,9 @@ pytest.importorskip("cv2")
 
 from fewcell.data.augment import immunostain, vary_intensity
 
-OTHERS = {"scale_jitter": 1.0} | dict.fromkeys(("off_scale", "rotate", "immunostain", "paste", "empty", "defocus", "from_afar"), 0.0)
+OTHERS = {"scale_jitter": 1.0} | dict.fromkeys(
+    ("off_scale", "rotate", "immunostain", "paste", "empty", "defocus", "from_afar"), 0.0
+)
 KINDS = sorted(set(Augmentation.model_fields) - set(OTHERS))
 
 

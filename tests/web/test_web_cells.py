@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from PIL import Image
 
@@ -220,3 +221,15 @@ def test_an_image_without_cells_takes_drawn_ones(client, root, wait_for):
     assert client.get(path).json()["columns"]["id"] == [1]
     for kind in ("csv", "geojson", "rois", "tiff", "zarr", "overlay"):
         assert client.get(f"{path}/files/{kind}").status_code == 200
+
+
+def test_of_a_stack_the_middle_plane_is_shown_and_segmented(client, root, wait_for):
+    plane = np.asarray(Image.open(root / "discs.png"))
+    stack = np.zeros((2, 5, *plane.shape), np.uint8)
+    stack[1, 2] = plane
+    tifffile.imwrite(root / "stack.tif", stack, metadata={"axes": "TZYX"}, ome=True, photometric="minisblack")
+    assert client.get("/api/images/stack.tif").json()["plane"] == "t = 1, z = 2"
+    answer = client.post("/api/images/stack.tif/segment", json={"model": "default", "diameter_px": 22})
+    assert wait_for(client, answer.json()["number"])["state"] == "done"
+    there = client.get("/api/images/stack.tif/cells/default").json()
+    assert there["columns"]["id"] == table(client)["columns"]["id"]

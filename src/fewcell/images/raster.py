@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.errors import AxesError
+from fewcell.errors import AxesError, StackError
 
 __all__ = ["Raster", "Request", "choose_plane"]
+
+STACKS = {"Z": "a z-stack", "T": "a time series"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ def choose_plane(request: Request, shape: Sequence[int], axes: str) -> tuple[tup
             index.append(0)
         elif request.as_labels:
             raise AxesError(f"{path}: labels must be a single plane, but are {described}. Save one plane.")
+        elif letter in STACKS:
+            flag = f'--plane {letter.lower()}={size // 2} (plane={{"{letter.lower()}": {size // 2}}})'
+            what = f"{path}: is {STACKS[letter]} of {size} planes: {described}"
+            raise StackError(f"{what}. Choose one plane, the first is 0: {flag}.", letter.lower(), size)
         else:
             raise AxesError(_which_plane(path, letter, size, described, axes))
     left = "".join(letter for letter, i in zip(axes, index, strict=True) if isinstance(i, slice))
@@ -97,10 +103,6 @@ def _which_plane(path: Path, letter: str, size: int, described: str, axes: str) 
     """The message for a dimension of several planes: what it is, and what to type."""
     middle, small = size // 2, letter.lower()
     flag = f'--plane {small}={middle} (plane={{"{small}": {middle}}})'
-    known = {"Z": "a z-stack", "T": "a time series"}
-    if letter in known:
-        what = f"{path}: is {known[letter]} of {size} planes: {described}"
-        return f"{what}. Choose one plane, the first is 0: {flag}."
     ways = [f"to choose one plane, the first is 0, type {flag}"]
     if "Z" not in axes:
         as_stack = axes.replace(letter, "Z")

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from fewcell.errors import StackError
 from fewcell.images import (
     Contrast,
+    Slide,
     SlidePyramid,
     Window,
     estimate_contrast,
@@ -23,7 +25,7 @@ from fewcell.images import (
 )
 from fewcell.web.refusal import Refused
 
-__all__ = ["TILE_PX", "KeptOpen", "Picture", "tile_window"]
+__all__ = ["TILE_PX", "KeptOpen", "Picture", "open_middle", "tile_window"]
 
 TILE_PX = 512
 OVERVIEW_PX = 4_000_000  # the largest copy that is kept in memory
@@ -40,8 +42,8 @@ class Picture:
     """An open image, stretched to what a screen shows by one contrast. Several threads may ask for tiles."""
 
     def __init__(self, path: Path) -> None:
-        """Raises as `open_slide`."""
-        self.slide = open_slide(path)
+        """Raises as `open_slide`. plane: of a stack or a time series the middle one, letter -> number."""
+        self.slide, self.plane = open_middle(path)
         self.shape = self.slide.shape
         self.channels = [*range(min(self.slide.n_channels, MOST_CHANNELS))]
         self._lock = Lock()
@@ -59,6 +61,7 @@ class Picture:
             "width": self.shape[1],
             "pixel_size_um": self.slide.pixel_size_um,
             "channel_names": [*self.slide.channel_names],
+            "plane": ", ".join(f"{letter} = {number}" for letter, number in self.plane.items()),
             "is_bright": bool(self._shown_overview.mean() > BRIGHT),
             "tile_px": TILE_PX,
         }
@@ -130,6 +133,18 @@ class Picture:
             for top in range(0, stored.shape[0], rows)
         ]
         return np.concatenate([strip[self.channels] for strip in strips], axis=1), step
+
+
+def open_middle(path: Path) -> tuple[Slide, dict[str, int]]:
+    """A slide; of a stack or a time series its middle plane, and which that is. Raises as `open_slide`."""
+    plane: dict[str, int] = {}
+    while True:
+        try:
+            return open_slide(path, plane=plane or None), plane
+        except StackError as error:
+            if error.letter in plane:
+                raise
+            plane[error.letter] = error.size // 2
 
 
 class KeptOpen(Generic[T]):

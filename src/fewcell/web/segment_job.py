@@ -24,7 +24,10 @@ def main() -> int:
     image, folder = Path(task["image"]), Path(task["folder"])
     channels = task["channels"]
     settings = FileSettings(
-        channels=None if channels is None else tuple(channels), diameter=task["diameter_px"], overwrite=True
+        channels=None if channels is None else tuple(channels),
+        plane=task["plane"],
+        diameter=task["diameter_px"],
+        overwrite=True,
     )
     try:
         segmenter = Segmenter.load(task["model"], threads=task["threads"])

@@ -92,7 +92,7 @@ class Site:
 
         def do(job: Job) -> None:
             (folder / PLAN_FILE).unlink(missing_ok=True)
-            for said in job.listen_to(COMMAND, task):
+            for said in job.listen_to(COMMAND, task | {"plane": self.picture(name).plane or None}):
                 if "error" in said:
                     raise FewcellError(self.folder.named(said["error"]))
                 job.stage, job.share, job.seconds_left = said["stage"], said["share"], said["seconds_left"]

@@ -12,8 +12,9 @@ from PIL import Image as PillowImage
 from starlette.concurrency import run_in_threadpool
 
 from fewcell.errors import ReadError
-from fewcell.images import SLIDE_SUFFIXES, TIFF_STARTS, open_slide
+from fewcell.images import SLIDE_SUFFIXES, TIFF_STARTS
 from fewcell.images.read import RESULT_ENDINGS
+from fewcell.web.picture import open_middle
 from fewcell.web.refusal import Refused
 from fewcell.web.work_folder import WorkFolder, check_name
 
@@ -85,7 +86,7 @@ def check_dimensions(path: Path, limits: Limits) -> None:
         if shape is not None and math.prod(shape) > limits.picture_px:
             most = limits.picture_px / 1e6
             raise Refused(413, f"{shape[0]} x {shape[1]} px is more than {most:.3g} megapixels. Save it as tiled TIFF.")
-    with open_slide(path) as slide:
+    with open_middle(path)[0] as slide:
         if max(slide.shape) > limits.side_px:
             raise Refused(413, f"{slide.shape[0]} x {slide.shape[1]} px: a side is longer than {limits.side_px:,} px.")
         if slide.kept_bytes > limits.kept_bytes:

@@ -66,7 +66,8 @@ export class Card {
     });
     const row = (id, words, input) => make("div", { className: "row" }, make("label", { htmlFor: id, textContent: words }), input);
     const size = `${facts.width.toLocaleString("en")} × ${facts.height.toLocaleString("en")} px`
-      + (facts.pixel_size_um ? `, ${facts.pixel_size_um.toPrecision(3)} µm a pixel` : "");
+      + (facts.pixel_size_um ? `, ${facts.pixel_size_um.toPrecision(3)} µm a pixel` : "")
+      + (facts.plane ? `, the middle plane (${facts.plane}) of a stack` : "");
     const buttons = make("div", { className: "actions" });
     if (behind) {
       const close = make("button", { textContent: "Cancel" });
