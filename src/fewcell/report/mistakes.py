@@ -73,7 +73,7 @@ def _drawn(row: Row) -> NDArray[np.uint8]:
     truth = read_truth(row.files.true, row.files.regions)
     usable = row.files.predicted is not None and not row.problem
     found = read_labels(row.files.predicted) if row.files.predicted and usable else np.zeros_like(truth)
-    window = window_of_most(mistaken(truth, found) > 0, DRAWN_PX)
+    window = window_of_most((mistaken(truth, found) > 0).astype(np.float64), DRAWN_PX)
     view = as_rgb(read_image(row.files.image).pixels)[window]
     times = max(1, DRAWN_PX // max(view.shape[:2]))
     outlines = [
