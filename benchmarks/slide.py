@@ -7,8 +7,8 @@
 Slides are built from images of a test dataset, of tissue or of fluorescence, whose contrast is stretched and whose
 cells are brought to 24 px: patches of 512 px, flipped and turned, side by side, written tile by tile as pyramidal
 OME-TIFF. Each is segmented in a process of its own with the diameter given, and timed from loading the model to written
-labels. In the same run the bare network is given as many tiles of the same sizes, in the precision that is used and in that of
-this CPU without int8, of which `times_bare_network` speaks. Peak memory is that of the process.
+labels. In the same run the bare network is given as many tiles of the same sizes, in the precision that is used and in
+that of this CPU without int8, of which `times_bare_network` speaks. Peak memory is that of the process.
 
 F1 is by the rule of the challenge for large images. Besides, truth and labels are cut into the patches again and
 counted well inside of each, without the cells that a frame cuts, and so are the labels of the source images, segmented

@@ -1,7 +1,7 @@
 """Put the figures of the model inside the package into docs/model-card.md, between its two markers.
 
-They come from docs/results/default-model-test-summary.csv (see scripts/score_default_model), calibration.csv, folder.csv
-and slide.csv there (each names its command), and from model.json.
+They come from docs/results/default-model-test-summary.csv (see scripts/score_default_model), from calibration.csv,
+folder.csv and slide.csv there (each names its command), and from model.json.
 """
 
 import csv
