@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -191,8 +192,8 @@ def write_overlay(
     """Save the image with the outlines of its cells as a PNG. See `draw_overlay` for what is drawn."""
     picture = PillowImage.fromarray(draw_overlay(pixels, labels))
     with whole_file(path, overwrite=overwrite) as temporary:
-        # Level 3 takes a third of the time of the default, for files a few per cent larger.
-        picture.save(temporary, format="PNG", compress_level=3)
+        # A fifth of the time of the default: a stained section is 2 % larger, a flat gray image a half.
+        picture.save(temporary, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)
 
 
 def write_cells(path: str | os.PathLike[str], columns: Mapping[str, ArrayLike], *, overwrite: bool = False) -> None:
