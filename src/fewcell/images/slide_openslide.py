@@ -33,6 +33,7 @@ class ScannerSlide(Slide):
             raise MissingDependencyError("openslide-bin", "slides") from error
         self._request, self._library = request, openslide
         self._slide = openslide.OpenSlide(request.path)
+        self._steps = self._slide.level_downsamples
         shapes = [(height, width) for width, height in self._slide.level_dimensions]
         if choose_plane(request, (*shapes[0], 3), "YXS")[1] != "YXS":
             raise AxesError(
@@ -55,13 +56,14 @@ class ScannerSlide(Slide):
 
     def _read(self, window: Window, level: int) -> NDArray[Any]:
         top, left, bottom, right = window
-        step = self._slide.level_downsamples[level]
+        step = self._steps[level]
         corner = round(left * step), round(top * step)
+        size = right - left, bottom - top
         try:
-            seen = self._slide.read_region(corner, level, (right - left, bottom - top))
-        except self._library.OpenSlideError:
-            self._slide = self._library.OpenSlide(self.path)  # one that has failed once fails ever after
-            raise
+            seen = self._slide.read_region(corner, level, size)
+        except self._library.OpenSlideError:  # one that has failed once, for whoever it was, fails ever after
+            self._slide = self._library.OpenSlide(self.path)
+            seen = self._slide.read_region(corner, level, size)
         white = PillowImage.new("RGBA", seen.size, (255, 255, 255, 255))
         pixels = np.asarray(PillowImage.alpha_composite(white, seen))
         return np.ascontiguousarray(pixels[..., self._kept].transpose(2, 0, 1))

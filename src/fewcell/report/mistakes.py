@@ -12,7 +12,7 @@ from fewcell.benchmark import Evaluation, Row
 from fewcell.data.dataset import read_truth
 from fewcell.errors import DataError, WriteError
 from fewcell.images import Image, normalise, read_image, read_labels, whole_file
-from fewcell.metrics import find_mistakes, overlaps
+from fewcell.metrics import find_mistakes, overlaps, remove_border
 from fewcell.types import Labels
 
 __all__ = [
@@ -73,8 +73,12 @@ def _drawn(row: Row) -> NDArray[np.uint8]:
     truth = read_truth(row.files.true, row.files.regions)
     usable = row.files.predicted is not None and not row.problem
     found = read_labels(row.files.predicted) if row.files.predicted and usable else np.zeros_like(truth)
+    truth, found = remove_border(truth), remove_border(found)  # as for F1
+    pixels = read_image(row.files.image).pixels
+    if pixels.shape[1:] != truth.shape:
+        raise DataError(f"{row.files.image} is {pixels.shape[1:]} px, but its true labels are {truth.shape}.")
     window = window_of_most((mistaken(truth, found) > 0).astype(np.float64), DRAWN_PX)
-    view = as_rgb(read_image(row.files.image).pixels)[window]
+    view = as_rgb(pixels)[window]
     times = max(1, DRAWN_PX // max(view.shape[:2]))
     outlines = [
         (enlarged(labels, times), enlarged(mask, times), colour)

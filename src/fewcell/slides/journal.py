@@ -14,13 +14,14 @@ class Journal:
 
     A piece is named once it is written. A line that was cut short by a kill does not count, and is
     cut off when the journal is opened again. Use it in a `with` statement; one process at a time. others: journals of
-    other processes, of which only what stands there now is known.
+    other processes, of which only what stands there now is known; `own` is what stands in this one alone.
     """
 
     def __init__(self, path: Path, others: Iterable[Path] = ()) -> None:
         self.path = path
         whole = _whole_lines(path)
-        self.done = {line for text in (whole, *map(_whole_lines, others)) for line in text.decode().split("\n")[:-1]}
+        self.own = set(whole.decode().split("\n")[:-1])
+        self.done = {line for text in map(_whole_lines, others) for line in text.decode().split("\n")[:-1]} | self.own
         self._file = path.open("ab", buffering=0)
         self._file.truncate(len(whole))
 
@@ -29,6 +30,7 @@ class Journal:
         self._file.write(f"{name}\n".encode())
         os.fsync(self._file.fileno())
         self.done.add(name)
+        self.own.add(name)
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fewcell import __version__
 from fewcell.engine import Precision
-from fewcell.errors import ConfigError
+from fewcell.errors import ConfigError, ReadError, TooLargeError
 from fewcell.images import Contrast, Slide, SlidePyramid, Window
 from fewcell.segmenter import (
     FACTS_FILE,
@@ -204,11 +204,22 @@ def hashes_of(segmenter: Segmenter) -> dict[str, str]:
 
 
 def plan_slide(slide: Slide, segmenter: Segmenter, task: SlideTask) -> SlidePlan:
-    """Look at a slide from afar and decide how its cells are to be sought; parts that cannot be read are black."""
+    """Look at a slide from afar and decide how its cells are to be sought.
+
+    Parts that cannot be read are black. Raises ReadError if there are any, and nothing to be seen elsewhere.
+    """
     facts, network, given_px = segmenter.facts, segmenter.facts.network, task.diameter_px
     assert network.reach_px is not None  # `slide_task` has seen to that
-    pyramid = SlidePyramid(slide, task.channels, around_damage=True)
-    diameter_px = None if is_blank(pyramid) else given_px or segmenter.likely_diameter(pyramid)
+    pyramid, damage = SlidePyramid(slide, task.channels), None
+    try:
+        diameter_px = None if is_blank(pyramid) else given_px or segmenter.likely_diameter(pyramid)
+    except TooLargeError:
+        raise
+    except ReadError as error:
+        damage, pyramid = error, SlidePyramid(slide, task.channels, pyramid.contrast, around_damage=True)
+        diameter_px = given_px or segmenter.likely_diameter(pyramid)
+        if diameter_px is None:
+            raise damage from None
     factors = segmenter.factors(slide.shape, diameter_px, is_given=given_px is not None) if diameter_px else []
     zooms = []
     for factor in factors:

@@ -76,7 +76,12 @@ class Run:
     @property
     def unread(self) -> tuple[str, ...]:
         """What was wrong with tiles that could not be read."""
-        return tuple(sorted(line.removeprefix(UNREAD) for line in self.journal.done if line.startswith(UNREAD)))
+        return _unread(self.journal.done)
+
+    @property
+    def own_unread(self) -> tuple[str, ...]:
+        """The same, of tiles that this run looked at, and no other shard."""
+        return _unread(self.journal.own)
 
     @property
     def empty_tiles(self) -> int:
@@ -209,6 +214,10 @@ class Run:
             yield piece
             left = (time.perf_counter() - start) / done * (total - done)
             self.report(SlideProgress(stage, done, total, left))
+
+
+def _unread(lines: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(line.removeprefix(UNREAD) for line in lines if line.startswith(UNREAD)))
 
 
 @dataclass(frozen=True)

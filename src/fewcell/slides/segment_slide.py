@@ -111,7 +111,7 @@ def segment_shard(
         tiles = sorted({tile for i in blocks for tile in run.work.tiles_of(run.work.blocks[i])})
         run.predict_tiles(tiles)
         run.read_blocks(blocks, may_widen=False)  # what else they need is not done yet
-        return run.unread
+        return run.own_unread
 
 
 def merge_slide(

@@ -30,7 +30,7 @@ __all__ = ["PLAN_FILE", "Work"]
 
 PLAN_FILE = "plan.json"
 _PREDICTIONS, _PIECES = "predictions", "pieces"
-EMPTY_CONTRAST = 0.05  # of the range of the slide: where nothing stands out by more there is nothing to be seen
+EMPTY_CONTRAST = 0.02  # of the range of the slide: where nothing stands out by more there is nothing to be seen
 GRAIN = 2  # times that a tile is halved before that is judged: noise of single pixels is nothing
 GRID_MARGIN_PX = 2  # of the network's grid, beyond what a window shows
 

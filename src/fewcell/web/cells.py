@@ -18,7 +18,7 @@ from fewcell.web.corrections import UNCHANGED, Correction, CorrectionLog, Row
 from fewcell.web.editing import Points, cells_under, delete_cells, draw_cell, merge_cells, split_cells
 from fewcell.web.picture import tile_window
 from fewcell.web.refusal import Refused
-from fewcell.web.work_folder import PLAN_FILE
+from fewcell.web.work_folder import PLAN_FILE, made_at
 
 __all__ = ["LOG_FILE", "MARGIN_PX", "Cells", "State"]
 
@@ -52,7 +52,7 @@ class Cells:
         self.labels = folder / f"{image.stem}_label.zarr"
         self.table = _read_table(folder / f"{image.stem}_cells.csv")
         self.lock = lock or RLock()
-        self.made = self._made_now()  # tells these cells from those of another run
+        self.made = made_at(folder / PLAN_FILE)  # tells these cells from those of another run
         self._slide = slide
         self._log = CorrectionLog(folder / LOG_FILE)
         self._hold(self._log.read())
@@ -65,12 +65,17 @@ class Cells:
         return [group[str(level)] for level in range(len(list(group.array_keys())))]
 
     @cached_property
-    def unread(self) -> list[str]:
-        """What was wrong with the parts of the image that could not be read; nothing was found there."""
+    def made_by(self) -> dict[str, Any]:
+        """How the labels were made, as their attributes say."""
         import zarr
 
         facts: Any = zarr.open_group(str(self.labels), mode="r").attrs.get("made_by", {})
-        return facts.get("failed_tiles", [])
+        return facts
+
+    @property
+    def unread(self) -> list[str]:
+        """What was wrong with the parts of the image that could not be read; nothing was found there."""
+        return self.made_by.get("failed_tiles", [])
 
     def _hold(self, corrections: Iterable[Correction]) -> None:
         self.corrections = tuple(corrections)
@@ -151,14 +156,8 @@ class Cells:
 
         made: of which a request speaks; None: of whichever are here.
         """
-        if self._made_now() != self.made or made not in (None, self.made):
+        if made_at(self.folder / PLAN_FILE) != self.made or made not in (None, self.made):
             raise Refused(409, "The image has been segmented again, and other cells are there now. Look again.")
-
-    def _made_now(self) -> str:
-        try:
-            return str((self.folder / PLAN_FILE).stat().st_mtime_ns)
-        except FileNotFoundError:
-            return ""
 
     def undo(self, made: str | None = None) -> Correction:
         """Take the latest correction back. Raises Refused if there is none. made: see `check_made`."""

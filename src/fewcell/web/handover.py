@@ -114,7 +114,7 @@ def _write_labels(cells: Cells, numbers: NDArray[np.int64], path: Path) -> None:
             arrays[0][top:bottom, left:right] = own[cells.read((top, left, bottom, right))]
         else:
             shrink_chunk(arrays, level, (top, left, bottom, right))
-    write_facts(path, cells.plan, len(numbers), cells.unread)
+    write_facts(path, cells.plan, len(numbers), cells.unread, cells.made_by.get("empty_tiles", 0))
 
 
 def _zipped(folder: Path, path: Path) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 from PIL import Image as PillowImage
 
+from fewcell.errors import ReadError
 from fewcell.images import Slide, Window, read_around_damage, read_labels, whole_file, write_labels
 from fewcell.types import UNKNOWN, Labels
 from fewcell.web.cells import Cells
@@ -50,9 +51,9 @@ def crops_named(image: str, model: str, token: str) -> str:
 
 def keep_crops(folder: Path, image: str, model: str, token: str) -> None:
     """Give another token to all crops made of a model's cells, so that those of its next cells do not replace them."""
-    for kind, endings in ENDINGS.items():
+    for kind in ("images", "labels"):  # labels without an image are no dataset, should this be interrupted
         for path in (folder / kind).glob(f"{glob.escape(image)}@*"):
-            stem, ending = _parted(path, endings)
+            stem, ending = _parted(path, ENDINGS[kind])
             found = CROP.fullmatch(stem)
             if found and (found["image"], found["model"]) == (image, model):
                 path.rename(path.with_name(f"{crops_named(image, model, token)}-{found['window']}{ending}"))
@@ -60,8 +61,7 @@ def keep_crops(folder: Path, image: str, model: str, token: str) -> None:
 
 def count_lessons(folder: Path) -> dict[str, int]:
     """How many crops there are to learn from, and how many cells are known in them; see `copy_lessons`."""
-    crops = _crops(folder)
-    counts = [_count(crop, _newer(crop, crops)) for crop in crops]
+    counts = [_count(crop, newer) for crop, newer in _crops_and_newer(folder)]
     return {"crops": sum(count > 0 for count in counts), "cells": sum(counts)}
 
 
@@ -74,16 +74,17 @@ def copy_lessons(folder: Path, to: Path) -> None:
     """
     for kind in ENDINGS:
         (to / kind).mkdir(parents=True)
-    crops = _crops(folder)
-    for crop in crops:
-        newer = _newer(crop, crops)
-        with suppress(FileNotFoundError):
-            if not _count(crop, newer):
-                continue
-            stem, ending = _parted(crop.path, ENDINGS["labels"])
-            image = next(path for end in ENDINGS["images"] if (path := folder / "images" / (stem + end)).exists())
-            shutil.copyfile(image, to / "images" / image.name)
-            write_labels(to / "labels" / (stem + ending), _own_labels(crop, newer))
+    for crop, newer in _crops_and_newer(folder):
+        if not _count(crop, newer):
+            continue
+        stem, ending = _parted(crop.path, ENDINGS["labels"])
+        images = (folder / "images" / f"{stem}{end}" for end in ENDINGS["images"])
+        image = next((path for path in images if path.exists()), None)
+        if image is not None:
+            with suppress(FileNotFoundError):
+                labels = _own_labels(crop, newer)
+                shutil.copyfile(image, to / "images" / image.name)
+                write_labels(to / "labels" / f"{stem}{ending}", labels)
 
 
 def _crops(folder: Path) -> list[Crop]:
@@ -97,26 +98,43 @@ def _crops(folder: Path) -> list[Crop]:
     return sorted(crops, key=lambda crop: (-crop.changed, crop.path.name))
 
 
-def _newer(crop: Crop, crops: Sequence[Crop]) -> tuple[Crop, ...]:
-    """The crops before one in their order that show a part of what it shows."""
-    before = crops[: crops.index(crop)]
-    return tuple(other for other in before if other.image == crop.image and _meet(other.window, crop.window))
+def _crops_and_newer(folder: Path) -> list[tuple[Crop, tuple[Crop, ...]]]:
+    """Every crop, and those newer than it that show a part of what it shows."""
+    crops = _crops(folder)
+    return [
+        (crop, tuple(other for other in crops[:i] if other.image == crop.image and _meet(other.window, crop.window)))
+        for i, crop in enumerate(crops)
+    ]
 
 
 @lru_cache(4096)
 def _count(crop: Crop, newer: tuple[Crop, ...]) -> int:
-    return int((np.unique(_own_labels(crop, newer)) > 0).sum())
+    """How many cells are known by a crop; none if it is gone."""
+    try:
+        return int((np.unique(_own_labels(crop, newer)) > 0).sum())
+    except FileNotFoundError:
+        return 0
 
 
 def _own_labels(crop: Crop, newer: Sequence[Crop]) -> Labels:
     """The labels of a crop, UNKNOWN where newer ones know better, and where they know something of the same cell."""
-    labels = read_labels(crop.path)
+    labels = _read(crop)
     known = np.zeros(labels.shape, dtype=bool)
     for other in newer:
         both = _common(crop.window, other.window)
-        known[_part(both, crop.window)] |= read_labels(other.path)[_part(both, other.window)] != UNKNOWN
+        known[_part(both, crop.window)] |= _read(other)[_part(both, other.window)] != UNKNOWN
     told = np.unique(labels[known & (labels > 0)])
     return np.where(known | np.isin(labels, told), UNKNOWN, labels).astype(np.int32)
+
+
+def _read(crop: Crop) -> Labels:
+    """The labels of a crop. Raises FileNotFoundError if it was taken away, as corrections do at any time."""
+    try:
+        return read_labels(crop.path)
+    except ReadError:
+        if not crop.path.exists():
+            raise FileNotFoundError(crop.path) from None
+        raise
 
 
 def _parted(path: Path, endings: Sequence[str]) -> tuple[str, str]:
@@ -129,7 +147,8 @@ def write_crops(cells: Cells, slide: Slide, folder: Path, name: str, changed: Wi
     """Write what is known of an image as crops, and remove those that are no longer so.
 
     folder: of the dataset. name: how the names of this image's crops begin. changed: where the latest change was; crops
-    that are there already and do not meet it stay as they are. By default all are written anew.
+    that are there already and do not meet it stay as they are. By default all are looked at. What is as it should be
+    is not written again, for it would count as newer.
     """
     wanted: set[str] = set()
     for window in crop_windows(cells):
@@ -138,7 +157,8 @@ def write_crops(cells: Cells, slide: Slide, folder: Path, name: str, changed: Wi
         if changed is None or _meet(window, changed) or not target.exists():
             labels = known_labels(cells, window)
             _write_image(folder / "images" / stem, slide, window, cells.plan.task.channels)
-            write_labels(target, labels, pixel_size_um=cells.plan.task.pixel_size_um, overwrite=True)
+            if not (target.exists() and np.array_equal(read_labels(target), labels)):
+                write_labels(target, labels, pixel_size_um=cells.plan.task.pixel_size_um, overwrite=True)
         wanted.add(stem)
     for kind, endings in ENDINGS.items():
         for path in (folder / kind).glob(f"{glob.escape(name)}-*"):

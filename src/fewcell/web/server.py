@@ -54,5 +54,6 @@ def serve(
             site.folder.home.mkdir(exist_ok=True)
         taken = f"{root} is served already. Use the page that is open, or end that server."
         with alone(site.folder.home / "serving.lock", taken), suppress(KeyboardInterrupt):  # is how it is stopped
+            site.tidy()
             ready(f"http://{shown}:{port}/?token={token}")
             uvicorn.Server(config).run(sockets=[listening])

@@ -4,6 +4,7 @@ import os
 import secrets
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -38,7 +39,6 @@ class Site:
         self.folder, self.given, self.threads = WorkFolder(root.resolve()), models, threads
         self.limits = limits or Limits()
         self.models()
-        self.folder.tidy()
         self.jobs = JobQueue()
         self._locks: defaultdict[Path, RLock] = defaultdict(RLock)  # of those who correct a result
         self._pictures = KeptOpen(self._open_picture, lambda picture: picture.held_bytes, OPEN_PICTURES_BYTES)
@@ -47,13 +47,25 @@ class Site:
     def close(self) -> None:
         self.jobs.close()
 
+    def tidy(self) -> None:
+        """Finish what a server of this folder that was killed has left; only while no other serves it."""
+        self.folder.remove_temporary()
+        for image, model in self.folder.whole_but_unplaced():
+            with suppress(Refused, OSError):
+                self._replace(image, model, self.folder.unfinished(image, model))
+
     def models(self) -> dict[str, Path]:
         return teaching.known_models(self.folder, self.given)
 
     def state(self) -> dict[str, Any]:
         """What the page lists: images with the models that have segmented them, models, jobs."""
         images = [
-            {"name": path.name, "segmented_by": self.folder.segmented_by(path.name)} for path in self.folder.images()
+            {
+                "name": path.name,
+                "segmented_by": [*(made := self.folder.made_of(path.name))],
+                "made": made,
+            }
+            for path in self.folder.images()
         ]
         return {
             "folder": self.folder.root.name,
@@ -96,7 +108,9 @@ class Site:
                 if "error" in said:
                     raise FewcellError(self.folder.named(said["error"]))
                 job.stage, job.share, job.seconds_left = said["stage"], said["share"], said["seconds_left"]
-            if job.state != "stopped" and (folder / PLAN_FILE).exists():
+            if job.state == "stopped":
+                (folder / PLAN_FILE).unlink(missing_ok=True)
+            elif (folder / PLAN_FILE).exists():
                 try:
                     self._replace(name, model, folder)
                 except OSError as error:
@@ -172,5 +186,6 @@ class Site:
         except (OSError, ValueError) as error:
             raise ReadError(f"{folder}: the cells cannot be read: {error}. Segment the image again.") from None
         if cells.corrections and os.access(self.folder.home, os.W_OK):
-            self._write_crops(cells, image.name, folder.name)  # a kill may have come between them and the correction
+            with cells.lock:  # a kill may have come between them and the correction
+                self._write_crops(cells, image.name, folder.name)
         return cells

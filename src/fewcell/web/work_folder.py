@@ -13,7 +13,6 @@ FOLDER/fewcell/serving.lock            held by the server of this folder
 import os
 import re
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from fewcell.errors import ConfigError, ReadError
 from fewcell.images import SLIDE_SUFFIXES, list_images
 from fewcell.web.refusal import Refused
 
-__all__ = ["MODEL_NAME", "PLAN_FILE", "WorkFolder", "check_name"]
+__all__ = ["MODEL_NAME", "PLAN_FILE", "WorkFolder", "check_name", "made_at"]
 
 PLAN_FILE = "plan.json"  # written last: where it is, a result is whole
 LONGEST_NAME = 150  # bytes: file systems allow 255, and names of models, places and endings are added
@@ -101,21 +100,19 @@ class WorkFolder:
             raise Refused(403, f"{folder}: is a link, and may lead out of the folder.")
         return folder
 
-    def segmented_by(self, image: str) -> list[str]:
-        """The models whose cells of an image are there."""
-        return sorted(path.parent.name for path in (self.home / "results" / image).glob(f"*/{PLAN_FILE}"))
+    def made_of(self, image: str) -> dict[str, str]:
+        """The models whose cells of an image are there, and for each what tells its cells from those of other runs."""
+        plans = sorted((self.home / "results" / image).glob(f"*/{PLAN_FILE}"))
+        return {path.parent.name: made for path in plans if (made := made_at(path))}
 
-    def tidy(self) -> None:
-        """Finish what a killed server left: results that are whole go where they belong, temporary files go away."""
+    def remove_temporary(self) -> None:
+        """Remove files that were being written to be taken along."""
         for left in self.home.glob(".handover-*"):
             shutil.rmtree(left, ignore_errors=True)
-        for plan in self.home.glob(f"segmenting/*/*/{PLAN_FILE}"):
-            image, model = plan.parts[-3:-1]
-            with suppress(Refused, OSError):
-                result, whole = self.result(image, model), self.unfinished(image, model)
-                if not result.exists():
-                    result.parent.mkdir(parents=True, exist_ok=True)
-                    os.rename(whole, result)
+
+    def whole_but_unplaced(self) -> list[tuple[str, str]]:
+        """Images and models whose results are whole, but not where they belong."""
+        return [(plan.parts[-3], plan.parts[-2]) for plan in self.home.glob(f"segmenting/*/*/{PLAN_FILE}")]
 
     def replace(self, result: Path, by: Path, token: str) -> None:
         """Put a new result where an earlier one may be, which is kept under a name with `token`."""
@@ -127,6 +124,14 @@ class WorkFolder:
             os.rename(result, earlier / f"{result.parent.name}-{result.name}-{token}")
         result.parent.mkdir(parents=True, exist_ok=True)
         os.rename(by, result)
+
+
+def made_at(plan: Path) -> str:
+    """What tells the cells of a plan from those of another run; nothing if it is not there."""
+    try:
+        return str(plan.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return ""
 
 
 def check_name(name: str) -> None:

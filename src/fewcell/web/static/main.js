@@ -1,6 +1,6 @@
 // The page: which image is open, which cells are selected, what keys and buttons do.
 
-import { get, imagePath, send } from "./api.js";
+import { cellsPath, get, imagePath, send } from "./api.js";
 import { Card } from "./card.js";
 import { byId, complain, fill, make } from "./dom.js";
 import { Gallery } from "./gallery.js";
@@ -45,7 +45,9 @@ async function look() {
     const ended = state.jobs.filter((now) => now.kind === "segment" && now.image === page.image
       && was.jobs.some((job) => job.number === now.number && job.state !== now.state));
     for (const { error } of ended.filter((job) => job.state === "failed" && isSegmented(job.model))) complain(new Error(error));
-    if (ended.some((job) => job.state === "done")) await showModel();
+    const shown = page.tables[0], of = state.images.find(({ name }) => name === page.image);
+    const isOther = shown && of && of.made[model()] && shown.path === cellsPath(page.image, model()) && shown.facts.made !== of.made[model()];
+    if (isOther || ended.some((job) => job.state === "done")) await showModel();
   } catch (error) {
     complain(error);
   }
