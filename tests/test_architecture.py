@@ -33,6 +33,7 @@ FLOORS = {
     "metrics": 1,
     "scoring": 1,
     "ahead": 0,
+    "compiled": 0,
     "config": 0,
     "errors": 0,
     "family": 0,

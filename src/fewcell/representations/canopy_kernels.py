@@ -6,7 +6,7 @@ than those of its children. So a loop upwards over nodes sees children first, an
 
 import numpy as np
 
-from fewcell.representations.compiled import compiled, find_root
+from fewcell.compiled import compiled, find_root
 
 __all__ = ["DIRECTIONS", "add_upwards", "best_ious", "choose", "gather_upwards", "merge_tree", "sums_of_own"]
 

@@ -10,7 +10,7 @@ from math import cosh, hypot, log, pi, sin
 import cc3d
 import numpy as np
 
-from fewcell.representations.compiled import compiled
+from fewcell.compiled import compiled
 from fewcell.types import FloatArray, Labels
 
 __all__ = ["heat_flow", "number_pieces", "smooth_distance"]

@@ -5,7 +5,7 @@ from math import hypot
 import cc3d
 import numpy as np
 
-from fewcell.representations.compiled import compiled, find_root
+from fewcell.compiled import compiled, find_root
 from fewcell.types import Labels
 
 __all__ = ["arrive", "follow", "join_ends", "split_by_sink"]

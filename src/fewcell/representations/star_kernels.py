@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.representations.compiled import compiled
+from fewcell.compiled import compiled
 from fewcell.types import FloatArray, Labels
 
 __all__ = ["cast_rays", "draw_winners", "inner_distance", "polygon_pixels", "ray_directions", "ray_pixels"]

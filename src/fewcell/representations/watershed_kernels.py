@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fewcell.representations.compiled import compiled
+from fewcell.compiled import compiled
 
 __all__ = ["border_distance", "inner_distance", "prominent_summits"]
 

@@ -34,46 +34,24 @@ def instance_features(found: Instances, prediction: FloatArray) -> NDArray[np.fl
     logarithm of the area, how much longer the rim is than a disc's, the elongation, the share of the rim that lies on
     the frame, and the logit of the first guess. All are sums over pixels, O(pixels + n).
     """
-    labels = found.labels
-    count = int(labels.max(initial=0))
-    padded = np.pad(labels, 1, constant_values=-2)
-    height, width = labels.shape
-    rim = np.zeros(labels.shape, dtype=bool)
-    outside_sum = np.zeros((len(prediction), count + 1))
-    outside_count = np.zeros(count + 1)
-    frame = np.zeros(labels.shape, dtype=bool)
-    for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):
-        other = padded[dy : dy + height, dx : dx + width]
-        rim |= other != labels
-        frame |= other == -2
-        y, x = np.nonzero((other != labels) & (other > 0))
-        neighbour = other[y, x]
-        outside_count += np.bincount(neighbour, minlength=count + 1)
-        for channel, total in zip(prediction, outside_sum, strict=True):
-            total += np.bincount(neighbour, weights=channel[y, x], minlength=count + 1)
+    from fewcell.scoring.kernels import add_pixels
 
-    y, x = np.nonzero(labels > 0)
-    ids = labels[y, x]
-    on_rim = rim[y, x]
-
-    def mean(values: NDArray, of: NDArray) -> NDArray[np.float64]:
-        total = np.bincount(of, weights=values, minlength=count + 1)[1:]
-        return total / np.maximum(np.bincount(of, minlength=count + 1)[1:], 1)
-
+    count, channels = int(found.labels.max(initial=0)), len(prediction)
+    sums, inside = np.zeros((count + 1, 8)), np.zeros((count + 1, channels, 2))
+    outside, outside_px = np.zeros((count + 1, channels)), np.zeros(count + 1)
+    add_pixels(np.ascontiguousarray(found.labels), np.ascontiguousarray(prediction), sums, inside, outside, outside_px)
+    area, y, x, yy, xx, yx, rim_px, frame_px = sums[1:].T
+    some, some_rim = np.maximum(area, 1), np.maximum(rim_px, 1)
     columns = []
-    for channel, outside in zip(prediction, outside_sum, strict=True):
-        values = channel[y, x]
-        columns += [mean(values, ids), mean(values[on_rim], ids[on_rim])]
-        columns += [outside[1:] / np.maximum(outside_count[1:], 1)]
-    area = np.bincount(ids, minlength=count + 1)[1:].astype(np.float64)
-    rim_px = np.bincount(ids[on_rim], minlength=count + 1)[1:]
-    cy, cx = mean(y, ids), mean(x, ids)
-    syy, sxx = mean(y * y, ids) - cy**2 + 1 / 12, mean(x * x, ids) - cx**2 + 1 / 12
-    sxy = mean(y * x, ids) - cy * cx
+    for channel in range(channels):
+        within, on_rim = inside[1:, channel].T
+        columns += [within / some, on_rim / some_rim, outside[1:, channel] / np.maximum(outside_px[1:], 1)]
+    cy, cx = y / some, x / some
+    syy, sxx = yy / some - cy**2 + 1 / 12, xx / some - cx**2 + 1 / 12
+    sxy = yx / some - cy * cx
     spread = np.sqrt(np.maximum((syy - sxx) ** 2 / 4 + sxy**2, 0))
     long, short = (syy + sxx) / 2 + spread, np.maximum((syy + sxx) / 2 - spread, 1 / 12)
-    columns += [np.log(np.maximum(area, 1)), rim_px / np.sqrt(np.maximum(area, 1)), np.log(long / short) / 2]
-    columns += [np.bincount(ids[frame[y, x]], minlength=count + 1)[1:] / np.maximum(rim_px, 1)]
+    columns += [np.log(some), rim_px / np.sqrt(some), np.log(long / short) / 2, frame_px / some_rim]
     guess = np.clip(found.scores.astype(np.float64), SURE, 1 - SURE)
     columns += [np.log(guess / (1 - guess))]
     return np.stack(columns, axis=1)
