@@ -219,7 +219,7 @@ def test_numbers_that_are_no_scorer_are_refused(numbers):
 def test_many_instances_are_judged_as_each_alone(n_units, monkeypatch):
     scorer = Scorer.fit(*waves(np.random.default_rng(3), 200), n_units=n_units)
     features = np.random.default_rng(4).normal(size=(5, 2, 3))
-    monkeypatch.setattr("fewcell.scoring.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("fewcell.scoring.scorer.ROWS_AT_ONCE", 3)
     alone = [[float(scorer(features[i, j])) for j in range(2)] for i in range(5)]
     np.testing.assert_allclose(scorer(features), alone, atol=1e-6)
 
