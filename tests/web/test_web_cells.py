@@ -187,7 +187,8 @@ def test_cells_stay_while_they_are_sought_again_in_vain(client, root, wait_for):
     correct(client, kind="delete", cells=[5])
     before = table(client)
     (root / "discs.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
-    job = again(client, wait_for)
+    begun = client.post("/api/images/discs.png/segment", json={"model": "default"}).json()
+    job = wait_for(client, begun["number"])
     assert job["state"] == "failed"
     assert job["error"]
     assert table(client) == before
