@@ -469,6 +469,18 @@ def test_zarr_in_shards_and_other_codecs(tmp_path, version):
         assert_windows(slide, array)
 
 
+def test_a_chunk_is_decoded_once_for_neighbouring_windows(tmp_path, monkeypatch):
+    array = noise((3, 900, 1300))
+    write_zarr(tmp_path / "a.zarr", [array], "0.5")
+    with open_slide(tmp_path / "a.zarr") as slide:
+        decoded, direct = [], type(slide)._direct
+        monkeypatch.setattr(type(slide), "_direct", lambda self, *a: decoded.append(a) or direct(self, *a))
+        for left in range(0, 1200, 100):
+            window = (17, left, 880, left + 100)
+            assert np.array_equal(slide.read(window), array[:, 17:880, left : left + 100])
+        assert len(decoded) == len(set(decoded)) < 12
+
+
 @versions
 @pytest.mark.parametrize(
     ("unit", "um", "expected"),

@@ -7,6 +7,7 @@ import math
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore, WrapperStore
 
 from fewcell.errors import ReadError
+from fewcell.images.chunk_cache import ChunkCache
 from fewcell.images.memory import check_size
 from fewcell.images.pyramid import Window
 from fewcell.images.raster import Raster, Request, choose_plane
@@ -25,6 +27,8 @@ from fewcell.images.tiff_metadata import square_pixel_um, um_per
 
 __all__ = ["ZarrSlide"]
 
+LEAST_BLOCK_PX = 512  # side of what is read at once
+KEPT_BYTES = 64 * 2**20  # of blocks that were read last; at least one is kept, however large its chunks are
 _METADATA_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _COLOURS = (["red", "green", "blue"], ["r", "g", "b"])
 
@@ -50,6 +54,9 @@ class ZarrSlide(Slide):
         self.dtype = np.dtype(arrays[0].dtype).newbyteorder("=")
         self.pixel_size_um = _pixel_size_um(image, (y, x))
         self._choose_channels(ome, channels)
+        largest = max(high * wide for high, wide in map(self._block_shape, range(len(self._arrays))))
+        self.kept_bytes = max(KEPT_BYTES, largest * self.n_channels * self.dtype.itemsize)
+        self._blocks = ChunkCache(self.kept_bytes)
 
     def _choose_channels(self, ome: Mapping[str, Any], channels: Sequence[int] | None) -> None:
         """Settle which channels are read and what they are called."""
@@ -80,10 +87,42 @@ class ZarrSlide(Slide):
         return alike
 
     def _read(self, window: Window, level: int) -> NDArray[Any]:
+        try:
+            return self._from_blocks(window, level)
+        except Exception:  # whatever a codec raises: what is damaged may lie in a block, but not in the window
+            return np.ascontiguousarray(self._direct(window, level), dtype=self.dtype)
+
+    def _from_blocks(self, window: Window, level: int) -> NDArray[Any]:
+        top, left, bottom, right = window
+        high, wide = self._block_shape(level)
+        pixels = np.empty((self.n_channels, bottom - top, right - left), dtype=self.dtype)
+        for y in range(top // high * high, bottom, high):
+            for x in range(left // wide * wide, right, wide):
+                block = self._blocks.get((level, y, x), partial(self._block, level, y, x))
+                seen = block[:, max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
+                y0, x0 = max(y - top, 0), max(x - left, 0)
+                pixels[:, y0 : y0 + seen.shape[1], x0 : x0 + seen.shape[2]] = seen
+        return pixels
+
+    def _block_shape(self, level: int) -> tuple[int, int]:
+        """Height and width of what is read and kept at once: whole chunks, several where they are small."""
+        array = self._arrays[level]
+        high, wide = (array.chunks[axis] * -(-LEAST_BLOCK_PX // array.chunks[axis]) for axis in (self._y, self._x))
+        return min(high, array.shape[self._y]), min(wide, array.shape[self._x])
+
+    def _block(self, level: int, top: int, left: int) -> NDArray[Any]:
+        (high, wide), (height, width) = self._block_shape(level), self.levels[level].shape
+        return self._direct((top, left, min(top + high, height), min(left + wide, width)), level)
+
+    def _direct(self, window: Window, level: int) -> NDArray[Any]:
         index = list(self._index)
         index[self._y], index[self._x] = slice(window[0], window[2]), slice(window[1], window[3])
-        pixels = self._arrays[level].oindex[tuple(index)]
-        return np.ascontiguousarray(channels_first(Raster(pixels, self._axes)), dtype=self.dtype)
+        return channels_first(Raster(self._arrays[level].oindex[tuple(index)], self._axes))
+
+    def close(self) -> None:
+        """Let go of what is kept; windows can no longer be read."""
+        super().close()
+        self._blocks.clear()
 
     def _files(self) -> Iterator[tuple[str, os.stat_result]]:
         for array in self._arrays:
@@ -174,12 +213,23 @@ def _checked(path: Path, array: Any) -> Any:
         codecs = list(metadata.codecs)
     if "pickle" in repr(codecs).lower():
         raise ReadError(f"{path}: is stored as pickles, which can run code. Do not use this file.")
-    if not codecs or "blosc" not in type(codecs[-1]).__name__.lower():
-        return array
-    return zarr.open_array(_StoreOfBlosc(LocalStore(path, read_only=True)), path=array.path, mode="r")
+    is_blosc = bool(codecs) and "blosc" in type(codecs[-1]).__name__.lower()
+    store = (_StoreOfBlosc if is_blosc else _StoreOfChunks)(LocalStore(path, read_only=True))
+    return zarr.open_array(store, path=array.path, mode="r")
 
 
-class _StoreOfBlosc(WrapperStore[LocalStore]):
+class _StoreOfChunks(WrapperStore[LocalStore]):
+    """A folder of chunks; an empty file is damage, and not a chunk that was never written, for which zarr takes it."""
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        """The content of a file; ReadError where there is none of it."""
+        found = await super().get(key, prototype, byte_range)
+        if found is not None and byte_range is None and not len(found):
+            raise ReadError(f"{self._store.root}: is damaged: its part {key} is empty. Get a fresh copy.")
+        return found
+
+
+class _StoreOfBlosc(_StoreOfChunks):
     """A folder whose chunks are compressed by Blosc, whose decoder reads beyond the end of a chunk that is cut short.
 
     See https://github.com/zarr-developers/numcodecs/issues/228.
