@@ -65,9 +65,9 @@ def choose_plane(request: Request, shape: Sequence[int], axes: str) -> tuple[tup
         elif request.as_labels:
             raise AxesError(f"{path}: labels must be a single plane, but are {described}. Save one plane.")
         elif letter in STACKS:
-            flag = f'--plane {letter.lower()}={size // 2} (plane={{"{letter.lower()}": {size // 2}}})'
             what = f"{path}: is {STACKS[letter]} of {size} planes: {described}"
-            raise StackError(f"{what}. Choose one plane, the first is 0: {flag}.", letter.lower(), size)
+            advice = f"Choose one plane, the first is 0: {_middle_flag(letter, size)}"
+            raise StackError(f"{what}. {advice}.", letter.lower(), size)
         else:
             raise AxesError(_which_plane(path, letter, size, described, axes))
     left = "".join(letter for letter, i in zip(axes, index, strict=True) if isinstance(i, slice))
@@ -99,14 +99,18 @@ def _describe(axes: str, shape: Sequence[int]) -> str:
     return f"shape ({', '.join(map(str, shape))}), axes {axes}"
 
 
+def _middle_flag(letter: str, size: int) -> str:
+    """What to type for the middle plane, in the shell and in Python."""
+    middle, small = size // 2, letter.lower()
+    return f'--plane {small}={middle} (plane={{"{small}": {middle}}})'
+
+
 def _which_plane(path: Path, letter: str, size: int, described: str, axes: str) -> str:
     """The message for a dimension of several planes: what it is, and what to type."""
-    middle, small = size // 2, letter.lower()
-    flag = f'--plane {small}={middle} (plane={{"{small}": {middle}}})'
-    ways = [f"to choose one plane, the first is 0, type {flag}"]
+    ways = [f"to choose one plane, the first is 0, type {_middle_flag(letter, size)}"]
     if "Z" not in axes:
         as_stack = axes.replace(letter, "Z")
-        ways.insert(0, f"if they are a stack, --axes {as_stack} with a plane such as --plane z={middle}")
+        ways.insert(0, f"if they are a stack, --axes {as_stack} with a plane such as --plane z={size // 2}")
     if "C" not in axes and "S" not in axes:
         as_channels = axes.replace(letter, "C")
         ways.insert(0, f'if they are channels, type --axes {as_channels} (axes="{as_channels}")')
