@@ -285,7 +285,7 @@ def train(
     samples = [sample for folder in data for sample in open_dataset(folder)]
     with shown_progress() as report:
         folder = fit(plan, samples, out, resume=resume, report=report)
-    if plan.start:
+    if plan.teaches:
         scores = read_model(folder).held_out
         kept = "" if scores["share"] else "; nothing was better than the start, which is kept"
         typer.echo(f"F1 on held-out parts: {scores['f1_50_before']:.3f} before, {scores['f1_50']:.3f} after{kept}")

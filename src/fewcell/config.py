@@ -72,6 +72,8 @@ class Recipe(_Strict):
     steps or minutes: how long to train; exactly one of them. With steps a run is repeatable to the bit on one
         machine; with minutes the learning rate follows the time spent training, summed over resumed runs.
     start: the model with whose weights training begins, a folder or a name; see `training.blend` for how it ends.
+    keep_start: whether what `start` knows is to be kept, and the end lies between it and what was learned. If not, its
+        weights are no more than a good beginning, and training ends as it does without one.
     scale_steps: in how many steps, besides, a network that tells the scale of images is trained; 0: that of `start` is
         kept, or that of the model inside the package.
     batch: crops a step, over all processes. crop_px: side of a crop, a multiple of the network's down-sampling.
@@ -87,6 +89,7 @@ class Recipe(_Strict):
     objective: Part = Part(name="supervised")
     augmentation: Augmentation = Augmentation()
     start: str | None = None
+    keep_start: bool = True
     steps: Annotated[int, Field(ge=1)] | None = None
     minutes: Annotated[float, Field(gt=0)] | None = None
     scale_steps: Annotated[int, Field(ge=0)] = 0
@@ -105,6 +108,11 @@ class Recipe(_Strict):
     int8: bool = False
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 4.0
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def teaches(self) -> bool:
+        """Whether a model is taught something new beside what it knows."""
+        return self.start is not None and self.keep_start
 
     @model_validator(mode="after")
     def _one_budget(self) -> "Recipe":

@@ -121,6 +121,29 @@ def test_a_model_of_another_kind_is_no_start(trained, inverted: Path, tmp_path: 
         fit(recipe_of(trained.folder, **changes), open_dataset(inverted), tmp_path / "run")
 
 
+def test_weights_may_be_no_more_than_a_beginning(trained, disc_dataset: Path, tiny_recipe, tmp_path: Path) -> None:
+    samples = open_dataset(disc_dataset)
+    begun = {"start": str(trained.folder), "keep_start": False}
+    recipe = tiny_recipe(steps=1, **begun, learning_rate=1e-9)
+    facts, start = read_model(fit(recipe, samples, tmp_path / "run")), read_model(trained.folder)
+    there, here = (load_file(f / "weights.safetensors") for f in (trained.folder, tmp_path / "run" / "model"))
+    for name, value in here.items():
+        if value.dtype.kind == "f" and "running" not in name:
+            assert np.allclose(value, there[name], atol=2e-3 * max(1, np.abs(value).max())), name
+    # It ends as any training does: nothing of the start is kept but its weights, and no replay is learned from.
+    assert "share" not in facts.held_out
+    assert set(facts.held_out) == set(start.held_out)
+    assert facts.trained_on == start.trained_on
+    assert facts.sha256["scale.onnx"] == start.sha256["scale.onnx"]
+
+
+@pytest.mark.parametrize("changes", [{"seed": 77}, {"held_out": 0.4}])
+def test_what_is_held_out_was_not_learned_from_before(trained, disc_dataset: Path, tiny_recipe, tmp_path, changes):
+    recipe = tiny_recipe(steps=1, start=str(trained.folder), keep_start=False, **changes)
+    with pytest.raises(ConfigError, match=f"its {next(iter(changes))} is"):
+        fit(recipe, open_dataset(disc_dataset), tmp_path / "run")
+
+
 def test_a_start_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ModelError, match="no model folder 'nowhere'"):
         recipe_from("nowhere")

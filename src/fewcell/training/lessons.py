@@ -46,7 +46,7 @@ def split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], lis
         else:
             if n_whole >= (FEWEST_WHOLE if len(labelled) >= FEWEST_IMAGES else 1):
                 return learn, held_out
-        if len(labelled) < FEWEST_IMAGES and recipe.start is not None:  # what is better than it must be told
+        if len(labelled) < FEWEST_IMAGES and recipe.teaches:  # what is better than it must be told
             raise DataError(
                 f"No whole cell lies in the part of {len(labelled)} images that is held out. Label {FEWEST_IMAGES} "
                 "images or more, or larger ones."
@@ -104,7 +104,7 @@ class Lessons:
         """Write the mean network so far as a model; training can go on."""
         run = self.run
         network = deepcopy(cast(Network, run.average.module))  # whose weights are rounded
-        end = finish if run.recipe.start is None else blend
+        end = blend if run.recipe.teaches else finish
         also = self._others()
         end(network, run.representation, run.recipe, self.learn, self.held_out, folder, self.scale, also_seen=also)
 

@@ -104,7 +104,7 @@ def begin(recipe: Recipe, here: Machine) -> TrainingState:
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     shared = DistributedDataParallel(network) if here.world > 1 else network
     objective = make_objective(recipe.objective, representation, average.module)
-    memory = Memory(network, representation) if recipe.start else None
+    memory = Memory(network, representation) if recipe.teaches else None
     return TrainingState(recipe, here, representation, network, shared, average, objective, optimizer, memory)
 
 
@@ -114,12 +114,14 @@ def _first_network(recipe: Recipe, representation: Representation) -> Network:
         return make_network(part.name, n_channels, part.settings)
     folder = find_model(recipe.start)
     facts = read_model(folder)
-    kinds = {
+    kinds: dict[str, tuple[object, object]] = {
         "network": (part.name, facts.network.name),
         "settings of the network": (part.settings, facts.network.settings),
         "representation": (recipe.representation.name, facts.representation.name),
         "canonical diameter": (recipe.canonical_diameter_px, facts.canonical_diameter_px),
     }
+    if not recipe.keep_start:  # or images that it learned from would be held out, and thresholds fitted to them
+        kinds |= {key: (getattr(recipe, key), facts.recipe.get(key)) for key in ("seed", "held_out")}
     for kind, (wanted, there) in kinds.items():
         if wanted != there:
             raise ConfigError(f"Training cannot begin with {recipe.start}: its {kind} is {there}, not {wanted}.")
