@@ -49,6 +49,7 @@ class Augmentation(_Strict):
     tint: Probability = 0.1
     shuffle_channels: Probability = 0.05
     stain: Probability = 0.5
+    interference: Probability = 0.0
     shade: Probability = 0.2
     blur: Probability = 0.2
     noise: Probability = 0.3

@@ -58,7 +58,7 @@ def test_a_change_changes_a_colour_image_and_differs_from_seed_to_seed(kind: str
     assert kind == "invert" or any(np.abs(r - results[0]).max() > 0.01 for r in results[1:])
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"invert", "shade", "noise", "jpeg"}))
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"invert", "interference", "shade", "noise", "jpeg"}))
 def test_a_change_moves_nothing(kind: str) -> None:
     """A bright square stays where it is: labels need not follow."""
     image = np.full((40, 40, 3), 0.2, dtype=np.float32)
@@ -67,6 +67,25 @@ def test_a_change_moves_nothing(kind: str) -> None:
         after = vary_intensity(image, only(kind), np.random.default_rng(seed)).sum(axis=2)
         bright = after > (after.min() + after.max()) / 2
         assert (bright != (image[..., 0] > 0.5)).mean() < 0.01
+
+
+def test_interference_lights_a_disc_from_one_side_or_rings_it_and_moves_nothing() -> None:
+    y, x = np.mgrid[:64, :64] - 31.5
+    disc = (np.hypot(y, x) < 14).astype(np.float32)
+    image, reliefs, halos = np.repeat(disc[..., None], 3, axis=2), 0, 0
+    for seed in range(40):
+        shown = vary_intensity(image, only("interference"), np.random.default_rng(seed)).mean(axis=2)
+        ground = float(np.median(shown[disc == 0]))
+        edge = np.abs(np.hypot(y, x) - 14) < 3
+        assert np.abs(shown - ground)[edge].max() > 0.1, "the rim is seen"
+        turned = shown[::-1, ::-1]  # a relief turns into its negative, a halo stays as it is
+        is_relief = np.abs(shown - turned)[edge].mean() > 0.05
+        reliefs, halos = reliefs + is_relief, halos + (not is_relief)
+        # Half a turn away, light and shade of a relief are equally strong: its middle is that of the disc.
+        both = (shown + turned) / 2 if is_relief else shown
+        assert np.abs(both - both[::-1, ::-1]).max() < 1e-4
+        assert np.abs(both - both.T).max() < 0.1
+    assert min(reliefs, halos) >= 10
 
 
 def test_no_change_at_probability_zero() -> None:

@@ -61,6 +61,32 @@ def _gamma(image: FloatArray, rng: Generator) -> FloatArray:
     return curved * np.float32(gain) + np.float32(offset)
 
 
+def _interference(image: FloatArray, rng: Generator) -> FloatArray:
+    """Show brightness as if it were thickness: as a relief lit from one side (DIC), or with halos (phase contrast).
+
+    Both are gray around their middle. DIC shows the difference of two copies a little apart (Nomarski's shear), phase
+    contrast what is thicker than its surroundings, as the wide part of what light does there passes the phase ring.
+    Source: models of both in Yin et al., Understanding the phase contrast optics (Medical Image Analysis, 2012).
+    """
+    mirrored = cv2.BORDER_REFLECT_101
+    thickness = cv2.GaussianBlur(image @ rng.dirichlet((2.0, 2.0, 2.0)).astype(np.float32), (0, 0), rng.uniform(0.5, 2))
+    if rng.random() < 0.5:
+        angle, half_px = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.5)
+        shift = half_px * np.array([[np.cos(angle)], [np.sin(angle)]])
+        one, other = (
+            cv2.warpAffine(thickness, np.hstack([np.eye(2), way]), thickness.shape[::-1], borderMode=mirrored)
+            for way in (shift, -shift)
+        )
+        shown = one - other
+    else:
+        halo_px = np.exp(rng.uniform(np.log(3), np.log(16)))
+        around = cv2.GaussianBlur(thickness, (0, 0), halo_px, borderType=mirrored)
+        shown = rng.choice([-1, 1], p=[0.8, 0.2]) * (thickness - around)  # negative phase contrast is rare
+    shown *= rng.uniform(0.3, 0.6) / max(float(np.quantile(np.abs(shown), 0.99)), 0.02)
+    left = rng.uniform(0, 0.3)  # of how the image was: no microscope shows one alone
+    return (1 - left) * (0.5 + np.repeat(shown[..., None], 3, axis=2)).astype(np.float32) + np.float32(left) * image
+
+
 def _shade(image: FloatArray, rng: Generator) -> FloatArray:
     """Uneven light: a smooth field, multiplied in or added."""
     coarse = rng.uniform(-1, 1, (3, 3)).astype(np.float32)
@@ -93,6 +119,7 @@ _CHANGES: dict[str, Callable[[FloatArray, Generator], FloatArray]] = {
     "shuffle_channels": _shuffle_channels,
     "invert": _invert,
     "gamma": _gamma,
+    "interference": _interference,
     "shade": _shade,
     "blur": _blur,
     "noise": _noise,
