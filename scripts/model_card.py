@@ -1,12 +1,14 @@
 """Put the figures of the model inside the package into docs/model-card.md, between its two markers.
 
 They come from docs/results/default-model-test-summary.csv (see scripts/score_default_model), from calibration.csv,
-folder.csv and slide.csv there (each names its command), and from model.json.
+folder.csv, slide.csv, precision.csv and optics.csv there (each names its command), from default-model-training.csv (see
+scripts/training_log.py), and from model.json. The learning curve is drawn as well: docs/learning_curve.svg.
 """
 
 import csv
 import json
 from pathlib import Path
+from statistics import mean, median
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures: begin (scripts/model_card.py) -->", "<!-- figures: end -->"
@@ -30,7 +32,19 @@ def main() -> None:
 
 def figures() -> str:
     facts = json.loads((ROOT / "src/fewcell/models/default/model.json").read_text(encoding="utf-8"))
-    return "\n\n".join([*open_test(), mistakes(), calibration(), cost(), held_out(facts), sources(facts)])
+    return "\n\n".join(
+        [
+            *open_test(),
+            mistakes(),
+            calibration(),
+            cost(),
+            precisions(),
+            optics(),
+            curve(),
+            held_out(facts),
+            sources(facts),
+        ]
+    )
 
 
 def open_test() -> list[str]:
@@ -142,6 +156,72 @@ def cost() -> str:
         cells = f"{seconds:.1f} | {side**2 / 1e6 / seconds:.2f} | {float(row['peak_mb']):,.0f}"
         lines.append(f"| slide, {row['kind']}, {side:,} px | {cells} |")
     return "\n".join(lines)
+
+
+def precisions() -> str:
+    lines = [
+        "### Precision, and four views\n",
+        "Held-out images of train at the true scale (of at most 1.5 megapixels), and the speed of the network alone on",
+        "a tile of 1,280 px ([results/precision.csv](results/precision.csv)). `--precision` and `--accurate` choose.\n",
+        "| precision | four views | images | mean F1@0.5 | @0.8 | megapixels a second |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows_of("precision.csv"):
+        views, f1s = "yes" if row["accurate"] == "True" else "no", f"{number(row['f1_50'])} | {number(row['f1_80'])}"
+        lines.append(f"| {row['precision']} | {views} | {row['n_images']} | {f1s} | {float(row['mpx_per_s']):.2f} |")
+    return "\n".join(lines)
+
+
+def optics() -> str:
+    rows = rows_of("optics.csv")
+    lines = [
+        "### Microscopes without labels\n",
+        "Held-out images of train, but stained tissue, as they are and drawn as others would show them: a hint of what",
+        "to expect of DIC, of which there is no labelled image ([results/optics.csv](results/optics.csv)).\n",
+        "| shown as | images | mean F1@0.5 | median |",
+        "|---|---|---|---|",
+    ]
+    for shown_as in dict.fromkeys(row["optics"] for row in rows):
+        values = [float(row["f1_50"]) for row in rows if row["optics"] == shown_as]
+        lines.append(f"| {shown_as} | {len(values)} | {mean(values):.3f} | {median(values):.3f} |")
+    return "\n".join(lines)
+
+
+def curve() -> str:
+    """Hours of training and F1 on held-out crops, as a drawing and as its last row of every part."""
+    parts: dict[str, list[tuple[float, float]]] = {}
+    hours_before = 0.0
+    for row in rows_of("default-model-training.csv"):
+        if row["part"] not in parts:
+            hours_before = max((hours for points in parts.values() for hours, _ in points), default=0.0)
+        point = (hours_before + float(row["seconds"]) / 3600, float(row["held_out_f1"]))
+        parts.setdefault(row["part"], []).append(point)
+    draw(parts, ROOT / "docs/learning_curve.svg")
+    ends = ", ".join(f"{points[-1][1]:.3f} after {points[-1][0]:.1f} hours" for points in parts.values())
+    return (
+        "### Learning curve\n\n"
+        "Mean F1 at IoU 0.5 on a fixed batch of held-out crops, read with the settings that decoding starts with, of\n"
+        "the running mean of the weights ([results/default-model-training.csv](results/default-model-training.csv)).\n"
+        f"The learning rate rises again where a part begins. At the end of each: {ends}.\n\n"
+        "![F1 on held-out crops against hours of training](learning_curve.svg)"
+    )
+
+
+def draw(parts: dict[str, list[tuple[float, float]]], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot
+
+    with mpl.rc_context({"svg.hashsalt": "fewcell", "font.size": 10}):
+        figure, axis = pyplot.subplots(figsize=(7, 3.5))
+        for part, points in parts.items():
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=f"part {part}")
+        axis.set(xlabel="hours of training on 2 cores", ylabel="mean F1 on held-out crops", xlim=(0, None))
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False, loc="lower right")
+        figure.tight_layout()
+        figure.savefig(path, metadata={"Date": None})
 
 
 def rows_of(name: str) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from fewcell.config import Augmentation
 from fewcell.images.normalise import normalise
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["grain", "immunostain", "vary_intensity"]
+__all__ = ["grain", "halo", "immunostain", "relief", "vary_intensity"]
 
 Generator = np.random.Generator
 
@@ -62,29 +62,44 @@ def _gamma(image: FloatArray, rng: Generator) -> FloatArray:
 
 
 def _interference(image: FloatArray, rng: Generator) -> FloatArray:
-    """Show brightness as if it were thickness: as a relief lit from one side (DIC), or with halos (phase contrast).
+    return (relief if rng.random() < 0.5 else halo)(image, rng)
 
-    Both are gray around their middle. DIC shows the difference of two copies a little apart (Nomarski's shear), phase
-    contrast what is thicker than its surroundings, as the wide part of what light does there passes the phase ring.
-    Source: models of both in Yin et al., Understanding the phase contrast optics (Medical Image Analysis, 2012).
+
+def relief(image: FloatArray, rng: Generator) -> FloatArray:
+    """Show brightness as DIC shows thickness: gray, and lit from one side.
+
+    image: (height, width, 3), at canonical scale. DIC shows the difference of two copies a little apart (Nomarski's
+    shear). Source: model of Yin et al., Understanding the phase contrast optics (Medical Image Analysis, 2012).
     """
-    mirrored = cv2.BORDER_REFLECT_101
-    thickness = cv2.GaussianBlur(image @ rng.dirichlet((2.0, 2.0, 2.0)).astype(np.float32), (0, 0), rng.uniform(0.5, 2))
-    if rng.random() < 0.5:
-        angle, half_px = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.5)
-        shift = half_px * np.array([[np.cos(angle)], [np.sin(angle)]])
-        one, other = (
-            cv2.warpAffine(thickness, np.hstack([np.eye(2), way]), thickness.shape[::-1], borderMode=mirrored)
-            for way in (shift, -shift)
-        )
-        shown = one - other
-    else:
-        halo_px = np.exp(rng.uniform(np.log(3), np.log(16)))
-        around = cv2.GaussianBlur(thickness, (0, 0), halo_px, borderType=mirrored)
-        shown = rng.choice([-1, 1], p=[0.8, 0.2]) * (thickness - around)  # negative phase contrast is rare
-    shown *= rng.uniform(0.3, 0.6) / max(float(np.quantile(np.abs(shown), 0.99)), 0.02)
-    left = rng.uniform(0, 0.3)  # of how the image was: no microscope shows one alone
-    return (1 - left) * (0.5 + np.repeat(shown[..., None], 3, axis=2)).astype(np.float32) + np.float32(left) * image
+    thickness, angle, half_px = _thickness(image, rng), rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.5)
+    shift = half_px * np.array([[np.cos(angle)], [np.sin(angle)]])
+    one, other = (
+        cv2.warpAffine(thickness, np.hstack([np.eye(2), way]), thickness.shape[::-1], borderMode=cv2.BORDER_REFLECT_101)
+        for way in (shift, -shift)
+    )
+    return _through_phase(image, one - other, rng)
+
+
+def halo(image: FloatArray, rng: Generator) -> FloatArray:
+    """Show brightness as phase contrast shows thickness: gray, what is thick dark in a bright halo, or the reverse.
+
+    image: (height, width, 3), at canonical scale. The phase ring lets some of the light of what is thick pass, most of
+    all that of its wide parts, so what is shown is how much thicker it is than what is around it. Source: as `relief`.
+    """
+    thickness, halo_px = _thickness(image, rng), np.exp(rng.uniform(np.log(3), np.log(16)))
+    around = cv2.GaussianBlur(thickness, (0, 0), halo_px, borderType=cv2.BORDER_REFLECT_101)
+    sign = -1 if rng.random() < 0.8 else 1  # negative phase contrast is rare
+    return _through_phase(image, sign * (thickness - around), rng)
+
+
+def _thickness(image: FloatArray, rng: Generator) -> FloatArray:
+    return cv2.GaussianBlur(image @ rng.dirichlet((2.0, 2.0, 2.0)).astype(np.float32), (0, 0), rng.uniform(0.5, 2))
+
+
+def _through_phase(image: FloatArray, shown: FloatArray, rng: Generator) -> FloatArray:
+    shown = shown * np.float32(rng.uniform(0.3, 0.6) / max(float(np.quantile(np.abs(shown), 0.99)), 0.02))
+    left = np.float32(rng.uniform(0, 0.3))  # of how the image was: no microscope shows phase alone
+    return (1 - left) * np.repeat(0.5 + shown[..., None], 3, axis=2) + left * image
 
 
 def _shade(image: FloatArray, rng: Generator) -> FloatArray:

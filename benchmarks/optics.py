@@ -1,0 +1,64 @@
+"""Microscopes of which there are no labels: what a model finds in images that are drawn as DIC or phase contrast.
+
+    python benchmarks/optics.py ../shared/data/train --model default --out docs/results/optics.csv
+
+The images are those of train that were held out when the model was trained, but stained tissue, which nobody looks at
+that way, at canonical scale. Each is segmented as it is and as drawn (`fewcell.data.augment`), with its true diameter.
+No more than a hint: what is drawn is like what training draws, where its recipe asks for it (`interference`).
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from fewcell.benchmark.tables import save_table
+from fewcell.config import load_recipe
+from fewcell.data.augment import halo, relief
+from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
+from fewcell.data.split import hold_out
+from fewcell.images import Pyramid, normalise, resize_labels
+from fewcell.metrics import f1, match
+from fewcell.segmenter import Segmenter, canonical_shape
+
+OPTICS = {"as it is": lambda image, rng: image, "DIC": relief, "phase contrast": halo}
+MOST_PX = 1_500_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="the dataset that the model was trained on")
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--out", type=Path, help="write the rows to this CSV")
+    arguments = parser.parse_args()
+    segmenter = Segmenter.load(arguments.model)
+    facts, rows = segmenter.facts, []
+    recipe = load_recipe(None, **facts.recipe)
+    labelled = [sample for sample in open_dataset(arguments.data) if sample.labels]
+    for number, sample in enumerate(hold_out(labelled, recipe.held_out, recipe.seed)[1]):
+        image, truth = load_sample(sample)
+        assert truth is not None
+        true_px = true_diameter_px(sample, truth)
+        if sample.modality == "histology" or true_px is None or truth.size > MOST_PX:
+            continue
+        pyramid = Pyramid(normalise(image.pixels))
+        shape = canonical_shape(pyramid.shape, facts.canonical_diameter_px / true_px, facts.network.stride)
+        seen = pyramid.view(pyramid.whole, shape, (0, 0, *shape)).transpose(1, 2, 0)
+        for optics, drawn in OPTICS.items():
+            picture = drawn(np.ascontiguousarray(seen), np.random.default_rng(number)).transpose(2, 0, 1)
+            found = segmenter.segment(picture, diameter_px=facts.canonical_diameter_px)
+            counts = match(resize_labels(truth, shape), found.labels, (0.5,))[0]
+            if counts.n_true:
+                rows.append({"optics": optics, "stem": sample.stem, "modality": sample.modality, "f1_50": f1(counts)})
+    for optics in OPTICS:
+        values = [row["f1_50"] for row in rows if row["optics"] == optics]
+        print(f"{optics:15s} mean F1 {np.mean(values):.3f}, median {np.median(values):.3f} of {len(values)} images")
+    if arguments.out:
+        command = shlex.join(["python", *sys.argv])
+        save_table(rows, arguments.out, extra={"model": facts.sha256["network.onnx"][:12], "command": command})
+
+
+if __name__ == "__main__":
+    main()
