@@ -29,7 +29,7 @@ from fewcell.benchmark.tables import save_table
 from fewcell.images import read_image
 from fewcell.metrics import overlaps
 from fewcell.segmenter import FileSettings, Segmenter
-from fewcell.segmenter import segmenter as segmenter_module
+from fewcell.segmenter import predict as predict_module
 from fewcell.slides import Means, segment_slide
 from fewcell.slides import plan as plan_module
 
@@ -65,7 +65,7 @@ def main() -> None:
     segmenter, rows = Segmenter.load(), []
     machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"
     block_px = plan_module.BLOCK_PX
-    segmenter_module.AT_ONCE_PX = 10**9  # what slides are compared with is seen at once
+    predict_module.AT_ONCE_PX = 10**9  # what slides are compared with is seen at once
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         for kind in arguments.kinds:

@@ -15,7 +15,8 @@ from fewcell.types import UNKNOWN, Labels
 pytest.importorskip("cv2")
 
 from fewcell.data import crops
-from fewcell.data.crops import CropSource, Grid, View, draw_view
+from fewcell.data.crops import CropSource, Grid
+from fewcell.data.views import View, draw_view
 
 KINDS = set(Augmentation.model_fields) - {"scale_jitter", "rotate", "empty"}
 STILL = Augmentation(**dict.fromkeys(KINDS, 0.0), scale_jitter=1, rotate=0, empty=0)

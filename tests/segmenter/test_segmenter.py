@@ -12,7 +12,8 @@ from fewcell.errors import AxesError, ConfigError, ModelError, TooLargeError
 from fewcell.images import Image, Pyramid, normalise
 from fewcell.metrics import f1, match
 from fewcell.segmenter import NetworkFacts, Segmenter, predict_at_scale
-from fewcell.segmenter import segmenter as module
+from fewcell.segmenter import predict as module
+from fewcell.segmenter.blank import is_noise
 
 DIAMETER_PX = 22
 
@@ -303,7 +304,7 @@ def test_memory_is_counted_on_the_grid_of_the_network(stride, fits, monkeypatch)
     monkeypatch.setattr(module, "available_bytes", lambda: 65 * 100 * 100)
     with nullcontext() if fits else pytest.raises(TooLargeError, match="100 x 100 px at 1 times"):
         network = NetworkFacts(name="resunet", stride=stride, multiple_px=16, reach_px=50, window_px=None)
-        module._check_memory(1.0, (100, 100), network, decode_bytes=60)
+        module.check_memory(1.0, (100, 100), network, decode_bytes=60)
 
 
 @pytest.mark.parametrize("shape", [(100, 8), (7, 300), (1, 1)])
@@ -354,5 +355,5 @@ def test_one_faint_cell_in_noise_is_not_taken_for_noise(shape, radius, contrast)
     y, x = np.mgrid[: shape[0], : shape[1]]
     noise = np.random.default_rng(0).normal(0, 1, shape)
     cell = np.hypot(y - shape[0] // 3, x - shape[1] // 2) < radius
-    assert module._is_noise(normalise(noise[None].astype(np.float32)))
-    assert not module._is_noise(normalise((noise + contrast * cell)[None].astype(np.float32)))
+    assert is_noise(normalise(noise[None].astype(np.float32)))
+    assert not is_noise(normalise((noise + contrast * cell)[None].astype(np.float32)))

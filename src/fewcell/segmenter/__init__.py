@@ -1,5 +1,6 @@
 """From an image to its cells, with a model folder."""
 
+from fewcell.segmenter.blank import is_blank
 from fewcell.segmenter.files import Failed, FileSettings, Segmented, parse_diameter, segment_files
 from fewcell.segmenter.measure import busiest_window
 from fewcell.segmenter.merge import merge_scales
@@ -18,15 +19,13 @@ from fewcell.segmenter.model_folder import (
     read_model,
     write_model,
 )
+from fewcell.segmenter.predict import canonical_shape, predict_at_scale
 from fewcell.segmenter.scale import N_CLASSES, TRAINED_OCTAVES, WINDOW_PX, class_of, scale_prior, scales_of
 from fewcell.segmenter.seconds import SECONDS_FILE, Took, read_seconds, record_seconds
 from fewcell.segmenter.segmenter import (
     COARSER,
     Segmentation,
     Segmenter,
-    canonical_shape,
-    is_blank,
-    predict_at_scale,
     select_instances,
 )
 

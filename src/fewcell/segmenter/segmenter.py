@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.engine import Engine, OpenVinoEngine, Precision, TorchEngine, check_device, choose_precision
-from fewcell.errors import AxesError, ConfigError, ModelError, TooLargeError
-from fewcell.images import Image, Pyramid, Window, available_bytes, normalise, resize_labels
+from fewcell.errors import AxesError, ConfigError, ModelError
+from fewcell.images import Image, Pyramid, Window, normalise, resize_labels
 from fewcell.representations import Representation, make_representation
 from fewcell.scoring import Scorer, instance_features, n_features
+from fewcell.segmenter.blank import is_blank, is_noise
 from fewcell.segmenter.measure import LARGEST_FACTOR, Find, look, search_diameter
 from fewcell.segmenter.merge import merge_scales
 from fewcell.segmenter.model_folder import (
@@ -24,31 +25,23 @@ from fewcell.segmenter.model_folder import (
     SCALE_FILE,
     WEIGHTS_FILE,
     ModelFacts,
-    NetworkFacts,
     find_model,
     read_model,
     write_model,
 )
+from fewcell.segmenter.predict import check_memory, is_large, predict_at_scale
 from fewcell.segmenter.scale import Estimate, combine, windows_of
 from fewcell.segmenter.turned import TurnedEngine
-from fewcell.tiles import Shape, predict_in_windows, predict_tiled
+from fewcell.tiles import Shape
 from fewcell.types import FloatArray, Instances, Labels
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Segmentation", "Segmenter", "canonical_shape", "is_blank", "predict_at_scale", "select_instances"]
+__all__ = ["Segmentation", "Segmenter", "select_instances"]
 
-BYTES_PER_PIXEL = 24  # labels and scratch arrays on the image's own grid
-BYTES_PER_SEEN_PIXEL = 24  # what the network sees at once, resampled and padded
-SMALLEST_SIDE_PX = 8  # an image with a shorter side than this holds no cell that could be judged
-AT_ONCE_PX = 1536**2  # of an image at canonical scale, if there are no more: no halos
-SEEN_PX = 1408  # side of what the network sees of a larger one at once, with halos: about as much memory
-LEAST_CORE_PX = 768  # without halos, however wide these are
-WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
 # Unless the user says how wide they are, there are no cells where they are less likely, or no wider than specks.
 MIN_PRESENCE, SPECK_PX = 0.5, 4.0
-UNLIKELY = 4.0  # standard deviations
 COARSER = 4  # an image of unknown scale is also searched for cells so many times as wide: a sixteenth of the work
 SMALLEST_COARSE_PX = 48  # an image that would then be smaller shows no such cells
 
@@ -193,7 +186,7 @@ class Segmenter:
         if diameter_px is None or is_blank(pyramid):
             return self._nothing(shape, given_px)
         factor, *coarser = self.factors(shape, diameter_px, is_given=given_px is not None)
-        _check_memory(factor, shape, self.facts.network, self.representation.decode_bytes)
+        check_memory(factor, shape, self.facts.network, self.representation.decode_bytes)
         level, min_area = self.facts.min_score, max(1, min_area_px)
         min_score = level if min_score is None else min_score
         found = self._segment_at(pyramid, factor, min(level, min_score))
@@ -224,7 +217,7 @@ class Segmenter:
 
         search: see `estimate_scale`.
         """
-        if is_blank(image) or _is_noise(image.overview()):
+        if is_blank(image) or is_noise(image.overview()):
             return None
         estimate = self.estimate_scale(image, search=search)
         is_likely = estimate.presence >= MIN_PRESENCE and estimate.diameter_px >= SPECK_PX
@@ -269,14 +262,13 @@ class Segmenter:
 
     def _segment_at(self, image: Pyramid, factor: float, min_score: float, window: Window | None = None) -> Instances:
         """Find cells in a normalised image, or a window of it, enlarged by `factor`; labels on the network's grid."""
-        top, left, bottom, right = window or image.whole
-        is_large = (bottom - top) * (right - left) * factor**2 > AT_ONCE_PX
+        takes_much = is_large(window or image.whole, factor)
         # Of those that take much memory one is seen and one is read at a time; what is between takes little.
-        with self._seeing_large if is_large else nullcontext():
+        with self._seeing_large if takes_much else nullcontext():
             packed = self.representation.to_bytes(
                 predict_at_scale(image, factor, self.engine, self.facts.network, window)
             )
-        with self._reading_large if is_large else nullcontext():
+        with self._reading_large if takes_much else nullcontext():
             return self.read_cells(packed, min_score)
 
     def read_cells(self, packed: NDArray[np.uint8], min_score: float) -> Instances:
@@ -285,45 +277,6 @@ class Segmenter:
         found = self.representation.decode(prediction)
         scores = self.scorer(instance_features(found, prediction))
         return select_instances(Instances(found.labels, scores), min_score, min_area=0)
-
-
-def predict_at_scale(
-    image: Pyramid, factor: float, engine: Engine, network: NetworkFacts, window: Window | None = None
-) -> FloatArray:
-    """Run a network on a normalised image enlarged by about `factor` (at most 4); the prediction is on its grid.
-
-    window: the part of the image to look at, by default all of it.
-
-    The image is resampled to whole pixels of the network's grid, so that image and prediction cover the same field.
-    A network with a `window_px` is given windows of exactly that size, mirrored beyond the edge of a smaller image.
-    """
-    factor = min(factor, LARGEST_FACTOR)
-    stride = network.stride
-    seen = window or image.whole
-    top, left, bottom, right = seen
-    height, width = shape = canonical_shape((bottom - top, right - left), factor, stride)
-    grid = {"stride": stride, "multiple_px": network.multiple_px}
-    if network.window_px is not None:
-        halo_px = int(network.window_px * WINDOW_HALO / network.multiple_px) * network.multiple_px
-        resampled = image.view(seen, shape)
-        return predict_in_windows(resampled, engine, **grid, window_px=network.window_px, halo_px=halo_px)
-    # A network that sees everything cannot be tiled; an image that is seen at once needs no halo.
-    if height * width <= AT_ONCE_PX or network.reach_px is None:
-        halo_px, seen_px = 0, max(shape) + network.multiple_px
-    else:
-        halo_px = network.reach_px
-        seen_px = max(SEEN_PX, LEAST_CORE_PX + 2 * (halo_px + network.multiple_px))
-
-    def look(part: Window) -> FloatArray:
-        return image.view(seen, shape, part)
-
-    return predict_tiled(look, shape, engine, **grid, halo_px=halo_px, seen_px=seen_px)
-
-
-def canonical_shape(shape: Shape, factor: float, stride: int) -> Shape:
-    """Height and width of an image that is enlarged by about `factor`: whole pixels of the network's grid."""
-    height, width = (max(1, round(side * factor / stride)) * stride for side in shape)
-    return height, width
 
 
 def _on_grid(found: Instances, shape: tuple[int, int], min_area: float) -> Instances:
@@ -342,30 +295,6 @@ def select_instances(found: Instances, min_score: float, *, min_area: float) -> 
     return Instances(numbers[found.labels], found.scores[keep])
 
 
-def is_blank(image: Pyramid) -> bool:
-    """Whether a normalised image is too small or too even to hold a cell."""
-    return min(image.shape) < SMALLEST_SIDE_PX or not image.overview().any()
-
-
-def _is_noise(pixels: FloatArray) -> bool:
-    """Whether neighbouring pixels of a normalised image have nothing to do with each other, nor blocks of pixels."""
-    return all(_are_unlike(_binned(channel, side)) for side in (1, 4, 8) for channel in pixels)
-
-
-def _binned(channel: FloatArray, side: int) -> FloatArray:
-    """The means of blocks; faint cells stand out of the noise there."""
-    height, width = (extent // side for extent in channel.shape)
-    return channel[: height * side, : width * side].reshape(height, side, width, side).mean(axis=(1, 3))
-
-
-def _are_unlike(values: FloatArray) -> bool:
-    """Whether neighbours are no more alike than in noise."""
-    values = values - values.mean() if values.size else values
-    most = UNLIKELY / np.sqrt(max(values.size, 1)) * float(np.square(values).sum())
-    alike = np.vdot(values[1:], values[:-1]), np.vdot(values[:, 1:], values[:, :-1])
-    return max(float(np.real(a)) for a in alike) <= most
-
-
 def _channels_first(array: np.ndarray) -> np.ndarray:
     array = array[np.newaxis] if array.ndim == 2 else array
     if array.ndim != 3 or not 1 <= len(array) <= 3:
@@ -374,25 +303,6 @@ def _channels_first(array: np.ndarray) -> np.ndarray:
             "move them: numpy.moveaxis(array, -1, 0)."
         )
     return array
-
-
-def _bytes_needed(factor: float, shape: Shape, network: NetworkFacts, decode_bytes: int) -> float:
-    """The memory that an image enlarged by `factor` takes with all that is made of it."""
-    px = shape[0] * shape[1]
-    canonical_px = px * factor**2
-    seen_px = canonical_px if network.reach_px is None else min(canonical_px, AT_ONCE_PX)
-    return px * BYTES_PER_PIXEL + seen_px * BYTES_PER_SEEN_PIXEL + canonical_px * decode_bytes / network.stride**2
-
-
-def _check_memory(factor: float, shape: Shape, network: NetworkFacts, decode_bytes: int) -> None:
-    """Raise TooLargeError if an image enlarged by `factor` would not fit into memory."""
-    needed, available = _bytes_needed(factor, shape, network, decode_bytes), available_bytes()
-    if needed > available:
-        raise TooLargeError(
-            f"An image of {shape[0]} x {shape[1]} px at {factor:.2g} times its size needs about {needed / 1e9:.1f} GB, "
-            f"but {available / 1e9:.1f} GB are free. Name the labels (-o X.zarr), which takes less memory, cut "
-            "the image into parts, or give a larger --diameter."
-        )
 
 
 def _torch_module(folder: Path, facts: ModelFacts, representation: Representation) -> "nn.Module":
