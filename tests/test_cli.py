@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image as PillowImage
 from skimage import data as skimage_data
 
-from fewcell import cli
+from fewcell import cli, terminal
 from fewcell.images import read_labels, write_labels
 from fewcell.metrics import f1, match
 from fewcell.segmenter import read_seconds
@@ -162,7 +162,7 @@ def test_what_the_system_refuses_is_one_clear_error(run, nuclei, tmp_path, monke
 
 
 def test_a_slide_says_how_far_it_is_where_there_is_no_terminal_and_how_much_is_empty(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "SAID_EVERY_S", 0.0)
+    monkeypatch.setattr(terminal, "SAID_EVERY_S", 0.0)
     image = np.full((300, 2600), 40, np.uint8)
     image[100:160, 100:160] = np.asarray(skimage_data.coins())[:60, :60]
     tifffile.imwrite(tmp_path / "i.tif", image, tile=(256, 256))

@@ -2,19 +2,14 @@
 
 import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fewcell.errors import ConfigError, FewcellError, ReadError, require, said_of
-
-if TYPE_CHECKING:
-    from fewcell.slides import SlideSegmentation
+from fewcell.flags import read_notes, read_numbers, read_plane, read_shard
+from fewcell.terminal import empty_tiles, listed, printable, shown_segmenting
 
 __all__ = [
     "app",
@@ -42,7 +37,6 @@ app = typer.Typer(
 data_app = typer.Typer(help="Prepare datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-SAID_EVERY_S = 30.0  # how often a slide's progress is written where there is no terminal
 TRAINING_LIBRARIES = ("torch", "cv2", "safetensors", "onnx")
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the outputs; made if it is missing.")]
@@ -59,7 +53,7 @@ def main() -> None:
     except FewcellError as error:
         _fail(str(error))
     except OSError as error:
-        _fail(_printable(said_of(error)))
+        _fail(printable(said_of(error)))
 
 
 @app.command()
@@ -118,9 +112,9 @@ def segment(
 
     value, in_um = parse_diameter(diameter) if diameter else (None, False)
     settings = FileSettings(
-        channels=_numbers(channels),
+        channels=read_numbers(channels),
         axes=axes,
-        plane=_plane(plane),
+        plane=read_plane(plane),
         diameter=value,
         diameter_in_um=in_um,
         pixel_size_um=pixel_size,
@@ -142,11 +136,11 @@ def segment(
         raise ConfigError(f"--shard {shard} is of one slide, with the name of its labels: fewcell segment X -o Y.zarr.")
     if export:
         raise ConfigError("--export goes with `fewcell merge`, where all shards come together, not with --shard.")
-    with _shown() as (_, report):
-        unread = segment_shard(segmenter, images[0], out, _shard(shard), settings, how=how, report=report)
-    typer.echo(_printable(f"Shard {shard} of {images[0].name} is done. When all are: fewcell merge {out}"))
+    with shown_segmenting() as (_, report):
+        unread = segment_shard(segmenter, images[0], out, read_shard(shard), settings, how=how, report=report)
+    typer.echo(printable(f"Shard {shard} of {images[0].name} is done. When all are: fewcell merge {out}"))
     if unread:
-        raise ReadError(_listed(unread))
+        raise ReadError(listed(unread))
 
 
 @app.command()
@@ -162,10 +156,10 @@ def merge(
     from fewcell.slides import ALWAYS, Means, merge_slide
 
     kinds, how = [*dict.fromkeys((*ALWAYS, *(export or ())))], Means(threads=threads, dask=dask)
-    with _shown() as (_, report):
+    with shown_segmenting() as (_, report):
         found = merge_slide(out, exports=kinds, how=how, device=device, overwrite=overwrite, report=report)
-    typer.echo(_printable(f"{Path(found.plan.slide).name}: {found.n_cells} cells{_empty(found)}"))
-    if problems := [*([_listed(found.failed)] if found.failed else []), *found.refused]:
+    typer.echo(printable(f"{Path(found.plan.slide).name}: {found.n_cells} cells{empty_tiles(found)}"))
+    if problems := [*([listed(found.failed)] if found.failed else []), *found.refused]:
         raise ReadError("\n  ".join(problems))
 
 
@@ -334,7 +328,7 @@ def evaluate(
     if times is not None:
         console.print(render_efficiency(times))
     if out is not None:
-        extra = _notes(note or [])
+        extra = read_notes(note or [])
         save_rows(evaluation, out, extra=extra, overwrite=overwrite)
         save_summary(summary, out.with_name(f"{out.stem}-summary.csv"), extra=extra, overwrite=overwrite)
     if draw is not None:
@@ -432,7 +426,7 @@ def _segment_all(segmenter, images, out: Path, settings, exports=(), how=None) -
     from fewcell.slides import SegmentedSlide, segment_inputs
 
     failures = []
-    with _shown(len(images)) as (advance, report):
+    with shown_segmenting(len(images)) as (advance, report):
         for result in segment_inputs(segmenter, images, out, settings, exports=exports, how=how, report=report):
             advance()
             if isinstance(result, Failed):
@@ -441,98 +435,19 @@ def _segment_all(segmenter, images, out: Path, settings, exports=(), how=None) -
             of_plan = result.segmentation.plan if isinstance(result, SegmentedSlide) else result.segmentation
             scale = f"diameter {of_plan.diameter_px:.1f} px, {of_plan.diameter_source}"
             slide = result.segmentation if isinstance(result, SegmentedSlide) else None
-            empty = _empty(slide) if slide else ""
-            name = _printable(result.path.name)
+            empty = empty_tiles(slide) if slide else ""
+            name = printable(result.path.name)
             typer.echo(f"{name}: {result.n_cells} cells ({scale}) in {result.seconds:.1f} s{empty}")
             if slide and slide.failed:
-                failures.append(Failed(result.path, ReadError(_listed(slide.failed))))
+                failures.append(Failed(result.path, ReadError(listed(slide.failed))))
             failures += [Failed(result.path, ConfigError(problem)) for problem in (slide.refused if slide else ())]
     if failures:
         count = len({failure.path for failure in failures})
         typer.echo(f"{count} of {len(images)} files failed, in part or all:", err=True)
         for failure in failures:
             where = "" if str(failure.path) in str(failure.error) else f"{failure.path}: "
-            typer.echo(_printable(f"  {where}{failure.error}"), err=True)
+            typer.echo(printable(f"  {where}{failure.error}"), err=True)
         raise typer.Exit(1)
-
-
-def _listed(unread: Sequence[str]) -> str:
-    return "\n    ".join([f"{len(unread)} tiles could not be read, and nothing was found there:", *unread])
-
-
-def _empty(slide: "SlideSegmentation") -> str:
-    """What is said of tiles that the network did not have to see."""
-    return f"; {slide.empty_tiles} of {slide.n_tiles} tiles are empty" if slide.empty_tiles else ""
-
-
-def _printable(text: str) -> str:
-    """A text with file names in it, which may be in another encoding than that of the system."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-@contextmanager
-def _shown(total: int = 1) -> Iterator[tuple[Callable[[], None], Callable[..., None]]]:
-    """Bars on a terminal, of files and of the slide that is worked on: what to call after a file, and as it goes.
-
-    Elsewhere a line every SAID_EVERY_S.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True, highlight=False)
-    said_at = time.monotonic()
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        files = progress.add_task("segmenting", total=total, visible=total > 1)
-        part = progress.add_task("", visible=False)
-
-        def advance() -> None:
-            progress.advance(files)
-            progress.update(part, visible=False)
-
-        def report(*about) -> None:
-            *of, now = about  # of several files, their path comes first
-            words = " ".join([*(path.name for path in of), now.stage])
-            progress.update(part, description=words, completed=now.done, total=now.total, visible=True)
-            nonlocal said_at
-            if not console.is_terminal and time.monotonic() - said_at > SAID_EVERY_S:  # in the log of a job
-                said_at = time.monotonic()
-                left = timedelta(seconds=round(now.seconds_left))
-                typer.echo(_printable(f"{words}: {now.done} of {now.total}, {left} left"), err=True)
-
-        yield advance, report
-
-
-def _shard(text: str) -> tuple[int, int]:
-    try:
-        number, count = (int(part) for part in text.split("/"))
-    except ValueError:
-        raise ConfigError(f"--shard {text!r} is not understood. Write the second of eight as 2/8.") from None
-    return number, count
-
-
-def _numbers(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--channels {text!r} is not understood. Write numbers from 0, such as 0 or 2,0.") from None
-
-
-def _plane(text: str | None) -> dict[str, int] | None:
-    if text is None:
-        return None
-    try:
-        return {axis.strip().lower(): int(index) for axis, index in (part.split("=") for part in text.split(","))}
-    except ValueError:
-        raise ConfigError(f"--plane {text!r} is not understood. Write axis=number, such as z=3 or t=0,z=3.") from None
-
-
-def _notes(texts: list[str]) -> dict[str, str]:
-    notes = {name: value for name, _, value in (text.partition("=") for text in texts)}
-    if "" in notes or "" in notes.values():
-        raise ConfigError(f"--note {texts} is not understood. Write name=value, such as model=default.")
-    return notes
 
 
 def _fail(message: str) -> None:

@@ -1,0 +1,63 @@
+"""What the terminal shows while images are segmented, and after."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from fewcell.slides import SlideSegmentation
+
+__all__ = ["empty_tiles", "listed", "printable", "shown_segmenting"]
+
+SAID_EVERY_S = 30.0  # how often a slide's progress is written where there is no terminal
+
+
+def listed(unread: Sequence[str]) -> str:
+    """Tiles of a slide that could not be read, a line each."""
+    return "\n    ".join([f"{len(unread)} tiles could not be read, and nothing was found there:", *unread])
+
+
+def empty_tiles(slide: "SlideSegmentation") -> str:
+    """What is said of tiles that the network did not have to see."""
+    return f"; {slide.empty_tiles} of {slide.n_tiles} tiles are empty" if slide.empty_tiles else ""
+
+
+def printable(text: str) -> str:
+    """A text with file names in it, which may be in another encoding than that of the system."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+@contextmanager
+def shown_segmenting(total: int = 1) -> Iterator[tuple[Callable[[], None], Callable[..., None]]]:
+    """Bars on a terminal, of files and of the slide that is worked on: what to call after a file, and as it goes.
+
+    Elsewhere a line every SAID_EVERY_S.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True, highlight=False)
+    said_at = time.monotonic()
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        files = progress.add_task("segmenting", total=total, visible=total > 1)
+        part = progress.add_task("", visible=False)
+
+        def advance() -> None:
+            progress.advance(files)
+            progress.update(part, visible=False)
+
+        def report(*about) -> None:
+            *of, now = about  # of several files, their path comes first
+            words = " ".join([*(path.name for path in of), now.stage])
+            progress.update(part, description=words, completed=now.done, total=now.total, visible=True)
+            nonlocal said_at
+            if not console.is_terminal and time.monotonic() - said_at > SAID_EVERY_S:  # in the log of a job
+                said_at = time.monotonic()
+                left = timedelta(seconds=round(now.seconds_left))
+                typer.echo(printable(f"{words}: {now.done} of {now.total}, {left} left"), err=True)
+
+        yield advance, report
