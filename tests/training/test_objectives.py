@@ -23,6 +23,7 @@ from fewcell.segmenter import Segmenter, read_model
 from fewcell.segmenter.scale import Estimate
 from fewcell.training import lessons as lessons_module
 from fewcell.training import rounds as rounds_module
+from fewcell.training import teacher as teacher_module
 from fewcell.training.batches import Share, batches, make_batch
 from fewcell.training.fit import fit
 from fewcell.training.machine import Machine
@@ -264,6 +265,30 @@ def test_a_cell_much_larger_than_the_others_is_not_background(trained, samples, 
     labels = teacher.label(replace(samples[5], image=tmp_path / "mixed.tif", labels=None)).labels
     inside = resize_labels(large_labels, (280, 560)) > 0
     assert np.mean(labels[:, 280:][inside] == 0) < 0.2
+
+
+def test_of_a_large_image_the_part_is_learned_from_that_the_teacher_has_looked_at(
+    trained, samples, draw_discs, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(teacher_module, "LESSON_PX", 96)
+    image = np.full((400, 500), 30, dtype=np.uint8)
+    image[260:390, 60:200] = draw_discs(7, (130, 140))[0]
+    tifffile.imwrite(tmp_path / "large.tif", image)
+    large = replace(samples[5], image=tmp_path / "large.tif", labels=None, stem="large")
+    rounds = Rounds((0.5,), 1, 0.7, 0.5)
+    here = Machine(torch.device("cpu"), torch.float32)
+    pool = rounds_module.Pool([large], samples[:4], tmp_path / "rounds", rounds, here, 1)
+    pool.teach(1, lambda folder: Segmenter.load(trained.folder).save(folder))
+    (taught,) = pool.taught(1)
+    known = load_sample(taught)[1]
+    assert known is not None
+    assert known.shape < image.shape
+    assert taught.diameter_px is not None
+    assert np.mean(known >= 0) > 0.6, "most of what is drawn from is known"
+    assert known.max() >= 3
+    whole = load_sample(replace(taught, window=None))[1]
+    assert whole is not None
+    assert np.sum(whole >= 0) == np.sum(known >= 0), "beyond it nothing is"
 
 
 def test_points_decide_where_there_are_any(trained, samples, tmp_path: Path) -> None:

@@ -68,15 +68,18 @@ class Pool:
             raise DataError(f"None of the {len(problems)} images without labels can be used: {problems[0]}")
 
     def taught(self, n_rounds: int) -> list[Sample]:
-        """The images labelled in so many rounds that can be learned from, each with its newest labels."""
+        """The images labelled in so many rounds that can be learned from, each with its newest labels.
+
+        Of each it is the part that the teacher has looked at: crops of the rest would show nothing that is known.
+        """
         found: dict[int, Sample | None] = {}
         for number in range(1, n_rounds + 1):
             for i in self._images(number):
                 if not self._facts(number, i).exists():  # the round was left out
                     continue
                 facts = self._read_facts(number, i)
-                labels, diameter = self._labels(number, i), facts.get("diameter_px")
-                taught = replace(self.samples[i], labels=labels, regions=None, diameter_px=diameter)
+                known = {"diameter_px": facts.get("diameter_px"), "window": tuple(facts.get("window", ())) or None}
+                taught = replace(self.samples[i], labels=self._labels(number, i), regions=None, **known)
                 found[i] = taught if facts["used"] else None
         return [sample for sample in found.values() if sample is not None]
 
@@ -98,7 +101,7 @@ class Pool:
             facts |= {"used": False, "problem": str(error)}
         else:
             facts |= {"found": lesson.n_found, "kept": lesson.n_kept, "trust": round(lesson.trust, 4)}
-            facts |= {"diameter_px": round(lesson.diameter_px, 2)}
+            facts |= {"diameter_px": round(lesson.diameter_px, 2), "window": [int(side) for side in lesson.window]}
             by_trust = lesson.n_kept > 0 and teacher.precision >= self.rounds.precision
             facts["used"] = (lesson.scale_known or lesson.labels.max(initial=0) <= 0) if is_weak else by_trust
             write_labels(self._labels(number, i), lesson.labels, overwrite=True)

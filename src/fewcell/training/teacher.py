@@ -55,7 +55,8 @@ class Lesson:
     """What a teacher says of an image: labels to learn from, UNKNOWN where it is not sure.
 
     n_found, n_kept: cells that it found, and of these those that the labels hold. trust: how likely those found are
-    right, their mean. diameter_px: how wide the cells are; scale_known: whether anything tells.
+    right, their mean. diameter_px: how wide the cells are; scale_known: whether anything tells. window: the part of the
+    image that the teacher looked at; beyond it nothing is known.
     """
 
     labels: Labels
@@ -64,6 +65,7 @@ class Lesson:
     trust: float
     diameter_px: float
     scale_known: bool
+    window: Window
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ class Teacher:
             labels = np.full(shape, UNKNOWN, dtype=np.int32)
             labels[_slices(seen.window)] = by_trust(seen.found, trust >= self.keep, seen.views)
         n_kept = len(np.unique(labels[(labels > 0) & (labels <= len(trust))]))
-        return Lesson(labels, len(trust), n_kept, float(np.sum(trust) / max(len(trust), 1)), diameter, scale_known)
+        mean_trust = float(np.sum(trust) / max(len(trust), 1))
+        return Lesson(labels, len(trust), n_kept, mean_trust, diameter, scale_known, seen.window)
 
     def _look(self, image: Image, side_px: int | None = LESSON_PX) -> _Seen:
         """Look at the busiest part of an image, or all of it. side_px: of the part, at canonical scale."""
