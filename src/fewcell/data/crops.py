@@ -53,6 +53,11 @@ class _Cached:
     diameter_px: float
 
     @property
+    def shape(self) -> tuple[int, int]:
+        height, width = self.labels[0].shape
+        return height, width
+
+    @property
     def nbytes(self) -> int:
         return sum(a.nbytes for a in (*self.images, *self.labels))
 
@@ -125,7 +130,7 @@ class CropSource:
             plain, labels = self._from_afar(item, rng)
         else:
             step = item.diameter_px / self.grid.canonical_diameter_px
-            view = draw_view(item.labels[0].shape, self.grid.size_px, step, self.settings, rng)
+            view = draw_view(item.shape, self.grid.size_px, step, self.settings, rng)
             plain, level = self._image(item, view)
             if self.samples[index].modality == "histology" and rng.random() < self.settings.immunostain:
                 nuclei = warp_labels(item.labels[level], view.matrix, 2**level, self.grid.size_px)
@@ -157,7 +162,7 @@ class CropSource:
         else:
             item = self._read(index)
             step = item.diameter_px / self.grid.canonical_diameter_px
-            shape, jitter = item.labels[0].shape, settings
+            shape, jitter = item.shape, settings
             if scales_of is not None:
                 smallest, largest = scales_of(shape)
                 step, jitter = 1 / (smallest * (largest / smallest) ** rng.uniform()), self._steady
@@ -186,14 +191,14 @@ class CropSource:
     def _out_of_focus(self, item: _Cached, rng: np.random.Generator) -> FloatArray:
         """A crop far out of focus, of cells so small that what is left of them may be as wide as a usual cell."""
         cell_px = self.grid.canonical_diameter_px * float(np.exp(rng.uniform(np.log(0.25), 0)))
-        view = draw_view(item.labels[0].shape, self.grid.size_px, item.diameter_px / cell_px, self.settings, rng)
+        view = draw_view(item.shape, self.grid.size_px, item.diameter_px / cell_px, self.settings, rng)
         return out_of_focus(self._image(item, view)[0], item.diameter_px / view.step_px, rng)
 
     def _from_afar(self, item: _Cached, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
         """A crop in which cells are at most a quarter as wide as usual, and count as background."""
         cell_px = self.grid.canonical_diameter_px * float(np.exp(rng.uniform(np.log(1 / 8), np.log(1 / 4))))
         step = item.diameter_px / cell_px
-        view = draw_view(item.labels[0].shape, self.grid.size_px, step, self._steady, rng)
+        view = draw_view(item.shape, self.grid.size_px, step, self._steady, rng)
         plain, level = self._image(item, view)
         labels = warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
         return plain, np.where(labels == UNKNOWN, UNKNOWN, 0).astype(np.int32)
@@ -213,7 +218,7 @@ class CropSource:
         except FewcellError:  # it is said when its own crop is drawn
             return plain, labels
         step = donor.diameter_px / self.grid.canonical_diameter_px
-        view = draw_view(donor.labels[0].shape, self.grid.size_px, step, self.settings, rng)
+        view = draw_view(donor.shape, self.grid.size_px, step, self.settings, rng)
         image, level = self._image(donor, view)
         cells = warp_labels(donor.labels[level], self._on_grid(view), 2**level, self._labels_px)
         return paste_cells(plain, labels, image, cells, self.grid.margin_px, rng)
@@ -276,7 +281,7 @@ def _pyramid(pixels: FloatArray, labels: Labels) -> tuple[list[NDArray[np.float1
     while True:
         images.append(np.ascontiguousarray(pixels.transpose(1, 2, 0)).astype(np.float16))
         # Always from the whole labels: halves of halves would move outlines a little further each time.
-        truths.append(resize_labels(labels, pixels.shape[1:]).astype(kind))
+        truths.append(resize_labels(labels, (pixels.shape[1], pixels.shape[2])).astype(kind))
         shape = (pixels.shape[1] // 2, pixels.shape[2] // 2)
         if min(shape) < 64:
             return images, truths
