@@ -2,13 +2,15 @@
 
     python benchmarks/optics.py ../shared/data/train --model default --out docs/results/optics.csv
 
-The images are those of train that were held out when the model was trained, but stained tissue, which nobody looks at
-that way, at canonical scale. Each is segmented as it is and as drawn (`fewcell.data.augment`), with its true diameter.
-No more than a hint: what is drawn is like what training draws, where its recipe asks for it (`interference`).
+The images are those of train that were held out when the model was trained, but sections of tissue, which nobody looks
+at that way, at canonical scale. Each is segmented as it is and as drawn (`fewcell.data.augment`), with its true
+diameter. No more than a hint: training draws by the same functions where its recipe asks for it (`interference`), and
+up to three tenths of the image stay as they were.
 """
 
 import argparse
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,14 +18,14 @@ import numpy as np
 
 from fewcell.benchmark.tables import save_table
 from fewcell.config import load_recipe
-from fewcell.data.augment import halo, relief
+from fewcell.data.augment import as_dic, as_phase_contrast
 from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
 from fewcell.data.split import hold_out
 from fewcell.images import Pyramid, normalise, resize_labels
 from fewcell.metrics import f1, match
-from fewcell.segmenter import Segmenter, canonical_shape
+from fewcell.segmenter import NETWORK_FILE, Segmenter, canonical_shape
 
-OPTICS = {"as it is": lambda image, rng: image, "DIC": relief, "phase contrast": halo}
+OPTICS = {"as it is": lambda image, rng: image, "DIC": as_dic, "phase contrast": as_phase_contrast}
 MOST_PX = 1_500_000
 
 
@@ -56,8 +58,9 @@ def main() -> None:
         values = [row["f1_50"] for row in rows if row["optics"] == optics]
         print(f"{optics:15s} mean F1 {np.mean(values):.3f}, median {np.median(values):.3f} of {len(values)} images")
     if arguments.out:
-        command = shlex.join(["python", *sys.argv])
-        save_table(rows, arguments.out, extra={"model": facts.sha256["network.onnx"][:12], "command": command})
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+        extra = {"model": facts.sha256[NETWORK_FILE][:12], "commit": commit.stdout.strip()}
+        save_table(rows, arguments.out, extra={**extra, "command": shlex.join(["python", *sys.argv])}, overwrite=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 They come from docs/results/default-model-test-summary.csv (see scripts/score_default_model), from calibration.csv,
 folder.csv, slide.csv, precision.csv and optics.csv there (each names its command), from default-model-training.csv (see
-scripts/training_log.py), and from model.json. The learning curve is drawn as well: docs/learning_curve.svg.
+scripts/training_log.py), and from model.json. The learning curve is drawn as well, which needs the extra `report`:
+docs/learning_curve.svg.
 """
 
 import csv
@@ -176,8 +177,9 @@ def optics() -> str:
     rows = rows_of("optics.csv")
     lines = [
         "### Microscopes without labels\n",
-        "Held-out images of train, but stained tissue, as they are and drawn as others would show them: a hint of what",
-        "to expect of DIC, of which there is no labelled image ([results/optics.csv](results/optics.csv)).\n",
+        "Held-out images of train, but sections of tissue, as they are and drawn as others would show them, with their",
+        "true diameters: a hint of what to expect of DIC, of which there is no labelled image. Training draws by the",
+        "same functions, and the scale network has not seen such ([results/optics.csv](results/optics.csv)).\n",
         "| shown as | images | mean F1@0.5 | median |",
         "|---|---|---|---|",
     ]
@@ -200,8 +202,9 @@ def curve() -> str:
     ends = ", ".join(f"{points[-1][1]:.3f} after {points[-1][0]:.1f} hours" for points in parts.values())
     return (
         "### Learning curve\n\n"
-        "Mean F1 at IoU 0.5 on a fixed batch of held-out crops, read with the settings that decoding starts with, of\n"
-        "the running mean of the weights ([results/default-model-training.csv](results/default-model-training.csv)).\n"
+        "Mean F1 at IoU 0.5 on 32 crops of held-out images, read with the settings that decoding starts with, of the\n"
+        "running mean of the weights. Each part has crops of its own, so a step between parts tells nothing\n"
+        "([results/default-model-training.csv](results/default-model-training.csv)).\n"
         f"The learning rate rises again where a part begins. At the end of each: {ends}.\n\n"
         "![F1 on held-out crops against hours of training](learning_curve.svg)"
     )

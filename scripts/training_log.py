@@ -2,7 +2,8 @@
 
     python scripts/training_log.py 2 runs/default-2     # part 2 of its training, see scripts/train_default_model
 
-They replace the rows of that part, and of later ones, in docs/results/default-model-training.csv.
+They replace the rows of that part, and of later ones, in docs/results/default-model-training.csv. To be run where the
+training ran: the machine is that of this process.
 """
 
 import csv
@@ -22,8 +23,10 @@ def main(part: int, run: Path) -> None:
     facts = {"seed": recipe["seed"], "minutes": recipe["minutes"], "processes": 2, "machine": machine()}
     with open(run / "log.csv", newline="", encoding="utf-8") as file:
         rows = [{"part": part, **row, **facts} for row in csv.DictReader(file) if row["held_out_f1"]]
+    if not rows:
+        sys.exit(f"{run / 'log.csv'} has no row at which held-out crops were seen")
     with open(TABLE, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows([*kept, *rows])
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from fewcell.errors import ConfigError, FewcellError, ReadError, require, said_of
-from fewcell.flags import read_notes, read_numbers, read_plane, read_shard
-from fewcell.terminal import empty_tiles, listed, printable, shown_segmenting
+from fewcell.flags import read_channels, read_notes, read_plane, read_shard
+from fewcell.terminal import empty_tiles, printable, shown_segmenting, unread_tiles
 
 __all__ = [
     "app",
@@ -112,7 +112,7 @@ def segment(
 
     value, in_um = parse_diameter(diameter) if diameter else (None, False)
     settings = FileSettings(
-        channels=read_numbers(channels),
+        channels=read_channels(channels),
         axes=axes,
         plane=read_plane(plane),
         diameter=value,
@@ -140,7 +140,7 @@ def segment(
         unread = segment_shard(segmenter, images[0], out, read_shard(shard), settings, how=how, report=report)
     typer.echo(printable(f"Shard {shard} of {images[0].name} is done. When all are: fewcell merge {out}"))
     if unread:
-        raise ReadError(listed(unread))
+        raise ReadError(unread_tiles(unread))
 
 
 @app.command()
@@ -159,7 +159,7 @@ def merge(
     with shown_segmenting() as (_, report):
         found = merge_slide(out, exports=kinds, how=how, device=device, overwrite=overwrite, report=report)
     typer.echo(printable(f"{Path(found.plan.slide).name}: {found.n_cells} cells{empty_tiles(found)}"))
-    if problems := [*([listed(found.failed)] if found.failed else []), *found.refused]:
+    if problems := [*([unread_tiles(found.failed)] if found.failed else []), *found.refused]:
         raise ReadError("\n  ".join(problems))
 
 
@@ -439,7 +439,7 @@ def _segment_all(segmenter, images, out: Path, settings, exports=(), how=None) -
             name = printable(result.path.name)
             typer.echo(f"{name}: {result.n_cells} cells ({scale}) in {result.seconds:.1f} s{empty}")
             if slide and slide.failed:
-                failures.append(Failed(result.path, ReadError(listed(slide.failed))))
+                failures.append(Failed(result.path, ReadError(unread_tiles(slide.failed))))
             failures += [Failed(result.path, ConfigError(problem)) for problem in (slide.refused if slide else ())]
     if failures:
         count = len({failure.path for failure in failures})

@@ -72,9 +72,9 @@ class Recipe(_Strict):
 
     steps or minutes: how long to train; exactly one of them. With steps a run is repeatable to the bit on one
         machine; with minutes the learning rate follows the time spent training, summed over resumed runs.
-    start: the model with whose weights training begins, a folder or a name; see `training.blend` for how it ends.
-    keep_start: whether what `start` knows is to be kept, and the end lies between it and what was learned. If not, its
-        weights are no more than a good beginning, and training ends as it does without one.
+    start: the model with whose weights training begins, a folder or a name; see `keep_start` for how it ends.
+    keep_start: whether what `start` knows is to be kept, and the end lies between it and what was learned, see
+        `training.blend`. If not, its weights are no more than a good beginning, and training ends as without one.
     scale_steps: in how many steps, besides, a network that tells the scale of images is trained; 0: that of `start` is
         kept, or that of the model inside the package.
     batch: crops a step, over all processes. crop_px: side of a crop, a multiple of the network's down-sampling.
@@ -121,6 +121,12 @@ class Recipe(_Strict):
             got = f"steps = {self.steps}, minutes = {self.minutes}"
             advice = "; add --minutes 60, for example" if self.steps is None else ""
             raise ValueError(f"give either steps or minutes, and not both; got {got}{advice}")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_go_on_from(self) -> "Recipe":
+        if self.start is None and not self.keep_start:
+            raise ValueError("keep_start = false says how training goes on from a model; name it as start")
         return self
 
 

@@ -2,7 +2,7 @@
 
 from fewcell.errors import ConfigError
 
-__all__ = ["read_notes", "read_numbers", "read_plane", "read_shard"]
+__all__ = ["read_channels", "read_notes", "read_plane", "read_shard"]
 
 
 def read_shard(text: str) -> tuple[int, int]:
@@ -14,7 +14,7 @@ def read_shard(text: str) -> tuple[int, int]:
     return number, count
 
 
-def read_numbers(text: str | None) -> tuple[int, ...] | None:
+def read_channels(text: str | None) -> tuple[int, ...] | None:
     """2,0 -> (2, 0)."""
     if text is None:
         return None

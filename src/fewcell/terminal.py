@@ -11,12 +11,12 @@ import typer
 if TYPE_CHECKING:
     from fewcell.slides import SlideSegmentation
 
-__all__ = ["empty_tiles", "listed", "printable", "shown_segmenting"]
+__all__ = ["empty_tiles", "printable", "shown_segmenting", "unread_tiles"]
 
 SAID_EVERY_S = 30.0  # how often a slide's progress is written where there is no terminal
 
 
-def listed(unread: Sequence[str]) -> str:
+def unread_tiles(unread: Sequence[str]) -> str:
     """Tiles of a slide that could not be read, a line each."""
     return "\n    ".join([f"{len(unread)} tiles could not be read, and nothing was found there:", *unread])
 

@@ -8,7 +8,7 @@ from fewcell.types import FloatArray
 
 pytest.importorskip("cv2")
 
-from fewcell.data.augment import halo, immunostain, relief, vary_intensity
+from fewcell.data.augment import as_dic, as_phase_contrast, immunostain, vary_intensity
 
 OTHERS = {"scale_jitter": 1.0} | dict.fromkeys(
     ("off_scale", "rotate", "immunostain", "paste", "empty", "defocus", "from_afar"), 0.0
@@ -69,7 +69,7 @@ def test_a_change_moves_nothing(kind: str) -> None:
         assert (bright != (image[..., 0] > 0.5)).mean() < 0.01
 
 
-@pytest.mark.parametrize("way", [relief, halo])
+@pytest.mark.parametrize("way", [as_dic, as_phase_contrast])
 def test_a_disc_is_lit_from_one_side_or_ringed_and_stays_where_it_is(way) -> None:
     y, x = np.mgrid[:64, :64] - 31.5
     disc, edge = (np.hypot(y, x) < 14).astype(np.float32), np.abs(np.hypot(y, x) - 14) < 3
@@ -78,9 +78,20 @@ def test_a_disc_is_lit_from_one_side_or_ringed_and_stays_where_it_is(way) -> Non
         shown = way(image, np.random.default_rng(seed)).mean(axis=2)
         assert np.abs(shown - np.median(shown[disc == 0]))[edge].max() > 0.1, "the rim is seen"
         turned = shown[::-1, ::-1]  # of a relief the negative
-        assert (np.abs(shown - turned)[edge].mean() > 0.05) == (way is relief)
-        both = (shown + turned) / 2 if way is relief else shown
+        assert (np.abs(shown - turned)[edge].mean() > 0.05) == (way is as_dic)
+        both = (shown + turned) / 2 if way is as_dic else shown
         assert np.abs(both - both.T).max() < 0.01, "light and shade are equally strong, so nothing has moved"
+
+
+def test_interference_is_dic_or_phase_contrast() -> None:
+    """A disc in a halo is the same half a turn away, one that is lit from a side is not."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    image = np.repeat((np.hypot(y, x) < 14).astype(np.float32)[..., None], 3, axis=2)
+    seen = set()
+    for seed in range(20):
+        shown = vary_intensity(image, only("interference"), np.random.default_rng(seed))
+        seen.add(bool(np.abs(shown - shown[::-1, ::-1]).mean() < 1e-3))
+    assert seen == {True, False}
 
 
 def test_no_change_at_probability_zero() -> None:

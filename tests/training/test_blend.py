@@ -1,5 +1,7 @@
 """Training that begins with a model: it gets better on new images, or the model is kept."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,12 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from fewcell.cli import app
-from fewcell.config import Part, Recipe
+from fewcell.config import Part, Recipe, load_recipe
 from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
 from fewcell.data.split import split_each
 from fewcell.errors import ConfigError, DataError, ModelError
 from fewcell.segmenter import Segmenter, read_model
+from fewcell.training.batches import sitting
 from fewcell.training.blend import recipe_from
 from fewcell.training.fit import fit
 
@@ -121,27 +124,63 @@ def test_a_model_of_another_kind_is_no_start(trained, inverted: Path, tmp_path: 
         fit(recipe_of(trained.folder, **changes), open_dataset(inverted), tmp_path / "run")
 
 
-def test_weights_may_be_no_more_than_a_beginning(trained, disc_dataset: Path, tiny_recipe, tmp_path: Path) -> None:
-    samples = open_dataset(disc_dataset)
-    begun = {"start": str(trained.folder), "keep_start": False}
-    recipe = tiny_recipe(steps=1, **begun, learning_rate=1e-9)
-    facts, start = read_model(fit(recipe, samples, tmp_path / "run")), read_model(trained.folder)
-    there, here = (load_file(f / "weights.safetensors") for f in (trained.folder, tmp_path / "run" / "model"))
+@pytest.fixture
+def begun(trained) -> dict[str, object]:
+    return {"steps": 1, "learning_rate": 1e-9, "start": str(trained.folder), "keep_start": False}
+
+
+def test_weights_may_be_no_more_than_a_beginning(trained, begun, disc_dataset, tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("fewcell.training.memory.Memory.loss", lambda *_: pytest.fail("nothing is to be remembered"))
+    folder = fit(tiny_recipe(**begun), open_dataset(disc_dataset), tmp_path / "run")
+    facts, start = read_model(folder), read_model(trained.folder)
+    there, here = (load_file(f / "weights.safetensors") for f in (trained.folder, folder))
     for name, value in here.items():
         if value.dtype.kind == "f" and "running" not in name:
             assert np.allclose(value, there[name], atol=2e-3 * max(1, np.abs(value).max())), name
-    # It ends as any training does: nothing of the start is kept but its weights, and no replay is learned from.
-    assert "share" not in facts.held_out
-    assert set(facts.held_out) == set(start.held_out)
+    assert set(facts.held_out) == set(start.held_out), "it ends as any training does"
     assert facts.trained_on == start.trained_on
     assert facts.sha256["scale.onnx"] == start.sha256["scale.onnx"]
 
 
-@pytest.mark.parametrize("changes", [{"seed": 77}, {"held_out": 0.4}])
-def test_what_is_held_out_was_not_learned_from_before(trained, disc_dataset: Path, tiny_recipe, tmp_path, changes):
-    recipe = tiny_recipe(steps=1, start=str(trained.folder), keep_start=False, **changes)
-    with pytest.raises(ConfigError, match=f"its {next(iter(changes))} is"):
-        fit(recipe, open_dataset(disc_dataset), tmp_path / "run")
+def test_going_on_with_other_images_keeps_in_mind_what_was_learned_from(
+    trained, begun, inverted, tiny_recipe, tmp_path
+) -> None:
+    recipe = tiny_recipe(**begun, seed=77)  # none of these can have been learned from, whatever the seed
+    facts = read_model(fit(recipe, open_dataset(inverted), tmp_path / "run"))
+    assert set(facts.trained_on) == {*read_model(trained.folder).trained_on, "inverted"}
+
+
+def test_going_on_shows_other_crops_than_before(begun, tiny_recipe) -> None:
+    def seen(**changes) -> tuple[int, ...]:
+        return sitting(tiny_recipe(**(begun | changes)))
+
+    assert seen() != seen(start=None, keep_start=True) == seen(keep_start=True) == ()
+    assert seen() == seen()
+
+
+@pytest.mark.parametrize("changes", [{"seed": 77}, {"held_out": 0.4}, {}])
+def test_what_is_held_out_was_not_learned_from_before(begun, disc_dataset, tiny_recipe, tmp_path, changes) -> None:
+    samples = open_dataset(disc_dataset)
+    samples = samples if changes else samples[:5]  # of other images, others are held out
+    with pytest.raises(ConfigError, match="may have learned from images of discs"):
+        fit(tiny_recipe(**begun, **changes), samples, tmp_path / "run")
+
+
+def test_a_model_that_was_trained_further_can_be_taught(trained, tmp_path: Path) -> None:
+    shutil.copytree(trained.folder, tmp_path / "further")
+    facts = json.loads((tmp_path / "further" / "model.json").read_text())
+    facts["recipe"] |= {"start": "runs/earlier/model", "keep_start": False}
+    facts["recipe"]["augmentation"] |= {"interference": 0.1}
+    (tmp_path / "further" / "model.json").write_text(json.dumps(facts))
+    recipe = Recipe(**recipe_from(str(tmp_path / "further")))
+    assert recipe.teaches
+    assert recipe.start == str(tmp_path / "further")
+    assert recipe.augmentation.interference == 0
+
+
+def test_nothing_to_go_on_from_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="name it as start"):
+        load_recipe(None, steps=1, keep_start=False)
 
 
 def test_a_start_that_is_not_there_is_an_error() -> None:

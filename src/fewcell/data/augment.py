@@ -12,7 +12,7 @@ from fewcell.config import Augmentation
 from fewcell.images.normalise import normalise
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["grain", "halo", "immunostain", "relief", "vary_intensity"]
+__all__ = ["as_dic", "as_phase_contrast", "grain", "immunostain", "vary_intensity"]
 
 Generator = np.random.Generator
 
@@ -62,14 +62,15 @@ def _gamma(image: FloatArray, rng: Generator) -> FloatArray:
 
 
 def _interference(image: FloatArray, rng: Generator) -> FloatArray:
-    return (relief if rng.random() < 0.5 else halo)(image, rng)
+    return (as_dic if rng.random() < 0.5 else as_phase_contrast)(image, rng)
 
 
-def relief(image: FloatArray, rng: Generator) -> FloatArray:
+def as_dic(image: FloatArray, rng: Generator) -> FloatArray:
     """Show brightness as DIC shows thickness: gray, and lit from one side.
 
-    image: (height, width, 3), at canonical scale. DIC shows the difference of two copies a little apart (Nomarski's
-    shear). Source: model of Yin et al., Understanding the phase contrast optics (Medical Image Analysis, 2012).
+    image: (height, width, 3), at canonical scale. DIC shows the gradient of the optical path, which is thickness times
+    refraction, as two copies of the light a little apart interfere. Source: that model, as in Yin, Ker and Kanade,
+    Restoring DIC microscopy images from multiple shear directions (IPMI 2011).
     """
     thickness, angle, half_px = _thickness(image, rng), rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.5)
     shift = half_px * np.array([[np.cos(angle)], [np.sin(angle)]])
@@ -80,15 +81,17 @@ def relief(image: FloatArray, rng: Generator) -> FloatArray:
     return _through_phase(image, one - other, rng)
 
 
-def halo(image: FloatArray, rng: Generator) -> FloatArray:
+def as_phase_contrast(image: FloatArray, rng: Generator) -> FloatArray:
     """Show brightness as phase contrast shows thickness: gray, what is thick dark in a bright halo, or the reverse.
 
-    image: (height, width, 3), at canonical scale. The phase ring lets some of the light of what is thick pass, most of
-    all that of its wide parts, so what is shown is how much thicker it is than what is around it. Source: as `relief`.
+    image: (height, width, 3), at canonical scale. Light that the specimen bends should pass beside the phase ring; that
+    of wide structures is hardly bent, passes through it and counts as background, hence halos. Source: that model, as
+    in Yin, Kanade and Chen, Understanding the phase contrast optics to restore artifact-free microscopy images for
+    segmentation (Medical Image Analysis, 2012).
     """
-    thickness, halo_px = _thickness(image, rng), np.exp(rng.uniform(np.log(3), np.log(16)))
-    around = cv2.GaussianBlur(thickness, (0, 0), halo_px, borderType=cv2.BORDER_REFLECT_101)
-    sign = -1 if rng.random() < 0.8 else 1  # negative phase contrast is rare
+    thickness, spread_px = _thickness(image, rng), np.exp(rng.uniform(np.log(3), np.log(16)))
+    around = cv2.GaussianBlur(thickness, (0, 0), spread_px, borderType=cv2.BORDER_REFLECT_101)
+    sign = -1 if rng.random() < 0.8 else 1  # what was bright becomes dark; the reverse is rare
     return _through_phase(image, sign * (thickness - around), rng)
 
 
@@ -98,8 +101,8 @@ def _thickness(image: FloatArray, rng: Generator) -> FloatArray:
 
 def _through_phase(image: FloatArray, shown: FloatArray, rng: Generator) -> FloatArray:
     shown = shown * np.float32(rng.uniform(0.3, 0.6) / max(float(np.quantile(np.abs(shown), 0.99)), 0.02))
-    left = np.float32(rng.uniform(0, 0.3))  # of how the image was: no microscope shows phase alone
-    return (1 - left) * np.repeat(0.5 + shown[..., None], 3, axis=2) + left * image
+    kept = np.float32(rng.uniform(0, 0.3))  # of how the image was: no microscope shows phase alone
+    return (1 - kept) * np.repeat(0.5 + shown[..., None], 3, axis=2) + kept * image
 
 
 def _shade(image: FloatArray, rng: Generator) -> FloatArray:

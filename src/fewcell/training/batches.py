@@ -12,9 +12,10 @@ from fewcell.config import Recipe
 from fewcell.data.crops import CropSource
 from fewcell.data.split import sampling_weights
 from fewcell.representations import Representation
+from fewcell.segmenter import WEIGHTS_FILE, find_model, read_model
 from fewcell.training.objective import Batch, Undo
 
-__all__ = ["Share", "batches", "make_batch", "quiet_worker"]
+__all__ = ["Share", "batches", "make_batch", "quiet_worker", "sitting"]
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,21 @@ class _Steps(Dataset):
         self.sources = [sources[slot] for slot in self.slots]
         weights = {id(s.source): sampling_weights(s.source.samples, recipe.balance) for s in shares}
         self.weights = [weights[id(source)] for source in self.sources]
+        self.sitting = sitting(recipe)
 
     def __getitem__(self, step: int) -> Batch:
-        seeds = [(self.recipe.seed, step, slot) for slot in self.slots]
+        seeds = [(self.recipe.seed, step, slot, *self.sitting) for slot in self.slots]
         generators = [np.random.default_rng(seed) for seed in seeds]
         drawn = zip(self.weights, generators, strict=True)
         indices = [int(rng.choice(len(weights), p=weights)) for weights, rng in drawn]
         return make_batch(self.sources, self.representation, indices, generators, plain=self.plain)
+
+
+def sitting(recipe: Recipe) -> tuple[int, ...]:
+    """What the seeds of crops have besides where training goes on from a model: it has seen those of the seed alone."""
+    if recipe.start is None or recipe.teaches:
+        return ()
+    return (int(read_model(find_model(recipe.start)).sha256[WEIGHTS_FILE][:8], 16),)
 
 
 def batches(

@@ -1,4 +1,4 @@
-"""The end of a training that began with a model: how far to go from the model that there was to the one it led to."""
+"""The end of a training that teaches a model: how far to go from the model that there was to the one it led to."""
 
 import tempfile
 from collections.abc import Sequence
@@ -34,6 +34,7 @@ def recipe_from(model: str) -> dict[str, Any]:
     recipe = read_model(find_model(model)).recipe
     gentle = {
         "start": model,
+        "keep_start": True,
         "scale_steps": 0,
         "int8": False,  # what it would take to make it is more than teaching asks for
         "steps": None,
@@ -42,7 +43,9 @@ def recipe_from(model: str) -> dict[str, Any]:
         "warmup": 0.1,
         "held_out": 0.25,
     }
-    return recipe | {"objective": {"name": "supervised"}} | gentle
+    # What is drawn for microscopes and sizes of which there are no labels tells nothing of the user's own.
+    augmentation = recipe["augmentation"] | {"interference": 0.0, "from_afar": 0.0}
+    return recipe | {"objective": {"name": "supervised"}, "augmentation": augmentation} | gentle
 
 
 def blend(

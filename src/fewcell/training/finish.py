@@ -26,7 +26,9 @@ from fewcell.segmenter import (
     ScorerFacts,
     Segmenter,
     SourceFacts,
+    find_model,
     predict_at_scale,
+    read_model,
     write_model,
 )
 from fewcell.training.export import export_network, round_weights
@@ -124,7 +126,7 @@ def finish(
             canonical_diameter_px=recipe.canonical_diameter_px,
             diameter_bias=1.0,
             min_surest=0.0,
-            trained_on=count_sources((*learned_from, *also_seen)),
+            trained_on=_learned_before(recipe) | count_sources((*learned_from, *also_seen)),
             held_out=scores,
             recipe=recipe.model_dump(mode="json"),
             sha256={},
@@ -296,6 +298,10 @@ def _f1_by_threshold(truth: Labels, judged: _Judged, scores: FloatArray) -> list
         nothing_there_nor_found = counts.n_true == counts.n_predicted == 0
         results.append(1.0 if nothing_there_nor_found else f1(counts))
     return results
+
+
+def _learned_before(recipe: Recipe) -> dict[str, SourceFacts]:
+    return read_model(find_model(recipe.start)).trained_on if recipe.start else {}
 
 
 def count_sources(samples: Sequence[Sample]) -> dict[str, SourceFacts]:

@@ -15,7 +15,7 @@ from fewcell.errors import ConfigError, DataError, WriteError, require
 from fewcell.networks import Network
 from fewcell.training.checkpoint import read_facts
 from fewcell.training.held_out import HeldOut, measure
-from fewcell.training.lessons import ROUNDS_FOLDER, Lessons, fingerprint, read_all, split
+from fewcell.training.lessons import ROUNDS_FOLDER, Lessons, check_unseen, fingerprint, read_all, split
 from fewcell.training.log import Progress, rewind_log, write_log
 from fewcell.training.machine import machine
 from fewcell.training.pool_scale import forget_diameters, with_diameters
@@ -60,6 +60,7 @@ def fit(
     with machine(recipe) as here:
         run = begin(recipe, here)
         learn, held_out = split(recipe, labelled)
+        check_unseen(recipe, learn, held_out)
         apart = {s.experiment for s in held_out} - {s.experiment for s in learn}
         others = [s for s in samples if not s.labels and s.experiment not in apart]
         others = others if run.objective.pool_share else []

@@ -23,7 +23,7 @@ CROPS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Crops of held-out images, the same in every run: labels are on the network's grid."""
+    """Crops of held-out images, the same in every run whose recipe varies crops alike; labels on the network's grid."""
 
     batch: Batch
     labels: list[Labels]

@@ -13,19 +13,20 @@ from fewcell.config import Recipe
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample, load_sample
 from fewcell.data.split import hold_out, split_each
-from fewcell.errors import DataError, FewcellError
+from fewcell.errors import ConfigError, DataError, FewcellError
 from fewcell.metrics import remove_border
 from fewcell.networks import Network
+from fewcell.segmenter import find_model, read_model
 from fewcell.training.batches import Share, batches
 from fewcell.training.blend import blend
-from fewcell.training.finish import finish
+from fewcell.training.finish import count_sources, finish
 from fewcell.training.held_out import HeldOut, fixed_crops
 from fewcell.training.memory import REPLAY_SHARE, replay
 from fewcell.training.objective import Batch
 from fewcell.training.rounds import Pool
 from fewcell.training.state import CHECKPOINT_FILE, TrainingState
 
-__all__ = ["ROUNDS_FOLDER", "Lessons", "fingerprint", "read_all", "split"]
+__all__ = ["ROUNDS_FOLDER", "Lessons", "check_unseen", "fingerprint", "read_all", "split"]
 
 ROUNDS_FOLDER = "rounds"
 FEW_IMAGES = 32  # of fewer, too few could be spared whole to tell anything: a part of each is held out
@@ -54,6 +55,26 @@ def split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], lis
     return hold_out(labelled, recipe.held_out, recipe.seed)
 
 
+def check_unseen(recipe: Recipe, learn: Sequence[Sample], held_out: Sequence[Sample]) -> None:
+    """Raise ConfigError where training goes on from a model that may have learned from what is held out now.
+
+    Thresholds and scores would be fitted to cells that the network knows. It cannot have where it knows none of these
+    sources, or where it learned from the images that are learned from again, as far as their numbers tell.
+    """
+    if recipe.start is None or recipe.teaches:
+        return
+    before = read_model(find_model(recipe.start))
+    known, now = before.trained_on, count_sources(learn)
+    shared = sorted({sample.source for sample in held_out} & set(known))
+    changed = [key for key in ("seed", "held_out") if getattr(recipe, key) != before.recipe.get(key)]
+    if shared and (changed or any(known[name] != now.get(name) for name in shared)):
+        raise ConfigError(
+            f"{recipe.start} may have learned from images of {', '.join(shared)} that are held out now. With "
+            f"keep_start = false go on with its images, its seed ({before.recipe.get('seed')}) and its held_out "
+            f"({before.recipe.get('held_out')}), or teach it with keep_start = true."
+        )
+
+
 def _whole_cells(part: Sample) -> int:
     truth = load_sample(part)[1]
     assert truth is not None
@@ -74,7 +95,10 @@ def read_all(run: TrainingState, learn: Sequence[Sample], held_out: Sequence[Sam
     """
     recipe = run.recipe
     grid = Grid(recipe.crop_px, run.network.stride, run.representation.margin_px, recipe.canonical_diameter_px)
-    source, held = (CropSource(part, grid, recipe.augmentation, run.here.world) for part in (learn, held_out))
+    source = CropSource(learn, grid, recipe.augmentation, run.here.world)
+    # Not as other microscopes would show them, or from afar: curves of several recipes would be of other crops.
+    plain = recipe.augmentation.model_copy(update={"interference": 0.0, "from_afar": 0.0})
+    held = CropSource(held_out, grid, plain, run.here.world)
     problems = source.preload() + held.preload()
     if problems:
         raise DataError(

@@ -78,6 +78,7 @@ class Pool:
                 if not self._facts(number, i).exists():  # the round was left out
                     continue
                 facts = self._read_facts(number, i)
+                # Older rounds do not say which part it is.
                 known = {"diameter_px": facts.get("diameter_px"), "window": tuple(facts.get("window", ())) or None}
                 taught = replace(self.samples[i], labels=self._labels(number, i), regions=None, **known)
                 found[i] = taught if facts["used"] else None

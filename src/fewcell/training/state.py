@@ -30,7 +30,7 @@ MAY_DIFFER = {"threads", "workers", "checkpoint_minutes", "precision", "int8"}  
 class TrainingState:
     """The state that a checkpoint keeps, and what it belongs to.
 
-    shared: the network, as several processes train it together. memory: of the model that training began with, if any.
+    shared: the network, as several processes train it together. memory: of the model that is taught, if one is.
     data: the fingerprint of the images.
     """
 
@@ -114,14 +114,12 @@ def _first_network(recipe: Recipe, representation: Representation) -> Network:
         return make_network(part.name, n_channels, part.settings)
     folder = find_model(recipe.start)
     facts = read_model(folder)
-    kinds: dict[str, tuple[object, object]] = {
+    kinds = {
         "network": (part.name, facts.network.name),
         "settings of the network": (part.settings, facts.network.settings),
         "representation": (recipe.representation.name, facts.representation.name),
         "canonical diameter": (recipe.canonical_diameter_px, facts.canonical_diameter_px),
     }
-    if not recipe.keep_start:  # or images that it learned from would be held out, and thresholds fitted to them
-        kinds |= {key: (getattr(recipe, key), facts.recipe.get(key)) for key in ("seed", "held_out")}
     for kind, (wanted, there) in kinds.items():
         if wanted != there:
             raise ConfigError(f"Training cannot begin with {recipe.start}: its {kind} is {there}, not {wanted}.")
