@@ -302,6 +302,38 @@ def test_points_decide_where_there_are_any(trained, samples, tmp_path: Path) -> 
     assert not (lesson.labels[truth > 1] > 0).any()
 
 
+@pytest.mark.parametrize(("share", "regions"), [(1.0, False), (0.5, False), (0.5, True)])
+@pytest.mark.parametrize("kind", ["points", "boxes"])
+def test_cells_without_a_mark_are_wrong_if_nearly_all_have_one_and_else_not_known(
+    trained, samples, tmp_path: Path, share, regions, kind
+) -> None:
+    truth = load_sample(open_dataset(samples[0].image.parent.parent)[5])[1]
+    assert truth is not None
+    numbers = range(1, int(truth.max()) + 1)
+    marked = [number for number in numbers if number <= share * len(numbers)]
+    lines = []
+    for number in marked:
+        y, x = np.nonzero(truth == number)
+        box = f"{y.min()},{x.min()},{y.max() + 1},{x.max() + 1}"
+        lines.append(f"{y.mean()},{x.mean()}" if kind == "points" else box)
+    header = "y,x" if kind == "points" else "y0,x0,y1,x1"
+    (tmp_path / "m.csv").write_text("\n".join([header, *lines]))
+    weak = {kind: tmp_path / "m.csv"}
+    if regions:
+        height, width = truth.shape
+        ring = [[0, 0], [width, 0], [width, height], [0, height], [0, 0]]
+        (tmp_path / "r.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+        weak["regions"] = tmp_path / "r.geojson"
+    labels = Teacher(Segmenter.load(trained.folder), samples[:4], keep=0.7).label(replace(samples[5], **weak)).labels
+    middles = [tuple(int(np.median(i)) for i in np.nonzero(truth == number)) for number in numbers]
+    others = [labels[middle] for number, middle in zip(numbers, middles, strict=True) if number not in marked]
+    kept = [labels[middle] > 0 for number, middle in zip(numbers, middles, strict=True) if number in marked]
+    assert np.mean(kept) > 0.9
+    assert np.mean(labels[truth == 0] == 0) > 0.5
+    if others:
+        assert np.mean(np.array(others) == (0 if regions else -1)) > 0.9
+
+
 @pytest.fixture
 def consensus(tiny_recipe):
     settings = {"at": [0.7, 0.85], "images": 3, "precision": 0.5}

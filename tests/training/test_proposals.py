@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fewcell.metrics import overlaps
-from fewcell.training.proposals import agreement, by_boxes, by_points, by_trust
+from fewcell.training.proposals import agreement, all_marked, by_boxes, by_points, by_trust, in_boxes, with_points
 from fewcell.types import UNKNOWN, Labels
 
 EVERYWHERE = np.ones((40, 60), dtype=bool)
@@ -47,7 +47,7 @@ def test_what_is_not_trusted_is_not_known_and_background_is_what_no_view_takes_f
 def test_a_cell_with_one_point_is_right_and_one_without_is_background() -> None:
     found = cells()
     points = np.array([[15.0, 8.0], [12.0, 42.0], [18.0, 46.0]])
-    labels = by_points(found, points, EVERYWHERE, 10.0)
+    labels = by_points(found, points, all_marked(EVERYWHERE), 10.0)
     assert np.array_equal(labels == 1, found == 1)
     assert not labels[found == 2].any(), "no point, no cell"
     assert set(np.unique(labels[found == 3])) == {UNKNOWN, 4, 5}, "two points: two seeds in what is not known"
@@ -57,7 +57,7 @@ def test_a_cell_with_one_point_is_right_and_one_without_is_background() -> None:
 
 def test_a_point_that_no_cell_holds_becomes_a_seed_with_a_ring_around_it() -> None:
     found = cells()
-    labels = by_points(found, np.array([[30.0, 30.0], [39.4, 59.4]]), EVERYWHERE, 10.0)
+    labels = by_points(found, np.array([[30.0, 30.0], [39.4, 59.4]]), all_marked(EVERYWHERE), 10.0)
     assert labels[30, 30] == 4
     assert (labels == 4).sum() < 10
     assert labels[30, 34] == UNKNOWN
@@ -67,7 +67,7 @@ def test_a_point_that_no_cell_holds_becomes_a_seed_with_a_ring_around_it() -> No
 
 def test_a_seed_does_not_cover_a_cell() -> None:
     found = cells()
-    labels = by_points(found, np.array([[15.0, 8.0], [15.0, 15.0]]), EVERYWHERE, 10.0)
+    labels = by_points(found, np.array([[15.0, 8.0], [15.0, 15.0]]), all_marked(EVERYWHERE), 10.0)
     assert np.array_equal(labels == 1, found == 1)
     assert labels[15, 15] == 4
 
@@ -75,16 +75,41 @@ def test_a_seed_does_not_cover_a_cell() -> None:
 def test_beyond_what_is_annotated_only_cells_with_a_point_are_known() -> None:
     found, inside = cells(), EVERYWHERE.copy()
     inside[:, 30:] = False
-    labels = by_points(found, np.array([[15.0, 44.0]]), inside, 10.0)
+    labels = by_points(found, np.array([[15.0, 44.0]]), all_marked(inside), 10.0)
     assert np.array_equal(labels == 3, found == 3)
     assert not labels[:, :30].any(), "cells 1 and 2 have no point where every cell has one"
     assert np.all(labels[:, 30:][found[:, 30:] == 0] == UNKNOWN)
 
 
+def test_cells_with_a_mark_are_told() -> None:
+    points = np.array([[15.0, 8.0], [12.0, 42.0], [18.0, 46.0], [0.0, 0.0]])
+    assert with_points(cells(), points).tolist() == [1, 0, 2]
+    boxes = np.array([[0.0, 0, 40, 12], [9, 39, 21, 51]])
+    assert in_boxes(cells(), boxes).tolist() == [True, False, True]
+    assert in_boxes(cells(), np.zeros((0, 4))).tolist() == [False] * 3
+    assert with_points(np.zeros((4, 5), dtype=np.int32), points).tolist() == []
+    assert in_boxes(np.zeros((4, 5), dtype=np.int32), boxes).tolist() == []
+
+
+def test_where_not_all_is_marked_other_cells_are_not_known_and_background_is_what_nobody_takes_for_a_cell() -> None:
+    found, view = cells(), np.zeros((40, 60), dtype=np.int32)
+    view[30:35, 30:35] = 7
+    unmarked = by_trust(found, np.zeros(3, dtype=bool), [view])
+    of_points = by_points(found, np.array([[15.0, 8.0], [32.0, 10.0]]), unmarked, 10.0)
+    of_boxes = by_boxes(found, np.array([[10.0, 4, 20, 14]]), unmarked)
+    for labels in (of_points, of_boxes):
+        assert np.array_equal(labels == 1, found == 1)
+        assert np.all(labels[(found > 1) | (view > 0)] == UNKNOWN)
+        assert not labels[:, 52:].any()
+    assert of_points[32, 10] == 4
+    assert of_points[32, 15] == UNKNOWN, "around a seed nothing is known"
+    assert of_boxes[32, 10] == of_boxes[32, 15] == 0
+
+
 def test_a_cell_that_fills_a_box_is_right() -> None:
     found = cells()
     boxes = np.array([[9.0, 4, 20, 14], [10, 18, 20, 44], [28, 44, 38, 56]])
-    labels = by_boxes(found, boxes, EVERYWHERE)
+    labels = by_boxes(found, boxes, all_marked(EVERYWHERE))
     assert np.array_equal(labels == 1, found == 1)
     assert not np.isin(labels, (2, 3)).any(), "these fill no box"
     assert labels[15, 31] == 4, "a box that nothing fills is not known, but for its middle"
@@ -96,7 +121,7 @@ def test_a_cell_that_fills_a_box_is_right() -> None:
 def test_a_box_is_filled_by_one_cell_and_a_cell_fills_one_box() -> None:
     found = np.zeros((40, 60), dtype=np.int32)
     found[10:20, 10:20], found[20:22, 10:20] = 1, 2
-    labels = by_boxes(found, np.array([[10.0, 10, 20, 20], [10, 10, 22, 20]]), EVERYWHERE)
+    labels = by_boxes(found, np.array([[10.0, 10, 20, 20], [10, 10, 22, 20]]), all_marked(EVERYWHERE))
     assert np.array_equal(labels == 1, found == 1)
     assert not np.isin(labels, 2).any()
     assert labels[21, 15] == UNKNOWN, "the other box is not filled"
@@ -105,7 +130,7 @@ def test_a_box_is_filled_by_one_cell_and_a_cell_fills_one_box() -> None:
 def test_without_any_box_all_is_background_where_every_cell_has_one() -> None:
     inside = EVERYWHERE.copy()
     inside[:, 30:] = False
-    labels = by_boxes(cells(), np.zeros((0, 4)), inside)
+    labels = by_boxes(cells(), np.zeros((0, 4)), all_marked(inside))
     assert not labels[:, :30].any()
     assert np.all(labels[:, 30:] == UNKNOWN)
 
@@ -117,7 +142,7 @@ def test_without_any_box_all_is_background_where_every_cell_has_one() -> None:
 )
 def test_every_point_lies_in_a_cell_of_its_own(found: Labels, points: np.ndarray) -> None:
     found = np.unique(np.append(found, 0), return_inverse=True)[1][:-1].reshape(found.shape).astype(np.int32)
-    labels = by_points(found, points, np.ones(found.shape, dtype=bool), 4.0)
+    labels = by_points(found, points, np.zeros_like(found), 4.0)
     y, x = np.clip(np.rint(points), 0, np.array(found.shape) - 1).astype(int).T
     assert np.all(labels[y, x] > 0)
     kept = [number for number in range(1, found.max() + 1) if (labels == number).any()]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fewcell.metrics import bounding_boxes, box_iou, overlaps
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
-__all__ = ["agreement", "by_boxes", "by_points", "by_trust"]
+__all__ = ["agreement", "all_marked", "by_boxes", "by_points", "by_trust", "in_boxes", "with_points"]
 
 SEED = 0.1  # radius of the seed that a point leaves, in cell diameters
 RING = 0.75  # radius of what is not known around it
@@ -42,33 +42,51 @@ def by_trust(found: Labels, kept: NDArray[np.bool_], views: Sequence[Labels]) ->
     return labels
 
 
-def by_points(found: Labels, points: NDArray[np.float64], inside: NDArray[np.bool_], diameter_px: float) -> Labels:
-    """The cells that hold exactly one point, where every cell of the inside has a point.
+def all_marked(inside: NDArray[np.bool_]) -> Labels:
+    """What is known of what bears no mark, if all cells inside have one: it is background; beyond, nothing is."""
+    return np.where(inside, 0, UNKNOWN).astype(np.int32)
 
-    A cell without a point is wrong: background. One that holds several is UNKNOWN; its points, and those that no cell
-    holds, become small cells of their own (numbered after the others), with UNKNOWN around them. Outside, only cells
-    with a point are known.
 
-    points: (n, 2), y and x. inside: (height, width). diameter_px: of a usual cell.
+def with_points(found: Labels, points: NDArray[np.float64]) -> NDArray[np.intp]:
+    """How many points each cell holds: (cell,)."""
+    return np.bincount(_holders(found, points), minlength=int(found.max(initial=0)) + 1)[1:]
+
+
+def in_boxes(found: Labels, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether the middle of each cell's own bounding box lies in any box: (cell,)."""
+    middle = bounding_boxes(found).reshape(-1, 2, 2).mean(axis=1)[:, None]
+    return np.all((middle >= boxes[:, :2]) & (middle <= boxes[:, 2:]), axis=2).any(axis=1)
+
+
+def by_points(found: Labels, points: NDArray[np.float64], unmarked: Labels, diameter_px: float) -> Labels:
+    """The cells that hold exactly one point; of what holds none, what is known of `unmarked`.
+
+    A cell that holds several is UNKNOWN; its points, and those that no cell holds, become small cells of their own
+    (numbered after the others), with UNKNOWN around them.
+
+    points: (n, 2), y and x. unmarked: (height, width), see `all_marked` and `by_trust`. diameter_px: of a usual cell.
     """
-    count = int(found.max(initial=0))
+    holder, n_points = _holders(found, points), np.append(0, with_points(found, points))
+    of_cell = np.where(n_points == 1, np.arange(len(n_points)), UNKNOWN)
+    labels = np.where(n_points[found] > 0, of_cell[found], unmarked).astype(np.int32)
+    lonely = points[(holder == 0) | (n_points[holder] > 1)]
+    return _with_seeds(labels, lonely, diameter_px, len(n_points))
+
+
+def _holders(found: Labels, points: NDArray[np.float64]) -> NDArray[np.int32]:
+    """The cell that holds each point, 0 where none does."""
     y, x = np.clip(np.rint(points), 0, np.array(found.shape) - 1).astype(int).T
-    holder = found[y, x]
-    n_points = np.bincount(holder, minlength=count + 1)[1:]
-    of_cell = np.where(n_points == 1, np.arange(1, count + 1), np.where(n_points > 1, UNKNOWN, 0))
-    labels = _unknown_outside(_numbered(found, of_cell), inside)
-    lonely = points[(holder == 0) | (np.append(0, n_points)[holder] > 1)]
-    return _with_seeds(labels, lonely, diameter_px, count + 1)
+    return found[y, x]
 
 
-def by_boxes(found: Labels, boxes: NDArray[np.float64], inside: NDArray[np.bool_]) -> Labels:
-    """The cells that fill a box, where every cell of the inside has a box.
+def by_boxes(found: Labels, boxes: NDArray[np.float64], unmarked: Labels) -> Labels:
+    """The cells that fill a box; outside of boxes, what is known of `unmarked`.
 
     A cell fills a box if its bounding box overlaps it by an IoU of 0.6 or more, each with one other at most, the best
-    first. Outside of boxes all is background. A box that no cell fills is UNKNOWN, but for a small ellipse in its
-    middle, which is a cell (numbered after the others).
+    first. A box that no cell fills is UNKNOWN, but for a small ellipse in its middle, which is a cell (numbered after
+    the others).
 
-    boxes: (n, 4), top, left, bottom, right. inside: (height, width).
+    boxes: (n, 4), top, left, bottom, right. unmarked: (height, width), see `all_marked` and `by_trust`.
     """
     iou = box_iou(bounding_boxes(found), boxes)
     fills, filled = np.zeros(len(iou), dtype=bool), np.zeros(len(boxes), dtype=bool)
@@ -78,7 +96,7 @@ def by_boxes(found: Labels, boxes: NDArray[np.float64], inside: NDArray[np.bool_
         if not fills[cell] and not filled[box]:
             fills[cell] = filled[box] = True
     kept = _numbered(found, np.where(fills, np.arange(1, len(iou) + 1), 0))
-    labels = _unknown_outside(np.zeros_like(found), inside)
+    labels = unmarked.copy()
     for top, left, bottom, right in np.rint(boxes[~filled]).astype(int):
         labels[top:bottom, left:right] = UNKNOWN
     labels = np.where(kept > 0, kept, labels)
@@ -88,10 +106,6 @@ def by_boxes(found: Labels, boxes: NDArray[np.float64], inside: NDArray[np.bool_
 def _numbered(found: Labels, numbers: NDArray[np.integer]) -> Labels:
     """Labels whose cell i has become numbers[i - 1]."""
     return np.append(0, numbers).astype(np.int32)[found]
-
-
-def _unknown_outside(labels: Labels, inside: NDArray[np.bool_]) -> Labels:
-    return np.where((labels == 0) & ~inside, np.int32(UNKNOWN), labels)
 
 
 def _with_seeds(labels: Labels, points: NDArray[np.float64], diameter_px: float, first: int) -> Labels:

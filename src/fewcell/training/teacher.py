@@ -12,7 +12,7 @@ from fewcell.images import Image, Pyramid, Window, normalise
 from fewcell.metrics import overlaps
 from fewcell.scoring import Scorer
 from fewcell.segmenter import COARSER, Segmenter, busiest_window
-from fewcell.training.proposals import agreement, by_boxes, by_points, by_trust
+from fewcell.training.proposals import agreement, all_marked, by_boxes, by_points, by_trust, in_boxes, with_points
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
 __all__ = ["VIEWS", "Lesson", "Teacher", "View"]
@@ -23,6 +23,7 @@ FOLDS = 5
 LESSON_PX = 512  # side of the part of an image, at canonical scale, that a teacher labels: of more, crops see little
 PRIOR_CELLS = 100  # so many held-out cells tell as much as score and agreement say by themselves
 PRIOR = (np.arange(20) + 0.5) / 20
+MOSTLY_MARKED, FEWEST_SURE = 0.8, 5  # of so many sure cells or more, if so many bear a mark, all cells do
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,9 @@ class Teacher:
     def label(self, sample: Sample) -> Lesson:
         """Label an image by its points or boxes, if there are any, and otherwise a part of it by trust.
 
+        People mark every cell, or say by regions where they did; often they did not, and did not say so. Where many of
+        the cells that the teacher is sure of bear no mark, cells without one are therefore not known.
+
         Raises ReadError and DataError for files that cannot be used.
         """
         image, _ = load_sample(sample)
@@ -139,14 +143,15 @@ class Teacher:
         seen = self._look(image, side_px=None if is_weak else LESSON_PX)
         trust = self.trust(seen.features)
         shape = (image.pixels.shape[1], image.pixels.shape[2])
-        inside = read_regions(sample.regions, shape) if sample.regions else np.ones(shape, dtype=bool)
         scale_known = seen.diameter_px is not None
         diameter = seen.diameter_px or self.segmenter.facts.canonical_diameter_px
         if sample.points:
-            labels = by_points(seen.found, read_points(sample.points, shape), inside, diameter)
+            points = read_points(sample.points, shape)
+            unmarked = self._unmarked(sample, seen, trust, with_points(seen.found, points) > 0)
+            labels = by_points(seen.found, points, unmarked, diameter)
         elif sample.boxes:
             boxes = read_boxes(sample.boxes, shape)
-            labels = by_boxes(seen.found, boxes, inside)
+            labels = by_boxes(seen.found, boxes, self._unmarked(sample, seen, trust, in_boxes(seen.found, boxes)))
             if len(boxes):
                 diameter, scale_known = float(np.median(np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)))), True
         else:
@@ -155,6 +160,16 @@ class Teacher:
         n_kept = len(np.unique(labels[(labels > 0) & (labels <= len(trust))]))
         mean_trust = float(np.sum(trust) / max(len(trust), 1))
         return Lesson(labels, len(trust), n_kept, mean_trust, diameter, scale_known, seen.window)
+
+    def _unmarked(self, sample: Sample, seen: _Seen, trust: FloatArray, has_mark: NDArray[np.bool_]) -> Labels:
+        """What is known where people marked nothing. has_mark: (cell,)."""
+        shape = seen.found.shape
+        if sample.regions:
+            return all_marked(read_regions(sample.regions, (shape[0], shape[1])))
+        sure = trust >= self.keep
+        if has_mark.any() and sure.sum() >= FEWEST_SURE and has_mark[sure].mean() < MOSTLY_MARKED:
+            return by_trust(seen.found, np.zeros_like(has_mark), seen.views)
+        return all_marked(np.ones(shape, dtype=bool))
 
     def _look(self, image: Image, side_px: int | None = LESSON_PX) -> _Seen:
         """Look at the busiest part of an image, or all of it. side_px: of the part, at canonical scale."""
