@@ -69,7 +69,11 @@ def _quantise(network: Path, out: Path, images: Sequence[FloatArray]) -> None:
 
     model = openvino.Core().read_model(network)
     dataset = nncf.Dataset([image[None] for image in images])
-    quantised = nncf.quantize(model, dataset, preset=nncf.QuantizationPreset.MIXED, subset_size=len(images))
+    # Pixels going in and predictions coming out need finer steps than what lies between.
+    convolutions = [op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"]
+    ends = nncf.IgnoredScope(names=[convolutions[0], convolutions[-1]])
+    settings = {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(images), "ignored_scope": ends}
+    quantised = nncf.quantize(model, dataset, **settings)
     openvino.save_model(quantised, str(out))
 
 
