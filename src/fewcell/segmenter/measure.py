@@ -18,7 +18,7 @@ SURE = 0.7  # score of a cell that is enough where all of an image is seen: it m
 MOST_MEASUREMENTS = 4
 FARTHEST = 1.6  # a measurement moves an estimate by at most this factor
 NEAR = 1.15  # estimates that differ by less are the same
-FINER = (2, 4)  # so many times smaller cells are sought, in a part of FINER_PX at canonical scale
+FINER = (2, 4, 8)  # so many times smaller cells are sought, in a part of FINER_PX at canonical scale
 FINER_PX = 320
 SEEN_PX = 256  # side of a window when it is sought
 BLOCKS = 8  # along its side
@@ -78,7 +78,7 @@ def search_diameter(image: Pyramid, likely: Sequence[float], find: Find, canonic
 
     likely: diameters to begin with, the likeliest first; the first counts at which enough cells are found to be
     measured. If few but sure ones are found at the likeliest, in the whole image, there is no more to be had, and
-    nothing is measured. Where many more are found that are half or a quarter as wide, these are believed: glands and
+    nothing is measured. Where many more are found that are a half to an eighth as wide, these are believed: glands and
     clumps are made of cells. Then they are measured, and again at the scale that they ask for while that is quite
     another.
     """
