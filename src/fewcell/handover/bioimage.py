@@ -19,7 +19,7 @@ from fewcell import __version__
 from fewcell.engine import OpenVinoEngine
 from fewcell.errors import require
 from fewcell.images import draw_overlay, resize_image, whole_file
-from fewcell.segmenter import FACTS_FILE, NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE, ModelFacts, NetworkFacts, Segmenter
+from fewcell.segmenter import FACTS_FILE, NETWORK_FILE, ModelFacts, NetworkFacts, Segmenter
 from fewcell.types import FloatArray
 
 __all__ = ["package_model"]
@@ -55,7 +55,8 @@ def package_model(
     folder, facts = segmenter.folder, segmenter.facts
     pixels = _example(facts)
     engine = OpenVinoEngine(folder / NETWORK_FILE, precision="f32")  # what every other program computes in
-    kept = [name for name in (FACTS_FILE, SCALE_FILE, WEIGHTS_FILE, NOTICE_FILE) if (folder / name).is_file()]
+    kept = [FACTS_FILE, *(name for name in facts.sha256 if name != NETWORK_FILE)]
+    kept += [NOTICE_FILE] if (folder / NOTICE_FILE).is_file() else []
     name = re.sub(r"[^\w() -]", "-", path.stem)  # what a name may be made of
     described = {
         **_description(name, facts, [*authors] or ["The fewcell team"], licence),
