@@ -13,6 +13,7 @@ __all__ = ["canonical_shape", "check_memory", "is_large", "predict_at_scale"]
 BYTES_PER_PIXEL = 24  # labels and scratch arrays on the image's own grid
 BYTES_PER_SEEN_PIXEL = 24  # what the network sees at once, resampled and padded
 AT_ONCE_PX = 1536**2  # of an image at canonical scale, if there are no more: no halos
+LARGE_PX = 1024**2  # of which one is seen and one is read at a time
 SEEN_PX = 1408  # side of what the network sees of a larger one at once, with halos: about as much memory
 LEAST_CORE_PX = 768  # without halos, however wide these are
 WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
@@ -58,9 +59,9 @@ def canonical_shape(shape: Shape, factor: float, stride: int) -> Shape:
 
 
 def is_large(seen: Window, factor: float) -> bool:
-    """Whether a part of an image, enlarged by `factor`, is not seen at once."""
+    """Whether a part of an image, enlarged by `factor`, takes much memory to be seen."""
     top, left, bottom, right = seen
-    return (bottom - top) * (right - left) * factor**2 > AT_ONCE_PX
+    return (bottom - top) * (right - left) * factor**2 > LARGE_PX
 
 
 def _bytes_needed(factor: float, shape: Shape, network: NetworkFacts, decode_bytes: int) -> float:
