@@ -37,7 +37,7 @@ PRECISIONS: tuple[Precision, ...] = ("int8", "bf16", "f32")
 """Numbers that a network is computed in, the fastest first."""
 
 KERNELS_KEPT = 64
-"""OpenVINO makes kernels for every shape that it meets, about 30 a network, and keeps 5,000 unless it is told otherwise:
+"""OpenVINO makes kernels for every shape that it meets, about 30 a network, and keeps 5,000 unless told otherwise:
 hundreds of megabytes after a folder of images of many sizes."""
 
 
