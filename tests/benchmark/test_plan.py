@@ -1,5 +1,6 @@
 """Plans: from a TOML file to runs, each with a key that changes with whatever decides its outcome."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,18 @@ def test_the_same_run_in_two_blocks_is_made_once(tmp_path: Path) -> None:
 def test_a_block_may_have_its_own_budget(tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text(PLAN + "[[compare]]\nrecipe = {minutes = 60}\n")
     assert [run.recipe.minutes for run in runs_of(load_plan(tmp_path / "plan.toml"))] == 8 * [20] + [60]
+
+
+def test_a_run_that_goes_on_from_another_has_it_made_first(tmp_path: Path) -> None:
+    going_on = '[[compare]]\nlabels = [4]\nobjective = ["supervised", "consensus"]\nafter = "supervised"\n'
+    (tmp_path / "plan.toml").write_text(PLAN.replace("[[compare]]", going_on + "[[compare]]"))
+    first, longer, consensus, *others = runs_of(load_plan(tmp_path / "plan.toml"))
+    assert longer.before == consensus.before == first
+    assert (first.recipe.objective.name, consensus.recipe.objective.name) == ("supervised", "consensus")
+    assert consensus.name == "resunet_boundary_consensus_4-labels_seed0_20min_after_supervised"
+    assert [run.before for run in others] == 7 * [None]  # the eighth of the other block is the first of all
+    from_the_same = replace(longer, before=replace(first, labels=5))
+    assert len({longer.key, from_the_same.key, replace(longer, before=None).key}) == 3
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,21 @@ def test_the_row_of_a_run_follows_from_the_rows_of_its_images(finished) -> None:
         assert labels.shape == example.pixels().shape[1:]
 
 
+def test_a_run_that_goes_on_from_another_counts_what_that_has_learned(disc_dataset: Path, tmp_path: Path) -> None:
+    plan = PLAN.format(data=disc_dataset, steps=12).replace('["true", "none"]', '["true"]\nafter = "supervised"')
+    (tmp_path / "plan.toml").write_text(plan)
+    path, failed = run_plan(tmp_path / "plan.toml", tmp_path / "out")
+    assert failed == []
+    first, longer = rows_of(path)
+    assert (first["steps"], longer["steps"], longer["images_seen"]) == ("12", "24", "96")
+    assert float(longer["trained_minutes"]) > float(first["trained_minutes"])
+    ends = [
+        max(int(row["step"]) for row in rows_of(tmp_path / "out" / "curves.csv") if row["run"] in run["run"])
+        for run in (first, longer)
+    ]
+    assert ends == [12, 24]
+
+
 def test_the_learning_curve_is_kept(finished) -> None:
     _, out, _ = finished
     curve = rows_of(out / "curves.csv")

@@ -43,6 +43,7 @@ class Block(_Strict):
     seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     diameter: Annotated[list[Diameter], Field(min_length=1)] = ["true"]
     recipe: dict[str, Any] = {}
+    after: str | Part | None = None
 
 
 class Plan(_Strict):
@@ -67,13 +68,14 @@ class Plan(_Strict):
 class Run:
     """One model of a comparison: its recipe, its labels, and how it is scored.
 
-    Two runs that differ in `diameter` only share their training.
+    Two runs that differ in `diameter` only share their training. before: the run with whose weights this one begins.
     """
 
     recipe: Recipe
     labels: int | None
     diameter: Diameter
     plan: Plan
+    before: "Run | None" = None
 
     @property
     def name(self) -> str:
@@ -82,12 +84,14 @@ class Run:
         parts = [_part_name(part) for part in (recipe.network, recipe.representation, recipe.objective)]
         budget = f"{recipe.minutes:g}min" if recipe.minutes else f"{recipe.steps}steps"
         labels = "all-labels" if self.labels is None else f"{self.labels}-labels"
-        return "_".join([*parts, labels, f"seed{recipe.seed}", budget])
+        after = ["after", _part_name(self.before.recipe.objective)] if self.before else []
+        return "_".join([*parts, labels, f"seed{recipe.seed}", budget, *after])
 
     @property
     def training(self) -> str:
         """The folder name of the training: the name, and a hash of everything that decides its outcome."""
         facts = [self.recipe.model_dump(mode="json"), self.labels, str(self.plan.data), self._set_aside()]
+        facts += [self.before.training] if self.before else []
         return f"{self.name}_{_hash(facts)}"
 
     @property
@@ -125,8 +129,8 @@ def runs_of(plan: Plan) -> list[Run]:
 
     Raises ConfigError if a recipe is wrong.
     """
-    runs = {run.key: run for block in plan.compare for run in _runs_of_block(plan, block)}
-    return list(runs.values())
+    runs = [run for block in plan.compare for run in _runs_of_block(plan, block)]
+    return list({each.key: each for run in runs for each in (run.before, run) if each}.values())
 
 
 def samples_of(run: Run) -> tuple[list[Sample], list[Sample]]:
@@ -165,7 +169,12 @@ def _runs_of_block(plan: Plan, block: Block) -> Iterator[Run]:
         parts = {"network": network, "representation": representation, "objective": objective}
         settings: Mapping[str, Any] = {k: v if isinstance(v, str) else v.model_dump() for k, v in parts.items()}
         recipe = load_recipe(None, base=plan.recipe, **{**block.recipe, **settings, "seed": seed})
-        yield Run(recipe, None if labels == "all" else labels, diameter, plan)
+        run = Run(recipe, None if labels == "all" else labels, diameter, plan)
+        if block.after is None:
+            yield run
+        else:
+            first = load_recipe(None, base=recipe.model_dump(), objective=block.after)
+            yield replace(run, before=replace(run, recipe=first))
 
 
 def _part_name(part: Part) -> str:

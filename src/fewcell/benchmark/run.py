@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewcell.benchmark.plan import Run, load_plan, runs_of
-from fewcell.benchmark.stage import FACTS_FILE, IMAGES_FILE, ROW_FILE, SCORES_FILE, THRESHOLDS_FILE
+from fewcell.benchmark.stage import FACTS_FILE, IMAGES_FILE, ROW_FILE, SCORES_FILE, THRESHOLDS_FILE, spent
 from fewcell.benchmark.tables import save_table
 from fewcell.errors import FewcellError
 from fewcell.family import input_while_alive
@@ -92,14 +92,20 @@ def _write_tables(runs: Sequence[Run], out: Path) -> None:
         name: [row for run in finished if (path := out / "scores" / run.key / file).exists() for row in _read(path)]
         for name, file in (("images", IMAGES_FILE), ("scores", SCORES_FILE), ("thresholds", THRESHOLDS_FILE))
     }
-    curves = [
-        {"run": run.training} | {name: row.get(name, "") for name in CURVE_COLUMNS}
-        for run in {run.training: run for run in finished}.values()
-        for row in _read(out / "models" / run.training / "log.csv")
-        if row["held_out_loss"]
-    ]
+    curves = [line for run in {run.training: run for run in finished}.values() for line in _curve(run, out / "models")]
     for name, table in {"rows": rows, **of_runs, "curves": curves}.items():
         save_table(table, out / f"{name}.csv", overwrite=True)
+
+
+def _curve(run: Run, models: Path) -> list[dict[str, object]]:
+    """The learning curve of a run; where it began with another, it goes on where that one ended."""
+    steps, seconds = spent(models / run.before.training) if run.before else (0, 0.0)
+    curve = []
+    for row in _read(models / run.training / "log.csv"):
+        line: dict[str, object] = {"run": run.training} | {name: row.get(name, "") for name in CURVE_COLUMNS}
+        line |= {"step": int(row["step"]) + steps, "seconds": float(row["seconds"]) + seconds}
+        curve += [line] if row["held_out_loss"] else []
+    return curve
 
 
 def _read(path: Path) -> list[dict[str, str]]:

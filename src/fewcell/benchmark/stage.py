@@ -34,7 +34,17 @@ from fewcell.representations import Representation
 from fewcell.segmenter import Segmenter
 from fewcell.types import FloatArray, Instances
 
-__all__ = ["FACTS_FILE", "IMAGES_FILE", "ROW_FILE", "SCORES_FILE", "THRESHOLDS_FILE", "find_run", "score", "train"]
+__all__ = [
+    "FACTS_FILE",
+    "IMAGES_FILE",
+    "ROW_FILE",
+    "SCORES_FILE",
+    "THRESHOLDS_FILE",
+    "find_run",
+    "score",
+    "spent",
+    "train",
+]
 
 FACTS_FILE = "facts.json"
 ROW_FILE = "row.csv"
@@ -51,18 +61,22 @@ def find_run(plan: Path | str, key: str) -> Run:
     raise ConfigError(f"The plan {plan} has no run {key!r}.")
 
 
-def train(run: Run, folder: Path) -> None:
-    """Train the model of a run into `folder`/model, going on from a checkpoint if there is one."""
+def train(run: Run, models: Path) -> None:
+    """Train the model of a run into `models`/<training>/model, going on from a checkpoint if there is one."""
     from fewcell.networks import make_network
     from fewcell.representations import make_representation
     from fewcell.training.fit import fit
     from fewcell.training.state import CHECKPOINT_FILE
 
     learn, _ = samples_of(run)
-    fit(run.recipe, learn, folder, resume=(folder / CHECKPOINT_FILE).exists())
+    folder, recipe = models / run.training, run.recipe
+    if run.before:
+        start = str(models / run.before.training / "model")
+        recipe = recipe.model_copy(update={"start": start, "keep_start": False})
+    fit(recipe, learn, folder, resume=(folder / CHECKPOINT_FILE).exists())
     if int(os.environ.get("RANK", "0")) > 0:
         return
-    part, recipe = run.recipe.network, run.recipe
+    part = recipe.network
     channels = make_representation(recipe.representation.name, recipe.representation.settings).channels
     network = make_network(part.name, len(channels), part.settings)
     facts = {
@@ -76,9 +90,10 @@ def train(run: Run, folder: Path) -> None:
         temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
-def score(run: Run, trained: Path, folder: Path) -> None:
+def score(run: Run, models: Path, folder: Path) -> None:
     """Segment test images and examples with the model of a run; write labels, a row an image, the row of the run."""
     _, test = samples_of(run)
+    trained = models / run.training
     facts = json.loads((trained / FACTS_FILE).read_text(encoding="utf-8"))
     segmenter = Segmenter.load(trained / "model")
     watch = _Watch()
@@ -94,7 +109,7 @@ def score(run: Run, trained: Path, folder: Path) -> None:
     for name, table in ((SCORES_FILE, score_table(judged)), (THRESHOLDS_FILE, threshold_table(judged))):
         save_table([{"run": run.key} | line for line in table], folder / name, overwrite=True)
     summary = _summary_columns(Evaluation(tuple(rows), (), None)) | _trust_columns(judged)
-    row_of_run = _run_columns(run, facts, trained) | summary | _cost_columns(lines)
+    row_of_run = _run_columns(run, facts, models) | summary | _cost_columns(lines)
     segment_examples(segmenter, folder, lambda true_px: _given(run, segmenter, true_px))
     save_table([row_of_run], folder / ROW_FILE, overwrite=True)
 
@@ -141,10 +156,10 @@ def _given(run: Run, segmenter: Segmenter, true_px: float | None) -> float | Non
     return {"true": true_px, "estimated": None, "none": segmenter.facts.canonical_diameter_px}[run.diameter]
 
 
-def _run_columns(run: Run, facts: dict, trained: Path) -> dict[str, object]:
-    recipe = run.recipe
-    curve = (trained / "log.csv").read_text(encoding="utf-8").splitlines()
-    steps, seconds = (float(curve[-1].split(",")[curve[0].split(",").index(name)]) for name in ("step", "seconds"))
+def _run_columns(run: Run, facts: dict, models: Path) -> dict[str, object]:
+    """What a run is. Minutes and steps are those of the run that it began with besides."""
+    recipe, parts_of_run = run.recipe, [run.before, run] if run.before else [run]
+    steps, seconds = (sum(part) for part in zip(*(spent(models / r.training) for r in parts_of_run), strict=True))
     parts = {name: getattr(recipe, name) for name in ("network", "representation", "objective")}
     settings = {name: part.settings for name, part in parts.items() if part.settings}
     return {
@@ -155,14 +170,21 @@ def _run_columns(run: Run, facts: dict, trained: Path) -> dict[str, object]:
         "labelled_images": facts["labelled_images"],
         "seed": recipe.seed,
         "diameter": run.diameter,
-        "minutes": recipe.minutes,
+        "minutes": recipe.minutes and recipe.minutes * len(parts_of_run),
         "trained_minutes": seconds / 60,
-        "steps": int(steps),
-        "images_seen": int(steps) * recipe.batch,
+        "steps": steps,
+        "images_seen": steps * recipe.batch,
         "parameters": facts["parameters"],
         "commit": facts["commit"],
         "machine": facts["machine"],
     }
+
+
+def spent(trained: Path) -> tuple[int, float]:
+    """Steps and seconds of a training, by its log."""
+    curve = (trained / "log.csv").read_text(encoding="utf-8").splitlines()
+    steps, seconds = (curve[-1].split(",")[curve[0].split(",").index(name)] for name in ("step", "seconds"))
+    return int(steps), float(seconds)
 
 
 def _summary_columns(evaluation: Evaluation) -> dict[str, object]:
@@ -278,11 +300,11 @@ def _peak_memory_mb() -> float | None:
 
 def _main(stage: str, plan: str, out: str, key: str) -> None:
     run = find_run(plan, key)
-    trained = Path(out) / "models" / run.training
+    models = Path(out) / "models"
     if stage == "train":
-        train(run, trained)
+        train(run, models)
     else:
-        score(run, trained, Path(out) / "scores" / run.key)
+        score(run, models, Path(out) / "scores" / run.key)
 
 
 if __name__ == "__main__":
