@@ -64,7 +64,9 @@ class Augmentation(_Strict):
         """For images whose labels come from a teacher: a student learns more than it only where it sees less."""
         often = {"invert": 0.25, "gamma": 0.7, "gray": 0.25, "shade": 0.3, "blur": 0.4, "noise": 0.5, "jpeg": 0.2}
         changes = {name: max(getattr(self, name), value) for name, value in often.items()}
-        return self.model_copy(update=changes | {"empty": 0.0, "defocus": 0.0, "from_afar": 0.0})
+        # The last draws a stain around the cells that are known: it would paint over the others.
+        drawn = {"empty": 0.0, "defocus": 0.0, "from_afar": 0.0, "immunostain": 0.0}
+        return self.model_copy(update=changes | drawn)
 
 
 class Recipe(_Strict):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewcell.data.dataset import Sample
-from fewcell.data.split import grouped_split, hold_out, label_order, sampling_weights
+from fewcell.data.split import as_often, grouped_split, hold_out, label_order, sampling_weights
 from fewcell.errors import DataError
 
 
@@ -115,6 +115,14 @@ def test_balance_between_draws_sources_by_the_root_of_their_size() -> None:
     samples = of_sources(("a", "a1", 81), ("b", "b1", 9))
     weights = sampling_weights(samples, 0.5)
     assert drawn_by(samples, weights, "source") == pytest.approx({"a": 0.75, "b": 0.25})
+
+
+def test_a_pool_is_drawn_as_often_of_each_modality_as_labels_are() -> None:
+    labelled, pool = samples_of(("x", "a", 3), ("y", "b", 1)), samples_of(("x", "a", 2), ("y", "b", 6), ("z", "c", 2))
+    weights = as_often(sampling_weights(pool, 1), pool, labelled, sampling_weights(labelled, 1))
+    assert drawn_by(pool, weights, "modality") == pytest.approx({"x": 0.6, "y": 0.2, "z": 0.2}), "z has no labels"
+    strange = samples_of(("unknown", "a", 5))
+    assert as_often(sampling_weights(strange, 1), strange, labelled, np.ones(4)) == pytest.approx([0.2] * 5)
 
 
 @settings(deadline=None)

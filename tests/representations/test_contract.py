@@ -123,6 +123,16 @@ def test_targets_are_in_the_ranges_that_the_channels_state(representation: Repre
 
 
 @every_variant
+@every_scene
+def test_the_foreground_of_targets_is_where_cells_are(representation: Representation, scene: str) -> None:
+    labels = SCENES[scene]
+    foreground = representation.foreground(representation.targets(labels))
+    assert foreground.shape == labels.shape
+    assert foreground[labels > 0].min(initial=1) > 0
+    assert foreground[labels == 0].max(initial=0) < 1e-6
+
+
+@every_variant
 def test_activate_gives_values_in_the_ranges_that_the_channels_state(representation: Representation) -> None:
     shape = (2, len(representation.channels), 9, 7)
     for size in (0.1, 5.0, 100.0):

@@ -38,10 +38,12 @@ def test_agreement_is_the_best_iou_in_each_view(found: Labels, views: list[Label
 def test_what_is_not_trusted_is_not_known_and_background_is_what_no_view_takes_for_a_cell() -> None:
     found, view = cells(), np.zeros((40, 60), dtype=np.int32)
     view[30:35, 30:35] = 7
-    labels = by_trust(found, np.array([True, False, True]), [view])
+    likely = np.full((40, 60), 0.1, dtype=np.float32)
+    likely[2:6, 50:55] = 0.3  # no view takes it for a cell, but it may be one
+    labels = by_trust(found, np.array([True, False, True]), [view], np.maximum(likely, 0.9 * (found == 1)))
     assert np.array_equal(labels == 1, found == 1)
     assert np.array_equal(labels == 3, found == 3)
-    assert np.array_equal(labels == UNKNOWN, (found == 2) | (view > 0))
+    assert np.array_equal(labels == UNKNOWN, (found == 2) | (view > 0) | (likely > 0.2))
 
 
 def test_a_cell_with_one_point_is_right_and_one_without_is_background() -> None:
@@ -94,7 +96,7 @@ def test_cells_with_a_mark_are_told() -> None:
 def test_where_not_all_is_marked_other_cells_are_not_known_and_background_is_what_nobody_takes_for_a_cell() -> None:
     found, view = cells(), np.zeros((40, 60), dtype=np.int32)
     view[30:35, 30:35] = 7
-    unmarked = by_trust(found, np.zeros(3, dtype=bool), [view])
+    unmarked = by_trust(found, np.zeros(3, dtype=bool), [view], np.zeros((40, 60), dtype=np.float32))
     of_points = by_points(found, np.array([[15.0, 8.0], [32.0, 10.0]]), unmarked, 10.0)
     of_boxes = by_boxes(found, np.array([[10.0, 4, 20, 14]]), unmarked)
     for labels in (of_points, of_boxes):

@@ -102,7 +102,8 @@ def _curve(run: Run, models: Path) -> list[dict[str, object]]:
     steps, seconds = spent(models / run.before.training) if run.before else (0, 0.0)
     curve = []
     for row in _read(models / run.training / "log.csv"):
-        line: dict[str, object] = {"run": run.training} | {name: row.get(name, "") for name in CURVE_COLUMNS}
+        line: dict[str, object] = {"run": run.training}
+        line |= {name: row.get(name, "") for name in CURVE_COLUMNS}
         line |= {"step": int(row["step"]) + steps, "seconds": float(row["seconds"]) + seconds}
         curve += [line] if row["held_out_loss"] else []
     return curve

@@ -14,7 +14,7 @@ from fewcell.data.dataset import Sample, true_diameter_px
 from fewcell.errors import DataError
 from fewcell.images.read import read_labels
 
-__all__ = ["grouped_split", "hold_out", "label_order", "sampling_weights", "split_each"]
+__all__ = ["as_often", "grouped_split", "hold_out", "label_order", "sampling_weights", "split_each"]
 
 SPARED = 0.25  # of the share that is held out, so much comes from experiments that are learned from as well
 FEWEST_SPARED_FROM = 8  # images of an experiment, of which one or more can be spared
@@ -120,6 +120,30 @@ def sampling_weights(samples: Sequence[Sample], balance: float) -> NDArray[np.fl
         for indices in groups.values():
             weights[indices] = source_weight[source] * len(indices) ** balance / total / len(indices)
     return weights / weights.sum()
+
+
+def as_often(
+    weights: NDArray[np.float64],
+    samples: Sequence[Sample],
+    others: Sequence[Sample],
+    their_weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Weights (n,) by which the modalities of samples are drawn as often as those of others are.
+
+    Modalities that these lack, such as unknown ones, keep their share.
+    """
+    own, theirs = (_by_modality(*pair) for pair in ((samples, weights), (others, their_weights)))
+    both = own.keys() & theirs.keys()
+    total, their_total = (sum(shares[name] for name in both) for shares in (own, theirs))
+    factor = {name: theirs[name] / their_total * total / own[name] for name in both}
+    return weights * [factor.get(sample.modality, 1.0) for sample in samples]
+
+
+def _by_modality(samples: Sequence[Sample], weights: NDArray[np.float64]) -> dict[str, float]:
+    shares: dict[str, float] = defaultdict(float)
+    for sample, weight in zip(samples, weights, strict=True):
+        shares[sample.modality] += float(weight)
+    return shares
 
 
 def label_order(samples: Sequence[Sample], seed: int = 0) -> list[int]:

@@ -37,7 +37,7 @@ COLUMNS = (
     ("F1 at 0.8", "f1_80", 3, 1),
     ("AP", "ap_50", 3, 1),
     ("PQ", "pq", 3, 1),
-    ("calibration error", "calibration_error_seen", 3, -1),
+    ("calibration error, seen", "calibration_error_seen", 3, -1),
     ("network, s/Mpx", "network_s_per_mpx", 2, -1),
     ("decode, s/Mpx", "decode_s_per_mpx", 2, -1),
     ("memory, MB", "peak_memory_mb", 0, -1),

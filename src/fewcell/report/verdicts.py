@@ -81,7 +81,7 @@ def _measures(results: Results) -> list[_Measure]:
     costs = {
         "network_s_per_mpx": ("network", "{:.2f} s a megapixel"),
         "decode_s_per_mpx": ("decoding", "{:.2f} s a megapixel"),
-        "peak_memory_mb": ("memory", "{:.0f} MB at most"),
+        "peak_memory_mb": ("memory", "{:.0f} MB at the peak"),
     }
     for name, (word, unit) in costs.items():
         least, most = ("least", "most") if word == "memory" else ("fastest", "slowest")

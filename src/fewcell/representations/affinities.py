@@ -107,6 +107,10 @@ class Affinities(Representation):
         """Each channel is a probability of its own."""
         return output.sigmoid()
 
+    def foreground(self, prediction: FloatArray) -> FloatArray:
+        """The probability of a cell."""
+        return prediction[FOREGROUND]
+
     def decode(self, prediction: FloatArray) -> Instances:
         """The mutex watershed of the foreground; see the class."""
         import mwatershed

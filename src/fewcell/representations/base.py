@@ -84,6 +84,13 @@ class Representation(ABC):
         """Turn raw output (batch, channel, height, width) into a prediction, in the ranges of `channels`."""
 
     @abstractmethod
+    def foreground(self, prediction: FloatArray) -> FloatArray:
+        """What a prediction (channel, height, width) says of each pixel: (height, width), 0 where no cell is, to 1.
+
+        Some variants let it fall towards the outline of a cell.
+        """
+
+    @abstractmethod
     def decode(self, prediction: FloatArray) -> Instances:
         """Read the cells from a prediction (channel, height, width).
 

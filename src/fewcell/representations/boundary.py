@@ -86,6 +86,10 @@ class Boundary(Representation):
         """Softmax over the three classes."""
         return output.softmax(dim=1)
 
+    def foreground(self, prediction: FloatArray) -> FloatArray:
+        """All that is not background."""
+        return 1 - prediction[0]
+
     def decode(self, prediction: FloatArray) -> Instances:
         """Interior pieces, grown into their foreground; see the class."""
         import cc3d

@@ -68,6 +68,10 @@ class FlowField(Representation):
 
         return torch.cat([(output[:, FLOW] / FLOW_SCALE).clamp(-1, 1), output[:, CELL:].sigmoid()], dim=1)
 
+    def foreground(self, prediction: FloatArray) -> FloatArray:
+        """The probability of a cell."""
+        return prediction[CELL]
+
     def turn(self, prediction: FloatArray, *, quarters: int = 0, flip: bool = False) -> FloatArray:
         """Moves all, and turns the flow as well."""
         moved = super().turn(prediction, quarters=quarters, flip=flip)

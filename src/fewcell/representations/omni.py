@@ -115,6 +115,10 @@ class Omni(Representation):
 
         return torch.cat([(output[:, :3] / FLOW_SCALE).clamp(-1, 1), output[:, 3:].sigmoid()], dim=1)
 
+    def foreground(self, prediction: FloatArray) -> FloatArray:
+        """The distance from the outline, which is -1 outside."""
+        return np.clip(1 + prediction[0], 0, 1)
+
     def decode(self, prediction: FloatArray) -> Instances:
         """Shrink cells along the flow, put together what still touches; see the class."""
         from fewcell.representations.flow_kernels import follow, join_ends

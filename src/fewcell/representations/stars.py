@@ -118,6 +118,10 @@ class Stars(Representation):
         """A sigmoid: all channels lie between 0 and 1."""
         return output.sigmoid()
 
+    def foreground(self, prediction: FloatArray) -> FloatArray:
+        """The probability of a cell, which falls towards its outline."""
+        return prediction[0]
+
     def decode(self, prediction: FloatArray) -> Instances:
         """Polygons, drawn from the likeliest to the least likely; see the class."""
         from fewcell.representations import star_kernels

@@ -103,6 +103,10 @@ class Watershed(Representation):
 
         return torch.cat([output[:, :2].clamp(0, 1), output[:, 2:].sigmoid()], dim=1)
 
+    def foreground(self, prediction: FloatArray) -> FloatArray:
+        """The probability of a cell."""
+        return prediction[2]
+
     def decode(self, prediction: FloatArray) -> Instances:
         """Summits of the inner distance, flooded; see the class."""
         from scipy import ndimage

@@ -2,7 +2,7 @@
 
 from fewcell.segmenter.blank import is_blank
 from fewcell.segmenter.files import Failed, FileSettings, Segmented, parse_diameter, segment_files
-from fewcell.segmenter.measure import busiest_window
+from fewcell.segmenter.measure import LARGEST_FACTOR, busiest_window
 from fewcell.segmenter.merge import merge_scales
 from fewcell.segmenter.model_folder import (
     FACTS_FILE,
@@ -33,6 +33,7 @@ __all__ = [
     "COARSER",
     "FACTS_FILE",
     "INT8_FILE",
+    "LARGEST_FACTOR",
     "NETWORK_FILE",
     "N_CLASSES",
     "SCALE_FILE",

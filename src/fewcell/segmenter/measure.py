@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fewcell.images import Pyramid, Window
 from fewcell.types import Instances, Labels
 
-__all__ = ["LARGEST_FACTOR", "Find", "Look", "busiest_window", "look", "search_diameter", "weighted_median"]
+__all__ = ["FARTHEST", "LARGEST_FACTOR", "Find", "Look", "busiest_window", "look", "search_diameter", "weighted_median"]
 
 LARGEST_FACTOR = 4.0  # images are never enlarged more than this
 MEASURED_PX = 512  # side of the part of an image, at canonical scale, in which cells are measured

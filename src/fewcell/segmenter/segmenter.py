@@ -17,7 +17,7 @@ from fewcell.images import Image, Pyramid, Window, normalise, resize_labels
 from fewcell.representations import Representation, make_representation
 from fewcell.scoring import Scorer, instance_features, n_features
 from fewcell.segmenter.blank import is_blank, is_noise
-from fewcell.segmenter.measure import LARGEST_FACTOR, Find, look, search_diameter
+from fewcell.segmenter.measure import FARTHEST, LARGEST_FACTOR, Find, look, search_diameter
 from fewcell.segmenter.merge import merge_scales
 from fewcell.segmenter.model_folder import (
     INT8_FILE,
@@ -186,7 +186,6 @@ class Segmenter:
         if diameter_px is None or is_blank(pyramid):
             return self._nothing(shape, given_px)
         factor, *coarser = self.factors(shape, diameter_px, is_given=given_px is not None)
-        check_memory(factor, shape, self.facts.network, self.representation.decode_bytes)
         level, min_area = self.facts.min_score, max(1, min_area_px)
         min_score = level if min_score is None else min_score
         found = self._segment_at(pyramid, factor, min(level, min_score))
@@ -228,7 +227,8 @@ class Segmenter:
 
         A small network that has seen cells of all sizes says roughly how wide they are, and what is found there is
         measured. search: further, for smaller cells that make up larger ones and for those that are less likely, see
-        `search_diameter`; a network that has learned little finds such in any texture.
+        `search_diameter`; a network that has learned little finds such in any texture. Without, what is measured moves
+        what the network says by FARTHEST at most.
         """
         seen = [*windows_of(image)]
         logits = np.stack([self._scale_engine(one.pixels) for one in seen])
@@ -240,6 +240,8 @@ class Segmenter:
             found = search_diameter(image, likely, self._finder(image), self.facts.canonical_diameter_px)
         else:
             found = self.measure_diameter(image, said.diameter_px)
+            most, least = said.diameter_px * FARTHEST, said.diameter_px / FARTHEST
+            found = None if found is None else float(np.clip(found, least, most))
         return replace(said, diameter_px=said.diameter_px if found is None else found / self.facts.diameter_bias)
 
     def measure_diameter(self, image: Pyramid, diameter_px: float) -> float | None:
@@ -262,14 +264,21 @@ class Segmenter:
 
     def _segment_at(self, image: Pyramid, factor: float, min_score: float, window: Window | None = None) -> Instances:
         """Find cells in a normalised image, or a window of it, enlarged by `factor`; labels on the network's grid."""
-        takes_much = is_large(window or image.whole, factor)
+        packed = self.predict(image, factor, window)
         # Of those that take much memory one is seen and one is read at a time; what is between takes little.
-        with self._seeing_large if takes_much else nullcontext():
-            packed = self.representation.to_bytes(
-                predict_at_scale(image, factor, self.engine, self.facts.network, window)
-            )
-        with self._reading_large if takes_much else nullcontext():
+        with self._reading_large if is_large(window or image.whole, factor) else nullcontext():
             return self.read_cells(packed, min_score)
+
+    def predict(self, image: Pyramid, factor: float, window: Window | None = None) -> NDArray[np.uint8]:
+        """What the network says of a normalised image, or a window of it, enlarged by `factor`, kept in bytes.
+
+        `read_cells` reads the cells from it. Raises TooLargeError where this would not fit into memory.
+        """
+        top, left, bottom, right = seen = window or image.whole
+        network, decode_bytes = self.facts.network, self.representation.decode_bytes
+        check_memory(factor, (bottom - top, right - left), network, decode_bytes)
+        with self._seeing_large if is_large(seen, factor) else nullcontext():
+            return self.representation.to_bytes(predict_at_scale(image, factor, self.engine, network, window))
 
     def read_cells(self, packed: NDArray[np.uint8], min_score: float) -> Instances:
         """Read the cells from a prediction that is kept in bytes, as it is on slides; labels on the network's grid."""

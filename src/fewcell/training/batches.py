@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from fewcell.config import Recipe
 from fewcell.data.crops import CropSource
-from fewcell.data.split import sampling_weights
+from fewcell.data.split import as_often, sampling_weights
 from fewcell.representations import Representation
 from fewcell.segmenter import WEIGHTS_FILE, find_model, read_model
 from fewcell.training.objective import Batch, Undo
@@ -20,10 +21,14 @@ __all__ = ["Share", "batches", "make_batch", "quiet_worker", "sitting"]
 
 @dataclass(frozen=True)
 class Share:
-    """What a part of every batch is drawn from. crops: how many of a batch, over all processes."""
+    """What a part of every batch is drawn from.
+
+    crops: how many of a batch, over all processes. like: as often as whose modalities its own are drawn, if any's.
+    """
 
     source: CropSource
     crops: int
+    like: CropSource | None = None
 
 
 def make_batch(
@@ -69,7 +74,7 @@ class _Steps(Dataset):
         sources = [share.source for share in shares for _ in range(share.crops)]
         self.slots = range(rank, recipe.batch, world)
         self.sources = [sources[slot] for slot in self.slots]
-        weights = {id(s.source): sampling_weights(s.source.samples, recipe.balance) for s in shares}
+        weights = {id(s.source): _weights(s, recipe.balance) for s in shares}
         self.weights = [weights[id(source)] for source in self.sources]
         self.sitting = sitting(recipe)
 
@@ -79,6 +84,14 @@ class _Steps(Dataset):
         drawn = zip(self.weights, generators, strict=True)
         indices = [int(rng.choice(len(weights), p=weights)) for weights, rng in drawn]
         return make_batch(self.sources, self.representation, indices, generators, plain=self.plain)
+
+
+def _weights(share: Share, balance: float) -> NDArray[np.float64]:
+    own = sampling_weights(share.source.samples, balance)
+    if share.like is None:
+        return own
+    others = share.like.samples
+    return as_often(own, share.source.samples, others, sampling_weights(others, balance))
 
 
 def sitting(recipe: Recipe) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from fewcell.data.split import hold_out, split_each
 from fewcell.errors import ConfigError, DataError, FewcellError
 from fewcell.metrics import remove_border
 from fewcell.networks import Network
-from fewcell.segmenter import find_model, read_model
+from fewcell.segmenter import Segmenter, find_model, read_model
 from fewcell.training.batches import Share, batches
 from fewcell.training.blend import blend
 from fewcell.training.finish import count_sources, finish
@@ -127,6 +127,9 @@ class Lessons:
     def write_model(self, folder: Path) -> None:
         """Write the mean network so far as a model; training can go on."""
         run = self.run
+        if run.step == 0 and run.recipe.start is not None:  # it is as good as it was
+            Segmenter.load(run.recipe.start).save(folder)
+            return
         network = deepcopy(cast(Network, run.average.module))  # whose weights are rounded
         end = blend if run.recipe.teaches else finish
         also = self._others()
@@ -158,7 +161,8 @@ class Lessons:
         n_others = min(max(round(n_new * run.objective.pool_share), 1), n_new - 1) if others else 0
         shares = [Share(self.source, n_new - n_others)]
         if n_others:
-            shares.append(Share(CropSource(others, self.source.grid, settings, readers), n_others))
+            pool = CropSource(others, self.source.grid, settings, readers)
+            shares.append(Share(pool, n_others, like=self.source))
         if n_replay:
             shares.append(Share(replay(self.source.grid, readers), n_replay))
         place = {"start": run.step, "rank": run.here.rank, "world": run.here.world}

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from fewcell.metrics import bounding_boxes, box_iou, overlaps
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
-__all__ = ["agreement", "all_marked", "by_boxes", "by_points", "by_trust", "in_boxes", "with_points"]
+__all__ = ["agreement", "all_marked", "by_boxes", "by_points", "by_trust", "in_boxes", "usual_side", "with_points"]
 
 SEED = 0.1  # radius of the seed that a point leaves, in cell diameters
 RING = 0.75  # radius of what is not known around it
+DOUBT = 0.15  # from which foreground on a pixel is no sure background
 BOX_IOU = 0.6  # of a cell's bounding box with the box that it fills
 BOX_SEED = 0.4  # axes of the seed that an empty box leaves, as a share of its sides
 
@@ -31,14 +32,15 @@ def agreement(found: Labels, views: Sequence[Labels]) -> FloatArray:
     return best
 
 
-def by_trust(found: Labels, kept: NDArray[np.bool_], views: Sequence[Labels]) -> Labels:
-    """The kept cells; background is what no view takes for a cell; all else is UNKNOWN.
+def by_trust(found: Labels, kept: NDArray[np.bool_], views: Sequence[Labels], foreground: FloatArray) -> Labels:
+    """The kept cells; background is what no view takes for a cell, or comes near it; all else is UNKNOWN.
 
-    kept: (n,), whether a cell is to be learned from.
+    kept: (n,), whether a cell is to be learned from. foreground: (height, width), 0 to 1, the most that any view says.
+    A cell that is missed in all views must not be taught as background: students would miss more and more.
     """
     labels = _numbered(found, np.where(kept, np.arange(1, len(kept) + 1), UNKNOWN))
-    for view in views:
-        labels[(labels == 0) & (view > 0)] = UNKNOWN
+    for may_be in (*(view > 0 for view in views), foreground >= DOUBT):
+        labels[(labels == 0) & may_be] = UNKNOWN
     return labels
 
 
@@ -56,6 +58,13 @@ def in_boxes(found: Labels, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether the middle of each cell's own bounding box lies in any box: (cell,)."""
     middle = bounding_boxes(found).reshape(-1, 2, 2).mean(axis=1)[:, None]
     return np.all((middle >= boxes[:, :2]) & (middle <= boxes[:, 2:]), axis=2).any(axis=1)
+
+
+def usual_side(boxes: NDArray[np.float64] | None) -> float | None:
+    """How wide the median box is, in pixels; None where there is none. boxes: (n, 4), top, left, bottom, right."""
+    if boxes is None or not len(boxes):
+        return None
+    return float(np.median(np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))))
 
 
 def by_points(found: Labels, points: NDArray[np.float64], unmarked: Labels, diameter_px: float) -> Labels:

@@ -97,15 +97,22 @@ class Pool:
         is_weak = bool(sample.points or sample.boxes)
         facts: dict[str, object] = {"image": str(sample.image), "precision": round(teacher.precision, 4)}
         try:
-            lesson = teacher.label(sample)
+            is_good = is_weak or teacher.precision >= self.rounds.precision
+            lesson = teacher.label(sample) if is_good else None
         except FewcellError as error:
             facts |= {"used": False, "problem": str(error)}
+            lesson = None
+        if lesson is None:
+            facts.setdefault("used", False)
         else:
             facts |= {"found": lesson.n_found, "kept": lesson.n_kept, "trust": round(lesson.trust, 4)}
             facts |= {"diameter_px": round(lesson.diameter_px, 2), "window": [int(side) for side in lesson.window]}
-            by_trust = lesson.n_kept > 0 and teacher.precision >= self.rounds.precision
-            facts["used"] = (lesson.scale_known or lesson.labels.max(initial=0) <= 0) if is_weak else by_trust
+            tells = lesson.scale_known or lesson.labels.max(initial=0) <= 0
+            facts["used"] = tells if is_weak else lesson.n_kept > 0
             write_labels(self._labels(number, i), lesson.labels, overwrite=True)
+        self._write_facts(number, i, facts)
+
+    def _write_facts(self, number: int, i: int, facts: dict[str, object]) -> None:
         with whole_file(self._facts(number, i), overwrite=True) as temporary:
             temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 

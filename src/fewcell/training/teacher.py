@@ -2,20 +2,32 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.data.dataset import Sample, load_sample
 from fewcell.data.weak import read_boxes, read_points, read_regions
-from fewcell.images import Image, Pyramid, Window, normalise
+from fewcell.images import Image, Pyramid, Window, normalise, resize_image, resize_labels
 from fewcell.metrics import overlaps
 from fewcell.scoring import Scorer
-from fewcell.segmenter import COARSER, Segmenter, busiest_window
-from fewcell.training.proposals import agreement, all_marked, by_boxes, by_points, by_trust, in_boxes, with_points
-from fewcell.types import UNKNOWN, FloatArray, Labels
+from fewcell.segmenter import COARSER, LARGEST_FACTOR, Segmenter, busiest_window, select_instances
+from fewcell.training.proposals import (
+    agreement,
+    all_marked,
+    by_boxes,
+    by_points,
+    by_trust,
+    in_boxes,
+    usual_side,
+    with_points,
+)
+from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
 
 __all__ = ["VIEWS", "Lesson", "Teacher", "View"]
+
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 RIGHT_IOU = 0.5
 SURE = 1e-3  # scores that are surer than this tell no more
@@ -42,9 +54,9 @@ class View:
         flipped = pixels[..., ::-1] if self.flip else pixels
         return np.ascontiguousarray(np.rot90(flipped, self.quarters, axes=(-2, -1)))
 
-    def undo(self, labels: Labels) -> Labels:
-        """Labels (height, width) of the view, on the grid of the image."""
-        turned = np.rot90(labels, -self.quarters)
+    def undo(self, seen: NDArray[Pixel]) -> NDArray[Pixel]:
+        """What was seen in the view, (height, width), on the grid of the image."""
+        turned = np.rot90(seen, -self.quarters)
         return np.ascontiguousarray(turned[:, ::-1] if self.flip else turned)
 
 
@@ -74,12 +86,14 @@ class _Seen:
     """Cells found in a window of an image, and in other views of it.
 
     features: (cell, 1 + view), score and agreement. views: those that have to agree, and one for larger cells.
-    diameter_px: as which cells were sought; None where nothing looks like one.
+    foreground: the most that any of those that have to agree says of a pixel. diameter_px: as which cells were sought;
+    None where nothing looks like one.
     """
 
     window: Window
     found: Labels
     views: list[Labels]
+    foreground: FloatArray
     features: NDArray[np.float64]
     diameter_px: float | None
 
@@ -139,24 +153,22 @@ class Teacher:
         Raises ReadError and DataError for files that cannot be used.
         """
         image, _ = load_sample(sample)
-        is_weak = bool(sample.points or sample.boxes)
-        seen = self._look(image, side_px=None if is_weak else LESSON_PX)
-        trust = self.trust(seen.features)
         shape = (image.pixels.shape[1], image.pixels.shape[2])
+        boxes = None if sample.points or not sample.boxes else read_boxes(sample.boxes, shape)
+        is_weak = bool(sample.points or sample.boxes)
+        seen = self._look(image, None if is_weak else LESSON_PX, usual_side(boxes))
+        trust = self.trust(seen.features)
         scale_known = seen.diameter_px is not None
         diameter = seen.diameter_px or self.segmenter.facts.canonical_diameter_px
         if sample.points:
             points = read_points(sample.points, shape)
             unmarked = self._unmarked(sample, seen, trust, with_points(seen.found, points) > 0)
             labels = by_points(seen.found, points, unmarked, diameter)
-        elif sample.boxes:
-            boxes = read_boxes(sample.boxes, shape)
+        elif boxes is not None:
             labels = by_boxes(seen.found, boxes, self._unmarked(sample, seen, trust, in_boxes(seen.found, boxes)))
-            if len(boxes):
-                diameter, scale_known = float(np.median(np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)))), True
         else:
             labels = np.full(shape, UNKNOWN, dtype=np.int32)
-            labels[_slices(seen.window)] = by_trust(seen.found, trust >= self.keep, seen.views)
+            labels[_slices(seen.window)] = by_trust(seen.found, trust >= self.keep, seen.views, seen.foreground)
         n_kept = len(np.unique(labels[(labels > 0) & (labels <= len(trust))]))
         mean_trust = float(np.sum(trust) / max(len(trust), 1))
         return Lesson(labels, len(trust), n_kept, mean_trust, diameter, scale_known, seen.window)
@@ -168,34 +180,53 @@ class Teacher:
             return all_marked(read_regions(sample.regions, (shape[0], shape[1])))
         sure = trust >= self.keep
         if has_mark.any() and sure.sum() >= FEWEST_SURE and has_mark[sure].mean() < MOSTLY_MARKED:
-            return by_trust(seen.found, np.zeros_like(has_mark), seen.views)
+            return by_trust(seen.found, np.zeros_like(has_mark), seen.views, seen.foreground)
         return all_marked(np.ones(shape, dtype=bool))
 
-    def _look(self, image: Image, side_px: int | None = LESSON_PX) -> _Seen:
-        """Look at the busiest part of an image, or all of it. side_px: of the part, at canonical scale."""
+    def _look(self, image: Image, side_px: int | None = LESSON_PX, diameter_px: float | None = None) -> _Seen:
+        """Look at the busiest part of an image, or all of it.
+
+        side_px: of the part, at canonical scale. diameter_px: of the cells, if anyone has said; estimated if not.
+        """
         pyramid = Pyramid(normalise(image.pixels))
-        diameter = self.segmenter.likely_diameter(pyramid, search=False)
+        diameter = diameter_px or self.segmenter.likely_diameter(pyramid, search=False)
         if diameter is None:
             return self._saw_nothing(pyramid)
         window = pyramid.whole
         if side_px is not None:
             window = busiest_window(pyramid, round(side_px * diameter / self.segmenter.facts.canonical_diameter_px))
-        part = image.pixels[:, *_slices(window)]
-        first = self.segmenter.segment(part, diameter_px=diameter, min_score=0)
-        if first.scores.max(initial=0) < self.segmenter.facts.min_surest:
+        part = normalise(image.pixels[:, *_slices(window)])
+        min_score = self.segmenter.facts.min_score
+        first, foreground = self._find(part, diameter, View(), min_score=0)
+        if diameter_px is None and first.scores.max(initial=0) < self.segmenter.facts.min_surest:
             return self._saw_nothing(pyramid)
         views = []
         for view in self.views:
-            found = self.segmenter.segment(view.of(part), diameter_px=diameter / view.scale)
-            views.append(view.undo(found.labels))
+            seen, likely = self._find(part, diameter, view, min_score)
+            views.append(seen.labels)
+            foreground = np.maximum(foreground, likely)
         features = _features(first.scores.astype(np.float64), agreement(first.labels, views))
         # Cells among others that are much smaller are found in none of these; they are not background.
-        views.append(self.segmenter.segment(part, diameter_px=COARSER * diameter).labels)
-        return _Seen(window, first.labels, views, features, diameter)
+        views.append(self._find(part, diameter, View(scale=1 / COARSER), min_score)[0].labels)
+        return _Seen(window, first.labels, views, foreground, features, diameter)
+
+    def _find(self, part: FloatArray, diameter_px: float, view: View, min_score: float) -> tuple[Instances, FloatArray]:
+        """The cells in a view of a part of an image, and what the network says of each pixel, both turned back."""
+        pixels, segmenter = view.of(part), self.segmenter
+        shape = (pixels.shape[1], pixels.shape[2])
+        factor = min(segmenter.facts.canonical_diameter_px * view.scale / diameter_px, LARGEST_FACTOR)
+        packed = segmenter.predict(Pyramid(pixels), factor)
+        found = segmenter.read_cells(packed, min_score)
+        found = select_instances(Instances(resize_labels(found.labels, shape), found.scores), 0, min_area=1)
+        representation = segmenter.representation
+        likely = representation.foreground(representation.from_bytes(packed))
+        cells = Instances(view.undo(found.labels), found.scores)
+        return cells, view.undo(resize_image(likely[np.newaxis], shape)[0])
 
     def _saw_nothing(self, pyramid: Pyramid) -> _Seen:
         nothing = np.zeros(pyramid.shape, dtype=np.int32)
-        return _Seen(pyramid.whole, nothing, [], np.zeros((0, 1 + len(self.views))), None)
+        n_features = 1 + len(self.views)
+        return _Seen(pyramid.whole, nothing, [], nothing.astype(np.float32), np.zeros((0, n_features)), None)
 
 
 def _slices(window: Window) -> tuple[slice, slice]:
