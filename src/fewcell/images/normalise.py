@@ -13,6 +13,7 @@ __all__ = ["Contrast", "check_channel_count", "estimate_contrast", "normalise"]
 LOW_PERCENTILE, HIGH_PERCENTILE, PEAK_PERCENTILE = 1.0, 99.8, 99.99
 SAMPLED_PIXELS = 1_000_000  # percentiles of a channel are read from about this many pixels
 DIMMEST_CHANNEL = 0.1  # a channel is stretched at most 1 / this times more than the strongest one
+BLOCK_PX = 32_768  # of each channel, stretched at a time
 HIGHEST_PEAK = 4.0  # normalised value that the brightest 0.01 % of the pixels may reach
 
 
@@ -70,13 +71,17 @@ def normalise(pixels: NDArray, contrast: Contrast | None = None) -> FloatArray:
     check_channel_count(len(pixels))
     contrast = contrast or estimate_contrast(pixels)
     gain = np.divide(1.0, contrast.span, out=np.zeros_like(contrast.span), where=contrast.span > 0)
+    stretched = np.empty(pixels.shape, dtype=np.float32)
+    rows = max(1, BLOCK_PX // max(pixels.shape[-1], 1))  # few enough to stay in the cache meanwhile
     with np.errstate(over="ignore", invalid="ignore"):  # Infinity times 0 is NaN, and becomes 0 below.
-        stretched = pixels.astype(np.float32)
-        stretched -= contrast.low.astype(np.float32)[:, None, None]
-        stretched *= gain.astype(np.float32)[:, None, None]
-    if pixels.dtype.kind == "f":
-        stretched[~np.isfinite(stretched)] = 0.0
-    np.clip(stretched, -0.5, HIGHEST_PEAK, out=stretched)
+        for top in range(0, pixels.shape[-2], rows):
+            block = stretched[:, top : top + rows]
+            block[:] = pixels[:, top : top + rows]
+            block -= contrast.low.astype(np.float32)[:, None, None]
+            block *= gain.astype(np.float32)[:, None, None]
+            if pixels.dtype.kind == "f":
+                block[~np.isfinite(block)] = 0.0
+            np.clip(block, -0.5, HIGHEST_PEAK, out=block)
     if len(stretched) == 1:
         return np.broadcast_to(stretched, (3, *stretched.shape[1:]))
     if len(stretched) == 2:

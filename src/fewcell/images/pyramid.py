@@ -12,6 +12,7 @@ Window = tuple[int, int, int, int]
 """A part of an image: top, left, bottom, right in its pixels, ends excluded."""
 
 MOST_OVERVIEW_PX = 25_000_000
+MOST_GRAY_PX = 4_000_000
 
 
 class Pyramid:
@@ -35,10 +36,10 @@ class Pyramid:
     def gray(self, scale: float) -> tuple[FloatArray, int]:
         """The mean of the channels of a copy, (height, width), and how many of the image's pixels one of its is wide.
 
-        Of the smallest copy in which `scale` pixels or more stand for one of the image's, but no larger than the
-        overview.
+        Of the smallest copy in which `scale` pixels or more stand for one of the image's, but of no more than
+        MOST_GRAY_PX: it tells where to look, not what is there.
         """
-        step = max(_step(scale), self._overview_step())
+        step = max(_step(scale), self._step_to(MOST_GRAY_PX))
         if step not in self._gray:
             pixels = self._level(step)
             self._gray[step] = pixels[0] if len(pixels) == 1 else pixels.mean(axis=0)
@@ -64,8 +65,12 @@ class Pyramid:
         return seen
 
     def _overview_step(self) -> int:
+        return self._step_to(MOST_OVERVIEW_PX)
+
+    def _step_to(self, most_px: int) -> int:
+        """How wide a pixel is of the largest copy that has no more than so many."""
         step = 1
-        while -(-self.shape[0] // step) * -(-self.shape[1] // step) > MOST_OVERVIEW_PX:
+        while -(-self.shape[0] // step) * -(-self.shape[1] // step) > most_px:
             step *= 2
         return step
 

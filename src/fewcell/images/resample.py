@@ -1,6 +1,7 @@
 """Images and labels on another grid. Grids cover the same field: pixel edges, not centres, are aligned."""
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -14,13 +15,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Rows", "Shape", "are_alike", "resize_image", "resize_labels", "resize_labels_part"]
 
+ROWS = 64  # seen at a time
+
 Shape = tuple[int, int]
 Window = tuple[int, int, int, int]
+_Between = tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]
+"""For new pixels along one axis: the old pixels before and after their centres, and how far between they are."""
 
 
 def are_alike(pixels: FloatArray) -> bool:
     """Whether all channels of an image (channel, height, width) are the same, as those of a gray one are."""
-    return pixels.strides[0] == 0 or all(np.array_equal(channel, pixels[0]) for channel in pixels[1:])
+    if pixels.strides[0] == 0:
+        return True
+    rows = (pixels[1:, top : top + ROWS] == pixels[:1, top : top + ROWS] for top in range(0, pixels.shape[1], ROWS))
+    return all(same.all() for same in rows)  # of most colour images the first rows tell
 
 
 def resize_image(pixels: FloatArray, shape: Shape) -> FloatArray:
@@ -102,20 +110,34 @@ def resize_labels_part(labels: Labels, first: Shape, whole: Shape, shape: Shape,
     left, right, fx = _neighbours(whole[1], shape[1], first[1], x0, x1)
     beside, below = np.append(labels[:, 1:], labels[:, -1:], axis=1), np.append(labels[1:], labels[-1:], axis=0)
     differs = (labels != beside) | (labels != below) | (beside != np.append(beside[1:], beside[-1:], axis=0))
-    resized = labels[top][:, left]
-    # Only where the four differ, they vote.
-    y, x = np.nonzero(differs[top][:, left])
-    fy, fx = fy[y], fx[x]
-    weights = np.stack([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx])
-    ids = np.stack([labels[rows[y], columns[x]] for rows in (top, bottom) for columns in (left, right)])
-    votes = np.stack([(weights * (ids == ids[i])).sum(axis=0) for i in range(4)])
-    resized[y, x] = np.take_along_axis(ids, votes.argmax(axis=0)[np.newaxis], axis=0)[0]
+    resized = np.empty((y1 - y0, x1 - x0), dtype=labels.dtype)
+    for start in range(0, y1 - y0, ROWS):  # few enough to stay in the cache meanwhile
+        rows = slice(start, start + ROWS)
+        above, under, f = top[rows], bottom[rows], fy[rows]
+        np.take(labels[above], left, axis=1, out=resized[rows], mode="clip")
+        # Only where the four differ, they vote.
+        y, x = np.nonzero(np.take(differs[above], left, axis=1))
+        resized[rows][y, x] = _voted(labels, (above[y], under[y], f[y]), (left[x], right[x], fx[x]))
     return resized
 
 
-def _neighbours(
-    old: int, new: int, first: int, start: int, stop: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
+def _voted(labels: Labels, rows: _Between, columns: _Between) -> Labels:
+    """The label with the largest bilinear weight among four neighbours; of such that are alike, the first: (n,)."""
+    (top, bottom, fy), (left, right, fx) = rows, columns
+    ids = [labels[y, x] for y in (top, bottom) for x in (left, right)]
+    weights = [(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx]
+    alike = {(i, j): ids[i] == ids[j] for i, j in combinations(range(4), 2)}
+    best, most = ids[0], np.full(len(fy), -1, dtype=np.float32)
+    for i in range(4):
+        votes = np.zeros(len(fy), dtype=np.float32)
+        for j in range(4):
+            votes += weights[j] if i == j else weights[j] * alike[min(i, j), max(i, j)]
+        more = votes > most
+        best, most = np.where(more, ids[i], best), np.where(more, votes, most)
+    return best
+
+
+def _neighbours(old: int, new: int, first: int, start: int, stop: int) -> _Between:
     """For new pixels from start to stop along one axis: the old pixels before and after their centres, how far between.
 
     first: the old pixel that counts as 0.

@@ -290,13 +290,17 @@ class Segmenter:
 
 def _on_grid(found: Instances, shape: tuple[int, int], min_area: float) -> Instances:
     """Instances on another grid of the same field, those that are large enough there."""
-    return select_instances(Instances(resize_labels(found.labels, shape), found.scores), -1.0, min_area=min_area)
+    resized = Instances(resize_labels(found.labels, shape), found.scores)
+    if min_area <= 1 and all(new >= 2 * old for new, old in zip(shape, found.labels.shape, strict=True)):
+        return resized  # each pixel has the most votes for one that is nearest to it: no instance has vanished
+    return select_instances(resized, -1.0, min_area=min_area)
 
 
 def select_instances(found: Instances, min_score: float, *, min_area: float) -> Instances:
     """Keep instances with enough score and area, numbered anew."""
-    area = np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:]
-    keep = (found.scores >= min_score) & (area >= min_area)
+    keep = found.scores >= min_score
+    if min_area > 0:
+        keep &= np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:] >= min_area
     if keep.all():
         return found
     numbers = np.zeros(len(found) + 1, dtype=np.int32)
