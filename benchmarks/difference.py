@@ -1,0 +1,65 @@
+"""By how much one run of a comparison is above another, for every score, experiments resampled in pairs.
+
+    python benchmarks/difference.py docs/results/few-labels/going-on consensus after_supervised_7da60540
+
+The folder holds the tables that `fewcell benchmark` wrote; runs are named by any part of their names that no other has.
+Printed for each score, of all images and of unseen experiments: the headline (the mean over four modalities) of both
+runs, the difference, and the 95 % interval of the difference.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewcell.benchmark import HEADLINE_MODALITIES, bootstrap
+
+SCORES = ("f1_50", "f1_60", "f1_70", "f1_80", "f1_90", "pq")
+Line = dict[str, str]
+
+
+def headline(lines: Sequence[Line], score: str) -> tuple[float, NDArray[np.float64]]:
+    """The mean over modalities of the mean over images, and the same of many draws of experiments."""
+    means, draws = [], []
+    for modality in HEADLINE_MODALITIES:
+        its = [line for line in lines if line["modality"] == modality]
+        values, experiments, stems = ([line[name] for line in its] for name in (score, "experiment", "stem"))
+        drawn = bootstrap([float(value) for value in values], experiments, stems)
+        if drawn is None:
+            sys.exit(f"There are too few images of {modality} to compare.")
+        means.append(np.mean([float(value) for value in values]))
+        draws.append(drawn[0])
+    return float(np.mean(means)), np.mean(draws, axis=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="a folder with images.csv")
+    parser.add_argument("runs", nargs=2, metavar="RUN", help="a part of the name of a run that no other has")
+    arguments = parser.parse_args()
+
+    with open(arguments.results / "images.csv", newline="", encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["scorable"] == "yes"]
+    names = sorted({line["run"] for line in lines})
+    runs = []
+    for part in arguments.runs:
+        fits = [name for name in names if part in name]
+        if len(fits) != 1:
+            sys.exit(f"{part!r} is part of {len(fits)} names; there are {', '.join(names)}.")
+        runs.append(sorted((line for line in lines if line["run"] == fits[0]), key=lambda line: line["stem"]))
+    for seen in (None, "unseen"):
+        of_both = [[line for line in run if seen in (None, line["seen"])] for run in runs]
+        for score in SCORES:
+            (one, of_one), (other, of_other) = (headline(its, score) for its in of_both)
+            low, high = np.quantile(of_one - of_other, (0.025, 0.975))
+            print(
+                f"{seen or 'all':6s} {score:5s} {one:.3f} {other:.3f}  {one - other:+.3f} ({low:+.3f} to {high:+.3f})"
+            )
+
+
+if __name__ == "__main__":
+    main()
