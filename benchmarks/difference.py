@@ -28,7 +28,7 @@ def headline(lines: Sequence[Line], score: str) -> tuple[float, NDArray[np.float
     for modality in HEADLINE_MODALITIES:
         its = [line for line in lines if line["modality"] == modality]
         values, experiments, stems = ([line[name] for line in its] for name in (score, "experiment", "stem"))
-        drawn = bootstrap([float(value) for value in values], experiments, stems)
+        drawn = bootstrap([float(value) for value in values], experiments, stems) if its else None
         if drawn is None:
             sys.exit(f"There are too few images of {modality} to compare.")
         means.append(np.mean([float(value) for value in values]))
@@ -51,6 +51,9 @@ def main() -> None:
         if len(fits) != 1:
             sys.exit(f"{part!r} is part of {len(fits)} names; there are {', '.join(names)}.")
         runs.append(sorted((line for line in lines if line["run"] == fits[0]), key=lambda line: line["stem"]))
+    images = [[(line["stem"], line["experiment"], line["seen"]) for line in run] for run in runs]
+    if images[0] != images[1]:
+        sys.exit("The two runs were not scored on the same images.")
     for seen in (None, "unseen"):
         of_both = [[line for line in run if seen in (None, line["seen"])] for run in runs]
         for score in SCORES:

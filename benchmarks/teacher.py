@@ -8,6 +8,7 @@ a round of `consensus`: twice, with background where no view gives a pixel a for
 view finds a cell, whatever its foreground (doubt 2). One row an image and rule: how many cells are kept, how many of
 them are right (an IoU of 0.5 or more with a true one, of those on what people annotated), and of the pixels of true
 cells and of true background in the part that the teacher looked at, how many are taught as cell and as background.
+Images of which no cell is kept are not learned from ("used": no), and left out of what is printed.
 """
 
 import argparse
@@ -65,7 +66,9 @@ def report(rows: Sequence[dict[str, object]]) -> None:
 
     for doubt in sorted({float(str(row["doubt"])) for row in rows}):
         for modality in sorted({str(row["modality"]) for row in rows}):
-            its = [row for row in rows if row["doubt"] == doubt and row["modality"] == modality]
+            its = [
+                row for row in rows if row["doubt"] == doubt and row["modality"] == modality and row["used"] == "yes"
+            ]
             print(
                 f"doubt {doubt:4g}  {modality:13s} {len(its):3d} images, of {total('true', its)} cells "
                 f"{total('kept', its)} kept, {total('right', its) / max(total('kept', its), 1):.3f} of these right; of "
@@ -109,6 +112,7 @@ def main() -> None:
                 "source": sample.source,
                 "modality": sample.modality,
             }
+            facts["used"] = "yes" if lesson.n_kept else "no"
             rows.append(facts | {"found": lesson.n_found} | compare(truth[part], lesson.labels[part]))
     report(rows)
     if arguments.out:

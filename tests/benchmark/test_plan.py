@@ -58,6 +58,11 @@ def test_a_run_that_goes_on_from_another_has_it_made_first(tmp_path: Path) -> No
     assert (first.recipe.objective.name, consensus.recipe.objective.name) == ("supervised", "consensus")
     assert consensus.name == "resunet_boundary_consensus_4-labels_seed0_20min_after_supervised"
     assert [run.before for run in others] == 7 * [None]  # the eighth of the other block is the first of all
+    with pytest.raises(ConfigError, match="not both"):
+        keys(
+            tmp_path,
+            PLAN.replace("minutes = 20", 'minutes = 20\nstart = "default"') + '[[compare]]\nafter = "supervised"\n',
+        )
     from_the_same = replace(longer, before=replace(first, labels=5))
     assert len({longer.key, from_the_same.key, replace(longer, before=None).key}) == 3
 

@@ -64,6 +64,15 @@ def test_a_gray_copy_is_never_coarser_than_asked_for(scale, step):
     assert gray.shape == (-(-101 // step), -(-64 // step))
 
 
+def test_where_to_look_is_told_by_a_coarser_copy_of_a_large_image(monkeypatch):
+    monkeypatch.setattr("fewcell.images.pyramid.MOST_GRAY_PX", 40)
+    pyramid = Pyramid(noise((512, 300)))
+    assert pyramid.gray(1.0)[1] == 4, "but only so much coarser than asked for"
+    assert pyramid.gray(0.25)[1] == 16
+    monkeypatch.setattr("fewcell.images.pyramid.MOST_GRAY_PX", 512 * 300 // 4)
+    assert pyramid.gray(1.0)[1] == 2
+
+
 def test_of_a_very_large_image_only_an_overview_is_looked_at_whole(monkeypatch):
     pixels = noise((101, 64))
     assert np.array_equal(Pyramid(pixels).overview(), pixels)

@@ -275,3 +275,14 @@ def test_a_look_counts_the_cells_of_a_part_of_it(scene):
     assert whole.n_cells_in(part.window) == pytest.approx(
         (np.bincount(ids.ravel(), minlength=101)[1:] / area).sum(), rel=0.02
     )
+
+
+@pytest.mark.parametrize("side", [64, 128, 256, 512])
+def test_the_busiest_window_of_a_large_image_is_where_anything_is(monkeypatch, side):
+    monkeypatch.setattr("fewcell.images.pyramid.MOST_GRAY_PX", 10_000)
+    pixels = np.zeros((3, 2048, 1500), dtype=np.float32)
+    pixels[:, 1500:, 900:] = np.random.default_rng(0).random((3, 548, 600), dtype=np.float32)
+    top, left, bottom, right = busiest_window(Pyramid(pixels), side)
+    assert (bottom - top, right - left) == (side, side)
+    assert top >= 1500 - side // 8
+    assert left >= 900 - side // 8

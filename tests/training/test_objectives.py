@@ -377,6 +377,17 @@ def test_a_run_learns_from_what_its_teacher_says_and_ends_the_same_if_killed_in_
     assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
+def test_where_training_goes_on_from_a_model_that_is_the_first_teacher(samples, consensus, tmp_path: Path) -> None:
+    first = fit(
+        consensus.model_copy(update={"objective": Part(name="supervised"), "steps": 30}), samples, tmp_path / "1"
+    )
+    changes = {"start": str(first), "keep_start": False, "steps": 4}
+    changes["objective"] = Part(name="consensus", settings={"at": [0.0], "images": 2, "precision": 0.0})
+    second = fit(consensus.model_copy(update=changes), samples, tmp_path / "2")
+    weights, teacher = "weights.safetensors", tmp_path / "2" / "rounds" / "1" / "teacher"
+    assert (teacher / weights).read_bytes() == (first / weights).read_bytes() != (second / weights).read_bytes()
+
+
 def test_a_teacher_that_is_often_wrong_is_not_listened_to(samples, consensus, tmp_path: Path, monkeypatch) -> None:
     sources, make, learn = [], lessons_module.CropSource, rounds_module.Teacher._learn
     monkeypatch.setattr(lessons_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))

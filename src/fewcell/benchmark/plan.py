@@ -33,7 +33,9 @@ class Block(_Strict):
     network, representation, objective: names, or tables with `name` and `settings`. labels: how many labelled images
     may be used, those for tuning among them; smaller budgets are part of larger ones. seed: of network, split and
     crops. diameter: how an image's scale is found when a model is scored: from its true labels, by the model itself,
-    or "none", the image's own scale. recipe: settings in which these runs differ from those of the plan.
+    or "none", the image's own scale. recipe: settings in which these runs differ from those of the plan. after: each
+    run begins with the weights of one that learned from the same labels alone for the same time, which is made first,
+    so that several ways to go on share it.
     """
 
     network: Many = ["resunet"]
@@ -43,7 +45,7 @@ class Block(_Strict):
     seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     diameter: Annotated[list[Diameter], Field(min_length=1)] = ["true"]
     recipe: dict[str, Any] = {}
-    after: str | Part | None = None
+    after: Literal["supervised"] | None = None
 
 
 class Plan(_Strict):
@@ -52,7 +54,8 @@ class Plan(_Strict):
     data: a dataset folder to learn from. test: a dataset folder to score on; without one, `test_share` of the
     experiments of `data` is set aside, whole, the same for every run. pool: dataset folders of images without labels,
     or with points or boxes, for objectives that learn from these as well. recipe: settings of all runs; give `minutes`
-    there, the training time that every run gets. processes: how many training processes share a run.
+    there, the training time that every run gets (and the one before it, with `after`). processes: how many training
+    processes share a run.
     """
 
     data: Path
@@ -173,6 +176,10 @@ def _runs_of_block(plan: Plan, block: Block) -> Iterator[Run]:
         if block.after is None:
             yield run
         else:
+            if recipe.start is not None:
+                raise ConfigError(
+                    f"A run begins either with a model ({recipe.start}) or `after` another run, not both."
+                )
             first = load_recipe(None, base=recipe.model_dump(), objective=block.after)
             yield replace(run, before=replace(run, recipe=first))
 

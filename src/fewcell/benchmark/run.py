@@ -48,7 +48,9 @@ def run_plan(
             if done.exists():
                 continue
             report(f"{number} of {len(runs)}: {stage} {run.key}")
-            error = _run_stage(stage, plan, out, run)
+            missing = run.before and not (out / "models" / run.before.training / FACTS_FILE).exists()
+            error = f"It goes on from\n{run.before.key}, which failed." if run.before and missing else ""
+            error = error or _run_stage(stage, plan, out, run)
             if error:
                 failed.append(FailedRun(run.key, stage, error))
                 report(f"  failed: {error.splitlines()[-2]}")

@@ -71,7 +71,7 @@ def train(run: Run, models: Path) -> None:
     learn, _ = samples_of(run)
     folder, recipe = models / run.training, run.recipe
     if run.before:
-        start = str(models / run.before.training / "model")
+        start = str((models / run.before.training / "model").resolve())
         recipe = recipe.model_copy(update={"start": start, "keep_start": False})
     fit(recipe, learn, folder, resume=(folder / CHECKPOINT_FILE).exists())
     if int(os.environ.get("RANK", "0")) > 0:

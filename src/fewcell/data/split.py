@@ -16,6 +16,7 @@ from fewcell.images.read import read_labels
 
 __all__ = ["as_often", "grouped_split", "hold_out", "label_order", "sampling_weights", "split_each"]
 
+MOST_OFTEN = 3.0
 SPARED = 0.25  # of the share that is held out, so much comes from experiments that are learned from as well
 FEWEST_SPARED_FROM = 8  # images of an experiment, of which one or more can be spared
 
@@ -128,15 +129,18 @@ def as_often(
     others: Sequence[Sample],
     their_weights: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Weights (n,) by which the modalities of samples are drawn as often as those of others are.
+    """Weights (n,), which sum to 1, by which the modalities of samples are drawn about as often as those of others are.
 
-    Modalities that these lack, such as unknown ones, keep their share.
+    None becomes more than MOST_OFTEN times as frequent or as rare as it was: a few images must not be all that is
+    seen. Modalities that the others lack keep their share.
     """
     own, theirs = (_by_modality(*pair) for pair in ((samples, weights), (others, their_weights)))
     both = own.keys() & theirs.keys()
     total, their_total = (sum(shares[name] for name in both) for shares in (own, theirs))
-    factor = {name: theirs[name] / their_total * total / own[name] for name in both}
-    return weights * [factor.get(sample.modality, 1.0) for sample in samples]
+    wanted = {name: theirs[name] / their_total * total / own[name] for name in both}
+    factor = {name: min(max(value, 1 / MOST_OFTEN), MOST_OFTEN) for name, value in wanted.items()}
+    drawn = weights * [factor.get(sample.modality, 1.0) for sample in samples]
+    return drawn / drawn.sum()
 
 
 def _by_modality(samples: Sequence[Sample], weights: NDArray[np.float64]) -> dict[str, float]:

@@ -12,7 +12,7 @@ Window = tuple[int, int, int, int]
 """A part of an image: top, left, bottom, right in its pixels, ends excluded."""
 
 MOST_OVERVIEW_PX = 25_000_000
-MOST_GRAY_PX = 4_000_000
+MOST_GRAY_PX, COARSER_GRAY = 4_000_000, 4
 
 
 class Pyramid:
@@ -36,10 +36,13 @@ class Pyramid:
     def gray(self, scale: float) -> tuple[FloatArray, int]:
         """The mean of the channels of a copy, (height, width), and how many of the image's pixels one of its is wide.
 
-        Of the smallest copy in which `scale` pixels or more stand for one of the image's, but of no more than
-        MOST_GRAY_PX: it tells where to look, not what is there.
+        Of the smallest copy in which `scale` pixels or more stand for one of the image's, but no larger than the
+        overview; where that has more than MOST_GRAY_PX, of one that is up to COARSER_GRAY times as coarse: it tells
+        where to look, not what is there.
         """
-        step = max(_step(scale), self._step_to(MOST_GRAY_PX))
+        wanted = _step(scale)
+        coarser = min(self._step_to(MOST_GRAY_PX), COARSER_GRAY * wanted)
+        step = max(wanted, coarser, self._overview_step())
         if step not in self._gray:
             pixels = self._level(step)
             self._gray[step] = pixels[0] if len(pixels) == 1 else pixels.mean(axis=0)

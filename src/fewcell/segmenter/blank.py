@@ -23,7 +23,8 @@ def is_noise(pixels: FloatArray) -> bool:
     Where those in the middle have, the rest is not looked at.
     """
     y, x = (max(side - MIDDLE_PX, 0) // 2 for side in pixels.shape[-2:])
-    parts = [pixels[:, y : y + MIDDLE_PX, x : x + MIDDLE_PX], pixels][: 2 if y or x else 1]
+    middle = pixels[:, y : y + MIDDLE_PX, x : x + MIDDLE_PX]
+    parts = [pixels] if middle.shape == pixels.shape else [middle, pixels]
     return all(_are_unlike(_binned(channel, side)) for part in parts for side in (1, 4, 8) for channel in part)
 
 

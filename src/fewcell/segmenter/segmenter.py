@@ -186,6 +186,7 @@ class Segmenter:
         if diameter_px is None or is_blank(pyramid):
             return self._nothing(shape, given_px)
         factor, *coarser = self.factors(shape, diameter_px, is_given=given_px is not None)
+        self.check_memory(shape, factor)
         level, min_area = self.facts.min_score, max(1, min_area_px)
         min_score = level if min_score is None else min_score
         found = self._segment_at(pyramid, factor, min(level, min_score))
@@ -227,8 +228,8 @@ class Segmenter:
 
         A small network that has seen cells of all sizes says roughly how wide they are, and what is found there is
         measured. search: further, for smaller cells that make up larger ones and for those that are less likely, see
-        `search_diameter`; a network that has learned little finds such in any texture. Without, what is measured moves
-        what the network says by FARTHEST at most.
+        `search_diameter`; a network that has learned little finds such in any texture. Without, what is measured
+        counts for a factor of FARTHEST at most.
         """
         seen = [*windows_of(image)]
         logits = np.stack([self._scale_engine(one.pixels) for one in seen])
@@ -272,13 +273,16 @@ class Segmenter:
     def predict(self, image: Pyramid, factor: float, window: Window | None = None) -> NDArray[np.uint8]:
         """What the network says of a normalised image, or a window of it, enlarged by `factor`, kept in bytes.
 
-        `read_cells` reads the cells from it. Raises TooLargeError where this would not fit into memory.
+        `read_cells` reads the cells from it.
         """
-        top, left, bottom, right = seen = window or image.whole
-        network, decode_bytes = self.facts.network, self.representation.decode_bytes
-        check_memory(factor, (bottom - top, right - left), network, decode_bytes)
-        with self._seeing_large if is_large(seen, factor) else nullcontext():
-            return self.representation.to_bytes(predict_at_scale(image, factor, self.engine, network, window))
+        with self._seeing_large if is_large(window or image.whole, factor) else nullcontext():
+            return self.representation.to_bytes(
+                predict_at_scale(image, factor, self.engine, self.facts.network, window)
+            )
+
+    def check_memory(self, shape: Shape, factor: float) -> None:
+        """Raise TooLargeError if an image of this shape, enlarged by `factor`, would take more memory than is free."""
+        check_memory(factor, shape, self.facts.network, self.representation.decode_bytes)
 
     def read_cells(self, packed: NDArray[np.uint8], min_score: float) -> Instances:
         """Read the cells from a prediction that is kept in bytes, as it is on slides; labels on the network's grid."""

@@ -23,7 +23,7 @@ __all__ = ["Share", "batches", "make_batch", "quiet_worker", "sitting"]
 class Share:
     """What a part of every batch is drawn from.
 
-    crops: how many of a batch, over all processes. like: as often as whose modalities its own are drawn, if any's.
+    crops: how many of a batch, over all processes. like: another source, if its modalities are to be drawn as often.
     """
 
     source: CropSource

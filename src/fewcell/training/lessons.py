@@ -127,7 +127,7 @@ class Lessons:
     def write_model(self, folder: Path) -> None:
         """Write the mean network so far as a model; training can go on."""
         run = self.run
-        if run.step == 0 and run.recipe.start is not None:  # it is as good as it was
+        if run.step == 0 and run.recipe.start is not None and not run.recipe.scale_steps:  # it is what it was
             Segmenter.load(run.recipe.start).save(folder)
             return
         network = deepcopy(cast(Network, run.average.module))  # whose weights are rounded

@@ -96,14 +96,13 @@ class Pool:
         sample = self.samples[i]
         is_weak = bool(sample.points or sample.boxes)
         facts: dict[str, object] = {"image": str(sample.image), "precision": round(teacher.precision, 4)}
+        if not is_weak and teacher.precision < self.rounds.precision:
+            self._write_facts(number, i, facts | {"used": False})
+            return
         try:
-            is_good = is_weak or teacher.precision >= self.rounds.precision
-            lesson = teacher.label(sample) if is_good else None
+            lesson = teacher.label(sample)
         except FewcellError as error:
             facts |= {"used": False, "problem": str(error)}
-            lesson = None
-        if lesson is None:
-            facts.setdefault("used", False)
         else:
             facts |= {"found": lesson.n_found, "kept": lesson.n_kept, "trust": round(lesson.trust, 4)}
             facts |= {"diameter_px": round(lesson.diameter_px, 2), "window": [int(side) for side in lesson.window]}

@@ -215,6 +215,7 @@ class Teacher:
         pixels, segmenter = view.of(part), self.segmenter
         shape = (pixels.shape[1], pixels.shape[2])
         factor = min(segmenter.facts.canonical_diameter_px * view.scale / diameter_px, LARGEST_FACTOR)
+        segmenter.check_memory(shape, factor)
         packed = segmenter.predict(Pyramid(pixels), factor)
         found = segmenter.read_cells(packed, min_score)
         found = select_instances(Instances(resize_labels(found.labels, shape), found.scores), 0, min_area=1)
