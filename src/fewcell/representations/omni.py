@@ -116,7 +116,7 @@ class Omni(Representation):
         return torch.cat([(output[:, :3] / FLOW_SCALE).clamp(-1, 1), output[:, 3:].sigmoid()], dim=1)
 
     def foreground(self, prediction: FloatArray) -> FloatArray:
-        """The distance from the outline, which is -1 outside."""
+        """1 and the distance, which is -1 outside of cells and rises from 0 at their outlines, cut to 1."""
         return np.clip(1 + prediction[0], 0, 1)
 
     def decode(self, prediction: FloatArray) -> Instances:
