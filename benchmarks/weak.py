@@ -1,6 +1,8 @@
 """What points and boxes are worth: a network that learns from labels alone, and one that has these besides.
 
     python benchmarks/weak.py ../shared/data/train ../shared/data/weak --out docs/results/weak.csv
+    python benchmarks/weak.py ../shared/data/train ../shared/data/weak --link runs/weak
+    python benchmarks/weak.py ../shared/data/train ../shared/data/weak --model runs/default-2/model default
 
 Both networks learn for the same time from the labelled images, of which none is of the weak sources; the second as
 `consensus`, with 70 % of the weak images. The others are scored by what people said of them: points by cells that
@@ -8,6 +10,9 @@ hold exactly one, boxes by bounding boxes with an IoU of 0.5 or more. The diamet
 inside the package, which has seen none of these images) and, where there are boxes, also that of the median box.
 People did not mark all cells of these images, so that F1 counts right cells as false; the share of marked cells that
 are found does not. One row an image, network and diameter.
+
+--link makes a dataset folder of the 70 % instead, for a training of one's own; --model scores finished models on the
+others, and compares the last with the first.
 """
 
 import argparse
@@ -55,21 +60,35 @@ def judge(segmenter: Segmenter, samples: Sequence[Sample]) -> list[tuple[Sample,
     return counts
 
 
+def link(samples: Sequence[Sample], folder: Path) -> None:
+    """Make a dataset folder of these images, by links to their files."""
+    for sample in samples:
+        for name, file in (("images", sample.image), ("points", sample.points), ("boxes", sample.boxes)):
+            if file is not None:
+                (folder / name).mkdir(parents=True, exist_ok=True)
+                (folder / name / file.name).symlink_to(file.resolve())
+    columns = ("stem", "source", "modality", "experiment", "licence")
+    save_table([{c: getattr(s, c) for c in columns} for s in samples], folder / "manifest.csv")
+
+
 def report(rows: Sequence[dict[str, object]]) -> None:
-    """Print F1 of each source, with and without weak labels, and the 95 % interval of the difference."""
+    """Print F1 of each source and network, and the 95 % interval of the difference of the last and the first."""
 
     def f1_of(row: dict[str, object]) -> float:
         return float(str(row["f1"]))
 
     for source, diameter in sorted({(str(row["source"]), str(row["diameter"])) for row in rows}):
         its = [row for row in rows if (row["source"], row["diameter"]) == (source, diameter)]
-        ways = {way: [row for row in its if row["way"] == way] for way in (WITHOUT, WITH)}
+        ways = {way: [row for row in its if row["way"] == way] for way in dict.fromkeys(str(r["way"]) for r in its)}
         for way, of_way in ways.items():
             f1s = [f1_of(row) for row in of_way]
             found, marked = (sum(int(str(row[name])) for row in of_way) for name in ("right", "n_true"))
             print(f"{source:8s} diameter {diameter:12s} {way:25s} F1 mean {np.mean(f1s):.3f}, median ", end="")
             print(f"{np.median(f1s):.3f} ({len(f1s)} images); of {marked} marked cells {found} are found")
-        pairs = zip(ways[WITH], ways[WITHOUT], strict=True)
+        of_each = list(ways.values())
+        if len(of_each) < 2:
+            continue
+        pairs = zip(of_each[-1], of_each[0], strict=True)
         gains = [(f1_of(one) - f1_of(other), str(one["stem"])) for one, other in pairs]
         drawn = bootstrap([gain for gain, _ in gains], [stem for _, stem in gains], [stem for _, stem in gains])
         if drawn is not None:
@@ -85,6 +104,8 @@ def main() -> None:
     parser.add_argument("--representation", default="canopy")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--link", type=Path, metavar="DIR", help="only make a dataset folder of what is learned from")
+    parser.add_argument("--model", nargs="+", help="score these models; train none")
     parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     arguments = parser.parse_args()
 
@@ -96,22 +117,29 @@ def main() -> None:
     overlap = {s.source for s in labelled} & {s.source for s in weak}
     if overlap:
         sys.exit(f"{', '.join(sorted(overlap))} has labels as well: nothing would be learned of weak labels alone.")
+    if arguments.link:
+        link(pool, arguments.link)
+        return
     ways = {
         WITHOUT: (Part(name="supervised"), []),
         WITH: (Part(name="consensus", settings={"images": len(pool), "at": [0.4, 0.7]}), pool),
     }
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     rows: list[dict[str, object]] = []
-    for way, (objective, others) in ways.items():
+
+    def score(segmenter: Segmenter, way: str, minutes: float | str) -> None:
+        for sample, diameter, count in judge(segmenter, test):
+            facts = {"way": way, "stem": sample.stem, "source": sample.source, "diameter": diameter}
+            facts |= {"n_true": count.n_true, "n_predicted": count.n_predicted, "right": count.true_positives}
+            rows.append(facts | {"f1": f1(count), "minutes": minutes, "seed": arguments.seed})
+
+    for model in arguments.model or ():
+        score(Segmenter.load(model), model, "")
+    for way, (objective, others) in ways.items() if not arguments.model else ():
         settings = {"representation": arguments.representation, "objective": objective.model_dump()}
         recipe = load_recipe(None, minutes=arguments.minutes, seed=arguments.seed, **settings)
         with tempfile.TemporaryDirectory() as folder:
-            segmenter = Segmenter.load(fit(recipe, [*labelled, *others], Path(folder) / "run"))
-            counts = judge(segmenter, test)
-        for sample, diameter, count in counts:
-            facts = {"way": way, "stem": sample.stem, "source": sample.source, "diameter": diameter}
-            facts |= {"n_true": count.n_true, "n_predicted": count.n_predicted, "right": count.true_positives}
-            rows.append(facts | {"f1": f1(count), "minutes": arguments.minutes, "seed": arguments.seed})
+            score(Segmenter.load(fit(recipe, [*labelled, *others], Path(folder) / "run")), way, arguments.minutes)
     report(rows)
     if arguments.out:
         extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}

@@ -214,6 +214,27 @@ def test_an_image_without_labels_is_unknown_throughout(tmp_path: Path) -> None:
     assert image.max() > 0.4
 
 
+def test_boxes_tell_how_wide_cells_are_but_nothing_else(tmp_path: Path) -> None:
+    sample = save(tmp_path, discs((300, 300), 24), labelled=False)
+    (tmp_path / "a.csv").write_text("y0,x0,y1,x1\n0,0,24,24\n30,30,60,60\n100,100,136,136\n")
+    (tmp_path / "none.csv").write_text("y0,x0,y1,x1\n")
+    (tmp_path / "broken.csv").write_text("y0,x0\n")
+    boxed, unmarked, broken = (replace(sample, boxes=tmp_path / f"{name}.csv") for name in ("a", "none", "broken"))
+    grid = Grid(256, 1, 0, 24.0)
+    source = CropSource([boxed, unmarked, broken], grid, STILL, boxes_tell=True)
+    assert any("x1" in problem for problem in source.preload())
+    pictures = [source.picture(0, np.random.default_rng(seed), lambda shape: (1.0, 1.0)) for seed in range(60)]
+    diameters = np.array([diameter for _, diameter in pictures])
+    assert np.isclose(diameters, 30, rtol=0.02).sum() > 40, "the ellipse that fills a box of 30 px is 30 px wide"
+    assert not (diameters == 0).any(), "where no box is, there may be cells all the same"
+    with pytest.warns(UserWarning, match="Not learned from: .*broken.csv"):
+        black, unknown = source.picture(2, np.random.default_rng(3))
+    assert np.isnan([unknown, source.picture(1, np.random.default_rng(0))[1]]).all()
+    assert not black.any()
+    crop = CropSource([boxed], grid, STILL).crop(0, np.random.default_rng(0))
+    assert (crop[1] == UNKNOWN).all(), "ellipses are no outlines to learn from"
+
+
 def test_large_numbers_are_told_apart(tmp_path: Path) -> None:
     """Neighbours whose numbers are equal as float32, and as int16."""
     labels = np.zeros((60, 64), dtype=np.int32)

@@ -11,10 +11,12 @@ from skimage.segmentation import clear_border
 
 from fewcell.data import crops as module
 from fewcell.data.dataset import diameter_px, load_sample, open_dataset
-from fewcell.errors import ConfigError
+from fewcell.errors import ConfigError, DataError
 from fewcell.networks import ScaleNetwork
 from fewcell.segmenter import N_CLASSES, SCALE_FILE, class_of, find_model, scales_of
+from fewcell.training import lessons as lessons_module
 from fewcell.training import scale
+from fewcell.training.fit import fit
 from fewcell.training.machine import machine
 from fewcell.training.scale import forget_scale, scale_file
 
@@ -160,6 +162,27 @@ def test_pictures_as_they_are_looked_at_show_an_image_at_such_scales(samples, ti
     drawn = np.array([diameter for diameter in drawn if diameter > 0]) / true
     assert drawn.min() == pytest.approx(0.5, rel=0.2)
     assert drawn.max() == pytest.approx(2.0, rel=0.2)
+
+
+def test_boxes_teach_the_scale_whatever_else_is_learned_from(samples, tiny_recipe, tmp_path, monkeypatch):
+    """Images with boxes are learned from, told of as such, and part of what a run is bound to; others are not."""
+    monkeypatch.setattr(scale, "BATCH", 2)
+    learned, told = [], []
+    make = scale._Crops
+    monkeypatch.setattr(scale, "_Crops", lambda recipe, learn: learned.append(list(learn)) or make(recipe, learn))
+    monkeypatch.setattr(lessons_module, "finish", lambda *args, also_seen, **kwargs: told.append(also_seen))
+    (tmp_path / "boxes.csv").write_text("y0,x0,y1,x1\n10,10,40,40\n")
+    boxed = replace(samples[0], labels=None, boxes=tmp_path / "boxes.csv")
+    unlabelled = replace(samples[1], labels=None)
+    data, recipe = [boxed, unlabelled, *samples[2:]], tiny_recipe(steps=1, scale_steps=2)
+    fit(recipe, data, tmp_path / "run")
+    assert boxed in learned[0]
+    assert unlabelled not in learned[0]
+    assert told == [[boxed]]
+    with pytest.raises(DataError, match="other images"):
+        fit(recipe, [replace(boxed, stem="other"), *data[1:]], tmp_path / "run", resume=True)
+    fit(tiny_recipe(steps=1), data, tmp_path / "without")
+    assert told[1:] == [[]], "no scale network is trained, so nobody learned from it"
 
 
 def test_most_pictures_are_as_an_image_is_looked_at(samples, tiny_recipe, monkeypatch):

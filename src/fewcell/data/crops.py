@@ -16,6 +16,7 @@ from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.data.paste import paste_cells
 from fewcell.data.sizes import drawn_cells, left_alone
 from fewcell.data.views import View, draw_view, warp_image, warp_labels
+from fewcell.data.weak import as_ellipses, read_boxes
 from fewcell.errors import DataError, FewcellError
 from fewcell.images.memory import available_bytes
 from fewcell.images.normalise import normalise
@@ -66,14 +67,23 @@ class CropSource:
     """Draws crops from samples; keeps images it has read in memory, up to `cache_bytes`.
 
     samples: images with labels; one without labels is UNKNOWN throughout. processes: how many share this machine's
-    memory, each with a source of its own.
+    memory, each with a source of its own. boxes_tell: of images with boxes and without labels, each box is a cell (an
+    ellipse): enough to tell the scale by.
 
     Workers that are forked (as torch does on Linux) share what was read before. Where they are spawned (macOS,
     Windows), each gets a copy of its own: there, read nothing ahead, or use no workers.
     """
 
-    def __init__(self, samples: Sequence[Sample], grid: Grid, settings: Augmentation, processes: int = 1) -> None:
-        self.samples = samples
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        grid: Grid,
+        settings: Augmentation,
+        processes: int = 1,
+        *,
+        boxes_tell: bool = False,
+    ) -> None:
+        self.samples, self.boxes_tell = samples, boxes_tell
         self.grid = grid
         self.settings = settings
         self._steady = settings.model_copy(update={"scale_jitter": 1.0, "off_scale": 0.0})
@@ -115,12 +125,8 @@ class CropSource:
         if rng.random() < self.settings.empty:
             image = empty_image((self.grid.size_px, self.grid.size_px), rng)
             return _channels_first(image), _channels_first(image), self._no_labels()
-        try:
-            item = self._read(index)
-        except FewcellError as error:
-            if self.samples[index].labels is not None:
-                raise
-            warnings.warn(f"Not learned from: {error}", stacklevel=2)
+        item = self._read_if_whole(index)
+        if item is None:
             black = np.zeros((3, self.grid.size_px, self.grid.size_px), dtype=np.float32)
             return black, black, np.full_like(self._no_labels(), UNKNOWN)
         if self.settings.defocus > 0 and rng.random() < self.settings.defocus:  # no draw where there are none
@@ -150,7 +156,8 @@ class CropSource:
         """Draw a crop to tell the scale by: image (3, size, size) float32, and how wide its cells are, in its pixels.
 
         0 where there are no cells; NaN where it is not known whether there are any. scales_of: by how much an image of
-        this shape is enlarged at least and at most; by default so that its cells are of any width.
+        this shape is enlarged at least and at most; by default so that its cells are of any width. Images without
+        labels that cannot be read are black, and nothing is known of them, as in `crop_twice`.
         """
         size, settings = self.grid.size_px, self.settings
         chance = rng.random()
@@ -160,7 +167,9 @@ class CropSource:
             drawn_px = self.grid.canonical_diameter_px * settings.scale_jitter ** rng.uniform(-0.4, 1)
             plain, diameter = drawn_cells(size, drawn_px, rng)
         else:
-            item = self._read(index)
+            item = self._read_if_whole(index)
+            if item is None:
+                return np.zeros((3, size, size), dtype=np.float32), float("nan")
             step = item.diameter_px / self.grid.canonical_diameter_px
             shape, jitter = item.shape, settings
             if scales_of is not None:
@@ -236,6 +245,16 @@ class CropSource:
         first = (0.5 - margin) * stride - 0.5
         return view.matrix @ np.array([[stride, 0, first], [0, stride, first], [0, 0, 1]])
 
+    def _read_if_whole(self, index: int) -> _Cached | None:
+        """An image; None, with a warning, for one without labels that cannot be read."""
+        try:
+            return self._read(index)
+        except FewcellError as error:
+            if self.samples[index].labels is not None:
+                raise
+            warnings.warn(f"Not learned from: {error}", stacklevel=2)
+            return None
+
     def _read(self, index: int) -> _Cached:
         if index in self._cache:
             self._cache.move_to_end(index)
@@ -256,7 +275,9 @@ class CropSource:
         pixels = normalise(image.pixels)
         pixels = pixels[:1] if len(image.pixels) == 1 else pixels
         if labels is None:
-            labels = np.full(pixels.shape[1:], UNKNOWN, dtype=np.int32)
+            shape, boxes = (pixels.shape[1], pixels.shape[2]), self.samples[index].boxes
+            cells = read_boxes(boxes, shape) if boxes and self.boxes_tell else np.zeros((0, 4))
+            labels = as_ellipses(cells, shape)
         diameter = true_diameter_px(self.samples[index], labels) or self.grid.canonical_diameter_px
         return _Cached(*_pyramid(pixels, labels), diameter)
 

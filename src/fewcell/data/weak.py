@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.errors import DataError
+from fewcell.types import UNKNOWN, Labels
 
-__all__ = ["read_boxes", "read_points", "read_regions"]
+__all__ = ["as_ellipses", "read_boxes", "read_points", "read_regions", "with_ellipses"]
 
 
 def read_points(path: Path | str, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -68,6 +69,28 @@ def read_regions(path: Path | str, shape: tuple[int, int]) -> NDArray[np.bool_]:
     if not rings:
         raise DataError(f"{path} holds no polygon. Draw the regions in which every cell is annotated.")
     return inside
+
+
+def as_ellipses(boxes: NDArray[np.float64], shape: tuple[int, int]) -> Labels:
+    """Each box as the ellipse that fills it: labels (height, width) int32, UNKNOWN beyond, as boxes may be missing.
+
+    They tell how wide cells are, not where their outlines lie. boxes: (n, 4), as `read_boxes` gives them.
+    """
+    return with_ellipses(np.full(shape, UNKNOWN, dtype=np.int32), boxes, 1, 1.0)
+
+
+def with_ellipses(labels: Labels, boxes: NDArray[np.float64], first: int, share: float) -> Labels:
+    """Draw an ellipse into the middle of each box where there is no cell yet, numbered from `first` on.
+
+    labels: (height, width) int32, is changed. share: its axes, as a share of the box's sides; it has a pixel at least.
+    """
+    from skimage.draw import ellipse
+
+    for number, (top, left, bottom, right) in enumerate(boxes, first):
+        axes = (max(share * side / 2, 1.0) for side in (bottom - top, right - left))
+        seed = ellipse((top + bottom - 1) / 2, (left + right - 1) / 2, *axes, shape=labels.shape)
+        labels[seed] = np.where(labels[seed] <= 0, number, labels[seed])
+    return labels
 
 
 def _rings(shape: Any) -> Iterator[list[NDArray[np.float64]]]:

@@ -62,14 +62,15 @@ def fit(
         learn, held_out = split(recipe, labelled)
         check_unseen(recipe, learn, held_out)
         apart = {s.experiment for s in held_out} - {s.experiment for s in learn}
-        others = [s for s in samples if not s.labels and s.experiment not in apart]
-        others = others if run.objective.pool_share else []
+        unlabelled = [s for s in samples if not s.labels and s.experiment not in apart]
+        others = unlabelled if run.objective.pool_share else []
+        boxed = [s for s in unlabelled if s.boxes] if recipe.scale_steps else []
         if run.objective.pool_share and not others:
             raise DataError(
                 f"{recipe.objective.name} learns from images without labels as well; there is none, but for images of "
                 "experiments that are held out."
             )
-        run.data = fingerprint(learn, held_out, others)
+        run.data = fingerprint(learn, held_out, others or boxed)
         if resume:
             run.load(checkpoint)
         source, fixed = read_all(run, learn, held_out)
@@ -82,7 +83,8 @@ def fit(
             run.save(checkpoint)  # from here on the folder holds a run, of this recipe and these images
         if run.objective.scale_by and others:
             others = with_diameters(others, run.objective.scale_by, out, here, recipe.threads)
-        lessons = Lessons(run, source, learn, held_out, others, out, scale_file(recipe, learn, here, out, report))
+        scale = scale_file(recipe, [*learn, *boxed], here, out, report)
+        lessons = Lessons(run, source, learn, held_out, others, out, scale, boxed)
         _train(run, lessons, fixed, out, report)
         if here.is_first:
             lessons.write_model(out / "model")

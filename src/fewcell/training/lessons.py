@@ -109,7 +109,10 @@ def read_all(run: TrainingState, learn: Sequence[Sample], held_out: Sequence[Sam
 
 @dataclass
 class Lessons:
-    """What a run learns from, as it goes on: labelled images, then those of the pool that a teacher has labelled."""
+    """What a run learns from, as it goes on: labelled images, then those of the pool that a teacher has labelled.
+
+    scale: the file of the network that tells the scale. boxed: images without labels that it has learned from.
+    """
 
     run: TrainingState
     source: CropSource
@@ -118,6 +121,7 @@ class Lessons:
     others: Sequence[Sample]
     out: Path
     scale: Path
+    boxed: Sequence[Sample] = ()
     n_rounds: int = 0
 
     def __post_init__(self) -> None:
@@ -132,7 +136,7 @@ class Lessons:
             return
         network = deepcopy(cast(Network, run.average.module))  # whose weights are rounded
         end = blend if run.recipe.teaches else finish
-        also = self._others()
+        also = list({sample.image: sample for sample in (*self.boxed, *self._others())}.values())
         end(network, run.representation, run.recipe, self.learn, self.held_out, folder, self.scale, also_seen=also)
 
     def hold_due_round(self, share: float) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fewcell.data.weak import with_ellipses
 from fewcell.metrics import bounding_boxes, box_iou, overlaps
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
@@ -109,7 +110,7 @@ def by_boxes(found: Labels, boxes: NDArray[np.float64], unmarked: Labels) -> Lab
     for top, left, bottom, right in np.rint(boxes[~filled]).astype(int):
         labels[top:bottom, left:right] = UNKNOWN
     labels = np.where(kept > 0, kept, labels)
-    return _with_ellipses(labels, boxes[~filled], len(iou) + 1)
+    return with_ellipses(labels, boxes[~filled], len(iou) + 1, BOX_SEED)
 
 
 def _numbered(found: Labels, numbers: NDArray[np.integer]) -> Labels:
@@ -126,16 +127,5 @@ def _with_seeds(labels: Labels, points: NDArray[np.float64], diameter_px: float,
         labels[ring] = np.where(labels[ring] == 0, UNKNOWN, labels[ring])
     for number, centre in enumerate(points, first):
         seed = disk(tuple(centre), max(SEED * diameter_px, 1.0), shape=labels.shape)
-        labels[seed] = np.where(labels[seed] <= 0, number, labels[seed])
-    return labels
-
-
-def _with_ellipses(labels: Labels, boxes: NDArray[np.float64], first: int) -> Labels:
-    """Ellipses in the middle of boxes, from number `first` on."""
-    from skimage.draw import ellipse
-
-    for number, (top, left, bottom, right) in enumerate(boxes, first):
-        axes = (max(BOX_SEED * side / 2, 1.0) for side in (bottom - top, right - left))
-        seed = ellipse((top + bottom - 1) / 2, (left + right - 1) / 2, *axes, shape=labels.shape)
         labels[seed] = np.where(labels[seed] <= 0, number, labels[seed])
     return labels

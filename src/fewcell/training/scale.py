@@ -65,10 +65,10 @@ def scale_file(
 ) -> Path:
     """The file of the scale network for a run: trained now, or before the run was resumed, or that of another model.
 
-    learn: images with labels. A network that is trained learns how wide the median cell of an image is in a crop, as
-    one of N_CLASSES, and whether the crop shows any cell at all. Its file appears whole or not at all; until then a
-    checkpoint is kept, from which a run that is resumed goes on. All processes must ask at the same time; the first
-    trains. report: called every few seconds.
+    learn: images with labels, or with boxes, which tell how wide cells are as well. A network that is trained learns
+    how wide the median cell of an image is in a crop, as one of N_CLASSES, and whether the crop shows any cell at all.
+    Its file appears whole or not at all; until then a checkpoint is kept, from which a run that is resumed goes on. All
+    processes must ask at the same time; the first trains. report: called every few seconds.
 
     Raises ConfigError if the loss becomes infinite; the last checkpoint is kept.
     """
@@ -96,7 +96,7 @@ class _Crops(Dataset):
         varied = VARIED | {"scale_jitter": 2 ** ((largest - smallest) / 2)}
         settings = recipe.augmentation.model_copy(update=varied)
         grid = Grid(WINDOW_PX, 1, 0, 2 ** ((largest + smallest) / 2))
-        self.source, self.seed = CropSource(learn, grid, settings), recipe.seed
+        self.source, self.seed = CropSource(learn, grid, settings, boxes_tell=True), recipe.seed
         self.source.preload()
         self.weights = sampling_weights(learn, recipe.balance)
 
