@@ -243,8 +243,12 @@ def held_out(facts: dict) -> str:
 
 
 def sources(facts: dict) -> str:
-    lines = ["### Learned from\n", "| source | images | licence, as the manifest gives it |", "|---|---|---|"]
-    lines += [f"| {name} | {of['images']} | {of['licence']} |" for name, of in facts["trained_on"].items()]
+    columns = "| source | images with labels | without | licence, as the manifest gives it |"
+    lines = ["### Learned from\n", columns, "|---|---:|---:|---|"]
+    lines += [
+        f"| {name} | {of['images']} | {of.get('unlabelled', 0)} | {of['licence']} |"
+        for name, of in facts["trained_on"].items()
+    ]
     return "\n".join(lines)
 
 

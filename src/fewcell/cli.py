@@ -209,7 +209,8 @@ def info(model: Model = "default") -> None:
     for name, value in rows.items():
         typer.echo(f"{name:16} {value}")
     for source, of in facts.trained_on.items():
-        typer.echo(f"{'trained on':16} {source}: {of.images} images, licence: {of.licence}")
+        without = f", {of.unlabelled} without labels" if of.unlabelled else ""
+        typer.echo(f"{'trained on':16} {source}: {of.images} images{without}, licence: {of.licence}")
 
 
 @app.command()

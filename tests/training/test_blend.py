@@ -16,7 +16,15 @@ from fewcell.config import Part, Recipe, load_recipe
 from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
 from fewcell.data.split import split_each
 from fewcell.errors import ConfigError, DataError, ModelError
-from fewcell.segmenter import Segmenter, read_model
+from fewcell.segmenter import (
+    NETWORK_FILE,
+    SCALE_FILE,
+    WEIGHTS_FILE,
+    Int8Facts,
+    Segmenter,
+    read_model,
+    write_model,
+)
 from fewcell.training.batches import sitting
 from fewcell.training.blend import recipe_from
 from fewcell.training.fit import fit
@@ -89,18 +97,32 @@ def test_a_model_that_knows_all_there_is_to_know_is_kept(trained, disc_dataset: 
     assert facts.min_surest <= start.min_surest
 
 
+def test_a_model_that_is_kept_keeps_its_int8_network(trained, disc_dataset: Path, tmp_path: Path) -> None:
+    for name in ("int8.xml", "int8.bin"):
+        (tmp_path / name).write_text("what the start runs, and teaching does not")
+    found = {"int8": Int8Facts(f1_50=0.8, f1_50_before=0.8, precision_before="f32", times_faster=1.5)}
+    start, files = tmp_path / "start", [trained.folder / n for n in (NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE)]
+    facts = read_model(trained.folder).model_copy(update=found)
+    write_model(start, facts, *files, int8=tmp_path / "int8.xml")
+    kept = fit(recipe_of(start, steps=3, learning_rate=0.3), open_dataset(disc_dataset)[:4], tmp_path / "run")
+    assert read_model(kept).held_out["share"] == 0
+    assert read_model(kept).sha256 == read_model(start).sha256
+    assert read_model(kept).int8 == found["int8"]
+
+
 def test_between_start_and_end_lie_their_weighted_means(trained, inverted: Path, tmp_path: Path, monkeypatch) -> None:
     from fewcell.training import blend as module
 
     seen = []
-    monkeypatch.setattr(module, "_mean_f1", lambda segmenter, _: seen.append(segmenter.folder) or len(seen) * 0.1)
+    reach = "f1_at_true_scale"
+    monkeypatch.setattr(module, reach, lambda segmenter, _: seen.append(segmenter.folder) or len(seen) * 0.1)
     samples = open_dataset(inverted)
     fit(recipe_of(trained.folder, steps=2), samples, tmp_path / "run")
     assert len(seen) == 5
     end = load_file(tmp_path / "run" / "model" / "weights.safetensors")
     assert read_model(tmp_path / "run" / "model").held_out["share"] == 1.0
     seen.clear()
-    monkeypatch.setattr(module, "_mean_f1", lambda segmenter, _: seen.append(1) or float(len(seen) == 3))
+    monkeypatch.setattr(module, reach, lambda segmenter, _: seen.append(1) or float(len(seen) == 3))
     fit(recipe_of(trained.folder, steps=2), samples, tmp_path / "half")
     half = load_file(tmp_path / "half" / "model" / "weights.safetensors")
     start = load_file(trained.folder / "weights.safetensors")
@@ -148,6 +170,22 @@ def test_going_on_with_other_images_keeps_in_mind_what_was_learned_from(
     recipe = tiny_recipe(**begun, seed=77)  # none of these can have been learned from, whatever the seed
     facts = read_model(fit(recipe, open_dataset(inverted), tmp_path / "run"))
     assert set(facts.trained_on) == {*read_model(trained.folder).trained_on, "inverted"}
+
+
+def test_images_without_labels_do_not_make_a_model_forget_what_was_held_out(
+    begun, trained, disc_dataset, tiny_recipe, tmp_path
+) -> None:
+    """A part of a training that learned from a pool besides: the labelled images are the same, so it can go on."""
+    shutil.copytree(trained.folder, tmp_path / "with-pool")
+    facts = json.loads((tmp_path / "with-pool" / "model.json").read_text())
+    (discs,) = facts["trained_on"]
+    facts["trained_on"][discs]["unlabelled"] = 9
+    facts["trained_on"]["smears"] = {"images": 0, "licence": "MIT", "unlabelled": 4}
+    (tmp_path / "with-pool" / "model.json").write_text(json.dumps(facts))
+    recipe = tiny_recipe(**(begun | {"start": str(tmp_path / "with-pool")}))
+    folder = fit(recipe, open_dataset(disc_dataset), tmp_path / "run")
+    known = read_model(folder).trained_on
+    assert {source: (of.images, of.unlabelled) for source, of in known.items()} == {discs: (6, 9), "smears": (0, 4)}
 
 
 def test_going_on_shows_other_crops_than_before(begun, tiny_recipe) -> None:

@@ -413,6 +413,13 @@ def test_a_file_that_cannot_be_read_costs_its_own_lesson_alone(samples, consensu
     assert "problem" not in facts[str(samples[5].image)]
 
 
+def test_images_that_nothing_is_learned_from_are_told_of(samples, tiny_recipe, tmp_path: Path) -> None:
+    data = [*samples[:5], *(replace(sample, labels=None) for sample in samples[5:])]
+    count = sum(sample.labels is None for sample in data)
+    with pytest.warns(UserWarning, match=f"{count} images without labels are not learned from.*consensus"):
+        fit(tiny_recipe(steps=1), data, tmp_path / "run")
+
+
 @pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "supervised"])
 def test_without_any_other_image_there_is_nothing_more_to_learn(samples, tiny_recipe, tmp_path: Path, name) -> None:
     with pytest.raises(DataError, match="without labels"):

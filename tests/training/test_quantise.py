@@ -46,7 +46,7 @@ def test_an_int8_network_that_is_worse_or_slower_is_left_out(model, monkeypatch,
     folder, samples = model
     monkeypatch.setattr(quantise, "_times_faster", lambda *_: times_faster)
     reached = iter(f1s)
-    monkeypatch.setattr(quantise, "_mean_f1", lambda *_: next(reached))
+    monkeypatch.setattr(quantise, "_f1", lambda *_: next(reached))
     measured = quantise.add_int8(folder, samples, samples, threads=1)
     assert (measured.f1_50_before, measured.f1_50, measured.times_faster) == (*f1s, times_faster)
     assert not (folder / INT8_FILE).exists()

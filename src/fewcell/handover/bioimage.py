@@ -197,7 +197,7 @@ def _npy(array: FloatArray) -> bytes:
 
 
 def _words(name: str, facts: ModelFacts) -> str:
-    sources = "\n".join(f"| {source} | {of.images} | {of.licence} |" for source, of in facts.trained_on.items())
+    sources = "\n".join(f"| {source} | {of.total} | {of.licence} |" for source, of in facts.trained_on.items())
     scores = "\n".join(f"| {score} | {value:.4g} |" for score, value in facts.held_out.items())
     return f"""# fewcell {name}
 

@@ -79,10 +79,19 @@ class ScorerFacts(_Facts):
 
 
 class SourceFacts(_Facts):
-    """How many images of one source the model has learned from, and their licence."""
+    """How many images of one source the model has learned from, and their licence.
+
+    images: with labels. unlabelled: without, points and boxes included.
+    """
 
     images: int
     licence: str
+    unlabelled: int = 0
+
+    @property
+    def total(self) -> int:
+        """All images of the source that were learned from."""
+        return self.images + self.unlabelled
 
 
 class Int8Facts(_Facts):

@@ -3,22 +3,22 @@
 import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
+from operator import add
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fewcell import __version__
 from fewcell.config import Recipe
-from fewcell.data.dataset import Sample, load_sample, true_diameter_px
+from fewcell.data.dataset import Sample
 from fewcell.engine import OpenVinoEngine, cpu_precision
-from fewcell.metrics import f1, match
 from fewcell.networks import Network, load_network
 from fewcell.representations import Representation
-from fewcell.segmenter import NETWORK_FILE, WEIGHTS_FILE, Segmenter, find_model, read_model, write_model
+from fewcell.segmenter import INT8_FILE, NETWORK_FILE, WEIGHTS_FILE, Segmenter, find_model, read_model, write_model
 from fewcell.training.export import export_network, round_weights
-from fewcell.training.finish import SUREST_SHARE, count_sources, surest_cells
+from fewcell.training.finish import SUREST_SHARE, count_sources, joined, surest_cells
+from fewcell.training.held_out import f1_at_true_scale
 
 __all__ = ["blend", "recipe_from"]
 
@@ -75,8 +75,9 @@ def blend(
     start = Segmenter.load(recipe.start, threads=recipe.threads, precision=cpu_precision())  # as what it is mixed with
     part = start.facts.network
     began = load_network(part.name, len(representation.channels), part.settings, start.folder / WEIGHTS_FILE)
-    before = _mean_f1(start, held_out)
+    before = f1_at_true_scale(start, held_out)
     best, best_share, best_f1 = start, 0.0, before
+    learned = count_sources(learned_from, also_seen)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         for share in SHARES:
             mixed_folder = Path(temporary) / f"{share:g}"
@@ -87,21 +88,23 @@ def blend(
             export_network(mixed, start.representation, onnx, weights)
             engine = OpenVinoEngine(onnx, threads=recipe.threads)
             segmenter = Segmenter(engine, start.representation, start.scorer, start.facts, mixed_folder)
-            reached = _mean_f1(segmenter, held_out)
+            reached = f1_at_true_scale(segmenter, held_out)
             if reached > best_f1 + WORTH:
                 best, best_share, best_f1 = segmenter, share, reached
         update: dict[str, object] = {
             "fewcell_version": __version__,
-            "trained_on": start.facts.trained_on | (count_sources((*learned_from, *also_seen)) if best_share else {}),
+            "trained_on": joined(start.facts.trained_on, learned, add) if best_share else start.facts.trained_on,
             "held_out": {"f1_50": round(best_f1, 4), "f1_50_before": round(before, 4), "share": best_share},
             "recipe": recipe.model_dump(mode="json"),
-            "int8": None,  # it was the start's
         }
+        if best_share:
+            update["int8"] = None  # it was the start's
         # What is new may be harder, its cells less sure: that is no reason to find none.
         surest = [SUREST_SHARE * score for score in surest_cells(best, held_out)]
         update["min_surest"] = round(min([start.facts.min_surest, *surest]), 3)
         facts = start.facts.model_copy(update=update)
-        write_model(folder, facts, best.folder / NETWORK_FILE, scale, best.folder / WEIGHTS_FILE)
+        int8 = start.folder / INT8_FILE if not best_share and INT8_FILE in start.facts.sha256 else None
+        write_model(folder, facts, best.folder / NETWORK_FILE, scale, best.folder / WEIGHTS_FILE, int8=int8)
 
 
 def _between(start: Network, end: Network, share: float) -> Network:
@@ -112,18 +115,3 @@ def _between(start: Network, end: Network, share: float) -> Network:
             if value.is_floating_point():
                 value.lerp_(there[name].to(value), 1 - share)
     return mixed
-
-
-def _mean_f1(segmenter: Segmenter, samples: Sequence[Sample]) -> float:
-    """Mean F1 at IoU 0.5, each image at the scale of its labelled cells; images without a whole cell do not count."""
-    f1s = []
-    for sample in samples:
-        image, truth = load_sample(sample)
-        assert truth is not None
-        true_px = true_diameter_px(sample, truth)
-        if true_px is None:
-            continue
-        found = segmenter.segment(image, diameter_px=true_px)
-        counts = match(truth, found.labels, (0.5,))[0]
-        f1s += [f1(counts)] if counts.n_true else []
-    return float(np.mean(f1s)) if f1s else 0.0

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from fewcell.segmenter import (
 from fewcell.training.export import export_network, round_weights
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["SUREST_SHARE", "count_sources", "finish", "surest_cells"]
+__all__ = ["SUREST_SHARE", "count_sources", "finish", "joined", "surest_cells"]
 
 SCALES = (1.0, 0.8, 1.25)  # the scorer also sees cells of a size that was estimated wrongly
 UNUSUAL = 0.3  # how much a cell counts for the scorer that was found at another scale, or where there is none
@@ -126,7 +126,7 @@ def finish(
             canonical_diameter_px=recipe.canonical_diameter_px,
             diameter_bias=1.0,
             min_surest=0.0,
-            trained_on=_learned_before(recipe) | count_sources((*learned_from, *also_seen)),
+            trained_on=joined(_learned_before(recipe), count_sources(learned_from, also_seen), max),
             held_out=scores,
             recipe=recipe.model_dump(mode="json"),
             sha256={},
@@ -304,8 +304,22 @@ def _learned_before(recipe: Recipe) -> dict[str, SourceFacts]:
     return read_model(find_model(recipe.start)).trained_on if recipe.start else {}
 
 
-def count_sources(samples: Sequence[Sample]) -> dict[str, SourceFacts]:
+def count_sources(labelled: Sequence[Sample], unlabelled: Sequence[Sample] = ()) -> dict[str, SourceFacts]:
     """How many of these images are of each source, and its licence."""
-    counts = Counter(s.source for s in samples)
-    licences = {s.source: s.licence for s in samples}
-    return {source: SourceFacts(images=counts[source], licence=licences[source]) for source in sorted(counts)}
+    counts, others = Counter(s.source for s in labelled), Counter(s.source for s in unlabelled)
+    licences = {s.source: s.licence for s in (*unlabelled, *labelled)}
+    return {
+        source: SourceFacts(images=counts[source], licence=licence, unlabelled=others[source])
+        for source, licence in sorted(licences.items())
+    }
+
+
+def joined(
+    before: dict[str, SourceFacts], now: dict[str, SourceFacts], join: Callable[[int, int], int]
+) -> dict[str, SourceFacts]:
+    """What was learned from in two trainings. join: of how many and how many images of a source, how many they are."""
+    both = before | now
+    for source in before.keys() & now.keys():
+        counts = {n: join(getattr(before[source], n), getattr(now[source], n)) for n in ("images", "unlabelled")}
+        both[source] = now[source].model_copy(update=counts)
+    return both

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -65,6 +66,12 @@ def fit(
         unlabelled = [s for s in samples if not s.labels and s.experiment not in apart]
         others = unlabelled if run.objective.pool_share else []
         boxed = [s for s in unlabelled if s.boxes] if recipe.scale_steps else []
+        if here.is_first and (n_left_alone := len(unlabelled) - len(others or boxed)):
+            warnings.warn(
+                f"{n_left_alone} images without labels are not learned from: {recipe.objective.name} takes none. "
+                "Choose --objective consensus to learn from them as well.",
+                stacklevel=2,
+            )
         if run.objective.pool_share and not others:
             raise DataError(
                 f"{recipe.objective.name} learns from images without labels as well; there is none, but for images of "

@@ -1,5 +1,6 @@
-"""How a network does on held-out crops while it is trained: the learning curve."""
+"""How a network does on what is held out: on crops while it is trained, the learning curve; on images in the end."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,15 +8,17 @@ import torch
 from torch import Tensor
 
 from fewcell.data.crops import CropSource
+from fewcell.data.dataset import Sample, load_sample, true_diameter_px
 from fewcell.metrics import f1, match
 from fewcell.networks import Network
 from fewcell.representations import Representation
+from fewcell.segmenter import Segmenter
 from fewcell.training.batches import make_batch
 from fewcell.training.machine import Machine
 from fewcell.training.objective import Batch
 from fewcell.types import Labels
 
-__all__ = ["HeldOut", "fixed_crops", "measure"]
+__all__ = ["HeldOut", "f1_at_true_scale", "fixed_crops", "measure"]
 
 HELD_OUT_CROPS = 32
 CROPS_AT_ONCE = 8
@@ -67,3 +70,18 @@ def measure(
             counts = match(labels, representation.decode(prediction).labels, (0.5,))[0]
             f1s += [f1(counts)] if counts.n_true else []
     return float(torch.stack(losses).mean()), float(np.mean(f1s)) if f1s else None
+
+
+def f1_at_true_scale(segmenter: Segmenter, samples: Sequence[Sample]) -> float:
+    """Mean F1 at IoU 0.5, each image at the scale of its labelled cells; images without a whole cell do not count."""
+    f1s = []
+    for sample in samples:
+        image, truth = load_sample(sample)
+        assert truth is not None
+        true_px = true_diameter_px(sample, truth)
+        if true_px is None:
+            continue
+        found = segmenter.segment(image, diameter_px=true_px)
+        counts = match(truth, found.labels, (0.5,))[0]
+        f1s += [f1(counts)] if counts.n_true else []
+    return float(np.mean(f1s)) if f1s else 0.0

@@ -67,7 +67,8 @@ def check_unseen(recipe: Recipe, learn: Sequence[Sample], held_out: Sequence[Sam
     known, now = before.trained_on, count_sources(learn)
     shared = sorted({sample.source for sample in held_out} & set(known))
     changed = [key for key in ("seed", "held_out") if getattr(recipe, key) != before.recipe.get(key)]
-    if shared and (changed or any(known[name] != now.get(name) for name in shared)):
+    n_now = {source: of.images for source, of in now.items()}
+    if shared and (changed or any(known[name].images != n_now.get(name, 0) for name in shared)):
         raise ConfigError(
             f"{recipe.start} may have learned from images of {', '.join(shared)} that are held out now. With "
             f"keep_start = false go on with its images, its seed ({before.recipe.get('seed')}) and its held_out "

@@ -11,7 +11,6 @@ from fewcell.data.dataset import Sample, load_sample, true_diameter_px
 from fewcell.engine import Engine, OpenVinoEngine
 from fewcell.errors import require
 from fewcell.images import Pyramid, normalise
-from fewcell.metrics import f1, match
 from fewcell.segmenter import (
     NETWORK_FILE,
     SCALE_FILE,
@@ -22,6 +21,7 @@ from fewcell.segmenter import (
     read_model,
     write_model,
 )
+from fewcell.training.held_out import f1_at_true_scale
 from fewcell.types import FloatArray
 
 __all__ = ["add_int8"]
@@ -51,7 +51,7 @@ def add_int8(
         _quantise(folder / NETWORK_FILE, made, _calibration(folder, learned_from))
         before = OpenVinoEngine(folder / NETWORK_FILE, threads=threads)
         after = OpenVinoEngine(made, threads=threads)
-        f1_before, f1_after = (_mean_f1(folder, engine, held_out) for engine in (before, after))
+        f1_before, f1_after = (_f1(folder, engine, held_out) for engine in (before, after))
         measured = Int8Facts(
             f1_50=round(f1_after, 4),
             f1_50_before=round(f1_before, 4),
@@ -93,17 +93,11 @@ def _calibration(folder: Path, samples: Sequence[Sample]) -> list[FloatArray]:
     return images
 
 
-def _mean_f1(folder: Path, engine: Engine, samples: Sequence[Sample]) -> float:
-    segmenter, f1s = Segmenter.load(folder), []
+def _f1(folder: Path, engine: Engine, samples: Sequence[Sample]) -> float:
+    segmenter = Segmenter.load(folder)
     segmenter.engine = engine
-    for i in np.unique(np.linspace(0, len(samples) - 1, COMPARED_IMAGES).round().astype(int)):
-        image, truth = load_sample(samples[i])
-        assert truth is not None
-        true_px = true_diameter_px(samples[i], truth)
-        if true_px is not None:
-            found = segmenter.segment(image, diameter_px=true_px)
-            f1s.append(f1(match(truth, found.labels, (0.5,))[0]))
-    return float(np.mean(f1s)) if f1s else 0.0
+    some = np.unique(np.linspace(0, len(samples) - 1, COMPARED_IMAGES).round().astype(int))
+    return f1_at_true_scale(segmenter, [samples[i] for i in some])
 
 
 def _times_faster(before: Engine, after: Engine) -> float:
