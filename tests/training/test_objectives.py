@@ -431,7 +431,7 @@ def test_a_file_without_labels_that_cannot_be_read_does_not_stop_a_mean_teacher(
 ) -> None:
     monkeypatch.setattr(lessons_module, "finish", lambda *args, **kwargs: None)
     (tmp_path / "broken.png").write_bytes(b"no image")
-    others = [replace(samples[4], image=tmp_path / "broken.png")]
+    others = [replace(samples[4], image=tmp_path / "broken.png"), replace(samples[5], labels=None)]
     with pytest.warns(UserWarning, match="Not learned from: .*broken"):
         fit(tiny_recipe(steps=2, objective=Part(name="mean_teacher")), samples[:4] + others, tmp_path / "run")
 

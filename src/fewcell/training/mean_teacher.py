@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fewcell.errors import ConfigError
 from fewcell.representations import Representation
+from fewcell.segmenter import find_model
 from fewcell.training.objective import Batch, Objective, distance
 
 __all__ = ["MeanTeacher", "taught"]
@@ -21,7 +22,8 @@ class MeanTeacher(Objective):
     pixels and channels, each over its range.
 
     pool_share: of each batch, drawn from images without labels. weight: of the distance, from `ramp` of the budget on;
-    before that it rises.
+    before that it rises. scale_by: a finished model that tells how wide the cells of these images are; those in which
+    it sees none are left out. None: they are seen at any scale.
 
     Source: Tarvainen and Valpola, Mean teachers are better role models (NeurIPS 2017).
     """
@@ -36,6 +38,7 @@ class MeanTeacher(Objective):
         pool_share: float = 0.5,
         weight: float = 4.0,
         ramp: float = 0.3,
+        scale_by: str | None = "default",
     ) -> None:
         if not 0 < pool_share < 1 or not 0 < ramp <= 1 or weight < 0:
             raise ConfigError(
@@ -44,6 +47,7 @@ class MeanTeacher(Objective):
             )
         self.representation, self.teacher = representation, teacher
         self.pool_share, self.weight, self.ramp = pool_share, weight, ramp
+        self.scale_by = find_model(scale_by) if scale_by else None
 
     def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
         """Two parts, 'supervised' and 'consistency'."""
