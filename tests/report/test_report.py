@@ -349,3 +349,24 @@ def test_where_all_have_the_same_labels_nothing_is_said_of_budgets(tmp_path: Pat
     folder = make_tables(tmp_path)
     assert label_budgets(load_results([folder])) == {}
     assert all("labels are worth" not in path.read_text() for path in write_report([folder], tmp_path / "report.html"))
+
+
+def test_what_learned_for_longer_is_a_way_of_its_own(tmp_path: Path, no_pictures: None) -> None:
+    """Labels alone for 20 minutes, and for 20 more: two lines, and consensus is compared with what took as long."""
+    folder = add_budgets(tmp_path)
+    for name in ("rows", "images", "curves"):
+        with open(folder / f"{name}.csv", newline="", encoding="utf-8") as file:
+            table = list(csv.DictReader(file))
+        longer = [{**row, "run": row["run"].replace("_true", "_longer")} for row in table if "supervised" in row["run"]]
+        longer = [row | ({"minutes": "40"} if "minutes" in row else {}) for row in longer]
+        save_table([*table, *longer], folder / f"{name}.csv", overwrite=True)
+    budgets = label_budgets(load_results([folder]))
+    counts = {way: [budget.n_labelled for budget in its] for way, its in budgets.items()}
+    alone = "resunet + canopy + supervised"
+    of_consensus = "resunet + canopy + consensus, 20 minutes"
+    assert counts == {
+        f"{alone}, 20 minutes": [24, 96, 741],
+        f"{alone}, 40 minutes": [24, 96, 741],
+        of_consensus: [24, 96],
+    }
+    assert all(budget.ahead is not None for budget in budgets[of_consensus])

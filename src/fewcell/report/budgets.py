@@ -42,8 +42,9 @@ class Budget:
 def label_budgets(results: Results) -> Mapping[str, list[Budget]]:
     """For each way of learning, its budgets, the fewest labels first; none where all had the same."""
     ways: dict[str, list[Method]] = defaultdict(list)
+    times_differ = len({method.rows[0]["minutes"] for method in results.methods}) > 1
     for method in results.methods:
-        ways[_way(method)].append(method)
+        ways[_way(method, times_differ)].append(method)
     if len({_n_labelled(method) for method in results.methods}) < 2:
         return {}
     baselines = {_alike(method): method for method in results.methods if method.rows[0]["objective"] == BASELINE}
@@ -73,11 +74,12 @@ def _n_labelled(method: Method) -> int:
     return int(method.rows[0]["labelled_images"])
 
 
-def _way(method: Method) -> str:
-    """What is learned and how, but for the number of labels."""
+def _way(method: Method, times_differ: bool) -> str:
+    """What is learned and how, but for the number of labels; for how long, where that is not the same for all."""
     row = method.rows[0]
     parts = (row["network"], row["representation"], f"{row['objective']} {row['settings']}".strip())
-    return " + ".join(parts)
+    minutes = f", {float(row['minutes']):g} minutes" if times_differ and row["minutes"] else ""
+    return " + ".join(parts) + minutes
 
 
 def _alike(method: Method) -> tuple[str, ...]:
