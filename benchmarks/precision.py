@@ -21,7 +21,7 @@ from fewcell.benchmark.tables import save_table
 from fewcell.config import load_recipe
 from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
 from fewcell.data.split import hold_out
-from fewcell.engine import PRECISIONS, cpu_precision
+from fewcell.engine import offered_precisions
 from fewcell.metrics import f1, match
 from fewcell.segmenter import INT8_FILE, Segmenter
 
@@ -35,11 +35,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     arguments = parser.parse_args()
     facts = Segmenter.load(arguments.model).facts
-    offered = [
-        precision
-        for precision in PRECISIONS
-        if precision == "f32" or precision == cpu_precision() or (precision == "int8" and INT8_FILE in facts.sha256)
-    ]
+    offered = offered_precisions(has_int8=INT8_FILE in facts.sha256)
     ways = {
         (precision, accurate): Segmenter.load(arguments.model, precision=precision, accurate=accurate)
         for precision in offered

@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 from skimage import data as skimage_data
 
 from fewcell import cli, terminal
+from fewcell.engine import offered_precisions
 from fewcell.images import read_labels, write_labels
 from fewcell.metrics import f1, match
 from fewcell.segmenter import read_seconds
@@ -256,6 +257,8 @@ def test_info_says_what_runs(run):
     assert code == 0
     for word in ("OpenVINO", "threads", "resunet", "canopy", "dsb2018", "licence"):
         assert word in out
+    offered = offered_precisions(has_int8=True)
+    assert f"{offered[0]} (this CPU and model offer {', '.join(offered)}; --precision chooses)" in out
 
 
 def test_evaluate_scores_what_segment_writes(run, tmp_path):

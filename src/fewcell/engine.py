@@ -29,6 +29,7 @@ __all__ = [
     "check_device",
     "choose_precision",
     "cpu_precision",
+    "offered_precisions",
 ]
 
 DEVICES = ("cpu", "cuda")
@@ -63,31 +64,38 @@ def check_device(device: str) -> None:
             raise DeviceError("The device 'cuda' was asked for, but torch finds no GPU here. Use --device cpu.")
 
 
+def offered_precisions(*, has_int8: bool) -> list[Precision]:
+    """The precisions in which this CPU can run a model, the fastest first. has_int8: whether it has an int8 network."""
+    import openvino
+
+    known = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    offered: dict[Precision, bool] = {"int8": has_int8 and "INT8" in known, "bf16": "BF16" in known, "f32": True}
+    return [precision for precision in PRECISIONS if offered[precision]]
+
+
 def choose_precision(asked: str, *, has_int8: bool) -> Precision:
     """The precision for a model on this CPU. asked: 'auto', the fastest that both offer, or one of PRECISIONS.
 
-    has_int8: whether there is an int8 network, which every CPU that OpenVINO knows can run.
+    has_int8: whether the model has an int8 network.
 
     Raises ConfigError for a name that is none, ModelError for int8 where the model has no such network, DeviceError for
-    bf16 where the CPU does not compute in it.
+    what this CPU does not compute in.
     """
+    offered = offered_precisions(has_int8=has_int8)
     if asked == "auto":
-        return "int8" if has_int8 else cpu_precision()
+        return offered[0]
     if asked not in PRECISIONS:
         raise ConfigError(f"There is no precision {asked!r}; {nearest(asked, ('auto', *PRECISIONS))}")
     if asked == "int8" and not has_int8:
         raise ModelError("The model has no int8 network. Use --precision auto, or train it with int8 = true.")
-    if asked == "bf16" and cpu_precision() != "bf16":
-        raise DeviceError("This CPU does not compute in bf16. Use --precision auto, or f32.")
+    if asked not in offered:
+        raise DeviceError(f"This CPU does not compute in {asked}. Use --precision auto, or f32.")
     return asked
 
 
 def cpu_precision() -> Literal["bf16", "f32"]:
     """The precision of networks that are not quantised on this CPU: bf16 where it computes in it, else f32."""
-    import openvino
-
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "bf16" if "BF16" in capabilities else "f32"
+    return "bf16" if "bf16" in offered_precisions(has_int8=False) else "f32"
 
 
 class OpenVinoEngine:

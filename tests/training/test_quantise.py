@@ -1,5 +1,7 @@
 """An int8 network is made, compared, kept only where it is worth it, and run unless another precision is asked for."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -56,11 +58,18 @@ def test_an_int8_network_that_is_worse_or_slower_is_left_out(model, monkeypatch,
 
 
 def test_a_precision_that_cannot_be_had_is_a_clear_error(monkeypatch) -> None:
+    able: list[str] = ["FP32", "INT8", "BF16"]
+    monkeypatch.setattr("openvino.Core", lambda: SimpleNamespace(get_property=lambda *_: able))
     assert choose_precision("auto", has_int8=True) == "int8"
+    assert choose_precision("auto", has_int8=False) == "bf16"
     assert choose_precision("f32", has_int8=True) == "f32"
     with pytest.raises(ConfigError, match="no precision 'int4'; did you mean 'int8'"):
         choose_precision("int4", has_int8=True)
-    monkeypatch.setattr("fewcell.engine.cpu_precision", lambda: "f32")
+    able.remove("BF16")
     assert choose_precision("auto", has_int8=False) == "f32"
+    able.remove("INT8")
+    assert choose_precision("auto", has_int8=True) == "f32", "an int8 network is of no use to it"
+    with pytest.raises(DeviceError, match="does not compute in int8"):
+        choose_precision("int8", has_int8=True)
     with pytest.raises(DeviceError, match="does not compute in bf16"):
         choose_precision("bf16", has_int8=True)
