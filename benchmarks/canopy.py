@@ -19,9 +19,10 @@ Ways without a scorer have 20 settings:
     flows       the decoding of `flows`
     trails      the decoding of `trails`
 Ways with a scorer, fitted to their own candidates:
+    one height  pieces above one height, grown into the foreground: what the scorer is worth without a choice of nodes
     ladder      pieces above a ladder of heights, at full extent, as a tree
     canopy      hills and unions of hills, as a tree; then variations of it
-    oracle      canopy's candidates, chosen by the truth
+    oracle      canopy's candidates, chosen by the truth; and those of `more hills`
 """
 
 import argparse
@@ -173,6 +174,12 @@ def grow_ladder(prediction: FloatArray, cuts: tuple[float, ...], steps: float) -
     return replace(CANOPY, cuts=cuts, prominence=1e-4).candidates(prediction, height.astype(np.float32))
 
 
+def grow_at_one_height(prediction: FloatArray, cuts: tuple[float, ...], threshold: float) -> Candidates:
+    """As a ladder of one step: what lies above it is level, and all below."""
+    height = (CANOPY.height(prediction) > threshold).astype(np.float32)
+    return replace(CANOPY, cuts=cuts, prominence=1e-4).candidates(prediction, height)
+
+
 def grow_by_cell(prediction: FloatArray, cuts: tuple[float, ...], prominence: float) -> Candidates:
     return replace(CANOPY, cuts=cuts, prominence=prominence).candidates(prediction, prediction[CELL])
 
@@ -184,7 +191,8 @@ class Way:
     settings: prominences, or what else `grow` takes; the best on the held-out images is used. right: what the scorer
     learns: whether the IoU is this or more; None: the IoU itself. without: features with one of these in their name are
     left out. learned: whether the scorer is also fitted to images that the network learned from. n_units: its hidden
-    units. greedy: candidates are taken by falling probability, without those that overlap what is taken.
+    units. greedy: candidates are taken by falling probability, without those that overlap what is taken. hills_only:
+    no union of hills is a candidate.
     """
 
     grow: Callable[[FloatArray, tuple[float, ...], float], Candidates] = grow
@@ -195,10 +203,12 @@ class Way:
     learned: bool = True
     n_units: int = HIDDEN_UNITS
     greedy: bool = False
+    hills_only: bool = False
 
 
 LEARNED = {
     "canopy": Way(),
+    "one height": Way(grow=grow_at_one_height, settings=(0.1, 0.15, 0.2, 0.3, 0.4), cuts=(0.5,), hills_only=True),
     "ladder": Way(grow=grow_ladder, settings=(9.0, 17.0)),
     "fewer hills": Way(settings=(0.06,)),
     "more hills": Way(settings=(0.007,)),
@@ -234,6 +244,8 @@ def prepare(way: Way, setting: float, case: Case) -> Grown:
     features = np.stack([candidates.features[name] for name in names], axis=-1)
     iou, known = true_ious(candidates, case.labels)
     may_be = CANOPY.may_be_cells(candidates)
+    if way.hills_only:
+        may_be[np.unique(candidates.parent[candidates.parent >= 0])] = False
     return Grown(candidates, features, may_be, iou, known & may_be)
 
 
@@ -322,12 +334,13 @@ def judge(
             grown = (prepare(way, setting, case) for case in score)
             found = (read(way, tree, judged(tree, scorer), level) for tree in grown)
         add(name, score or fit_to, found, {"setting": setting, "level": level})
-    add("oracle", score or fit_to, map(read_by_truth, score or fit_to), "")
+    for name, of in {"oracle": "canopy", "oracle of more hills": "more hills"}.items():
+        add(name, score or fit_to, (read_by_truth(case, LEARNED[of]) for case in score or fit_to), "")
     return rows
 
 
-def read_by_truth(case: Case) -> Labels:
-    grown = prepare(LEARNED["more hills"], LEARNED["more hills"].settings[0], case)
+def read_by_truth(case: Case, way: Way) -> Labels:
+    grown = prepare(way, way.settings[0], case)
     truth = np.where(grown.may_be & (grown.iou >= 0.5), 1 + 0.01 * grown.iou, 0)
     return select(grown.candidates, truth, 0.0, CANOPY.min_area_px).labels
 

@@ -6,6 +6,10 @@ Mpx are input pixels of a network of stride 2, so four per pixel of the grid tha
 2,000 and 8,000 a megapixel; the prediction is the targets with a blurred error on top, about as a network predicts.
 Each figure is the best of several runs after one that compiles and warms up. "dominates" names the function that takes
 most of a decoding's own time (compiled loops count for the function that calls them).
+
+What fits a model to read cells by is fitted to another such drawing first. Rivals of canopy's tree, whose targets are
+the same: `ladder`, the tree of what lies above 17 heights, read as canopy; and `pieces of a ladder`, only the connected
+components above each of these heights, one after the other, with nothing measured or chosen.
 """
 
 import argparse
@@ -17,20 +21,25 @@ import pstats
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
+from dataclasses import replace
 from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[variable] = "1"
 
+import cc3d
 import numpy as np
 from scipy import ndimage
 
-from fewcell.representations import REPRESENTATIONS, Representation
+from fewcell.representations import REPRESENTATIONS, Canopy, Representation
 from fewcell.types import FloatArray, Labels
 
 STRIDE = 2
 CELLS_PER_MPX = (500, 2000, 8000)
+STEPS = 17
+RIVALS = ("ladder", "pieces of a ladder")
+Decode = Callable[[FloatArray], Sized]
 
 
 def draw_cells(side: int, cells_per_mpx: int, seed: int = 0) -> Labels:
@@ -83,16 +92,41 @@ def dominant(function: Callable[[], object]) -> str:
     return f"{where} {100 * own / total:.0f} %"
 
 
+def decoding(name: str, representation: Representation) -> Decode:
+    """How cells are read. representation: canopy, fitted, for what is compared with it."""
+    if name not in RIVALS:
+        return representation.decode
+    assert isinstance(representation, Canopy)
+    canopy = replace(representation, prominence=1e-4)
+
+    def by_ladder(prediction: FloatArray) -> Sized:
+        height = np.floor(canopy.height(prediction) * STEPS) / STEPS
+        candidates = canopy.candidates(prediction, height.astype(np.float32))
+        return canopy._select(candidates, canopy._probability(candidates))
+
+    def pieces(prediction: FloatArray) -> Sized:
+        height = canopy.height(prediction)
+        levels = np.arange(1, STEPS) / STEPS
+        pieces = [cc3d.connected_components(height > level, connectivity=8, out_dtype=np.uint32) for level in levels]
+        return range(sum(int(piece.max()) for piece in pieces))
+
+    return by_ladder if name == "ladder" else pieces
+
+
 def measure(side: int, repeats: int, names: list[str]) -> list[dict[str, object]]:
     rows = []
     megapixels = (STRIDE * side) ** 2 / 1e6
     for name in names:
-        representation = REPRESENTATIONS[name]()
+        representation = REPRESENTATIONS["canopy" if name in RIVALS else name]()
+        if representation.fits_model:
+            drawn = draw_cells(side, CELLS_PER_MPX[1], seed=1)
+            representation = representation.refit([as_predicted(representation, drawn, seed=1)], [drawn])
+        decode = decoding(name, representation)
         for cells_per_mpx in CELLS_PER_MPX:
             labels = draw_cells(side, cells_per_mpx)
             prediction = as_predicted(representation, labels)
-            found = len(representation.decode(prediction))
-            decode_s = best_seconds(lambda r=representation, p=prediction: r.decode(p), repeats)
+            found = len(decode(prediction))
+            decode_s = best_seconds(lambda d=decode, p=prediction: d(p), repeats)
             targets_s = best_seconds(lambda r=representation, t=labels: r.targets(t), repeats)
             rows.append(
                 {
@@ -103,7 +137,7 @@ def measure(side: int, repeats: int, names: list[str]) -> list[dict[str, object]
                     "decode_mpx_per_s": megapixels / decode_s,
                     "decode_cells_per_s": found / decode_s,
                     "targets_mpx_per_s": megapixels / targets_s,
-                    "decode_dominates": dominant(lambda r=representation, p=prediction: r.decode(p)),
+                    "decode_dominates": dominant(lambda d=decode, p=prediction: d(p)),
                     "targets_dominates": dominant(lambda r=representation, t=labels: r.targets(t)),
                 }
             )
@@ -114,12 +148,12 @@ def measure(side: int, repeats: int, names: list[str]) -> list[dict[str, object]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="representations; all by default")
+    parser.add_argument("names", nargs="*", help="representations and rivals; all by default")
     parser.add_argument("--side", type=int, default=512, help="side of the network's grid")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", help="write the rows, with machine and command, to this CSV")
     arguments = parser.parse_args()
-    rows = measure(arguments.side, arguments.repeats, arguments.names or list(REPRESENTATIONS))
+    rows = measure(arguments.side, arguments.repeats, arguments.names or [*REPRESENTATIONS, *RIVALS])
     if arguments.out:
         facts = {
             "processor": platform.processor() or platform.machine(),
