@@ -29,7 +29,7 @@ import argparse
 import csv
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -85,8 +85,6 @@ class Case:
 def predict(samples: Sequence[Sample], model: Path, trained: set[str]) -> list[Case]:
     """The predictions of a model's network for labelled images, at their true diameter."""
     facts = read_model(model)
-    if facts.representation.name not in ("canopy", "flows", "trails"):
-        sys.exit(f"{model} is a model of {facts.representation.name!r}; train one with --representation canopy.")
     engine = OpenVinoEngine(model / "network.onnx")
     cases = []
     for sample in samples:
@@ -151,7 +149,8 @@ def by_trails(prediction: FloatArray, cell_threshold: float, flow_error: float) 
     return Trails(cell_threshold=cell_threshold, flow_error=flow_error).decode(prediction).labels
 
 
-SETTINGS_ONLY: dict[str, tuple[Callable[..., Labels], dict[str, tuple[float, ...]]]] = {
+SettingsOnly = Mapping[str, tuple[Callable[..., Labels], Mapping[str, tuple[float, ...]]]]
+SETTINGS_ONLY: SettingsOnly = {
     "threshold": (by_threshold, {"threshold": (0.1, 0.15, 0.2, 0.3, 0.4), "foreground": FOREGROUNDS}),
     "cell cut": (by_cell, {"threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "min_area_px": (6, 12, 24, 48)}),
     "h-maxima": (by_h_maxima, {"h": (0.03, 0.06, 0.1, 0.15, 0.2), "foreground": FOREGROUNDS}),
@@ -226,6 +225,8 @@ LEARNED = {
     "greedy": Way(greedy=True),
 }
 
+ORACLES = {"oracle": "canopy", "oracle of more hills": "more hills"}
+
 
 @dataclass(frozen=True)
 class Grown:
@@ -295,24 +296,34 @@ def _without_overlaps(parent: NDArray[np.int32], probability: FloatArray, level:
 
 
 def judge(
-    learned: list[Case], fit_to: list[Case], folds: NDArray[np.int64], score: list[Case] | None
+    seed: int,
+    learned: list[Case],
+    fit_to: list[Case],
+    folds: NDArray[np.int64],
+    score: list[Case] | None,
+    settings_only: SettingsOnly,
+    ways: Mapping[str, Way],
+    oracles: Mapping[str, str],
 ) -> list[dict[str, object]]:
-    """A row for every way and image. folds: of the images fitted to, which are scored if no others are given."""
+    """A row for every way and image. folds: of the images fitted to, which are scored if no others are given.
+
+    oracles: name of an oracle -> the way with a scorer among whose candidates it chooses.
+    """
     rows: list[dict[str, object]] = []
 
     def add(name: str, cases: Sequence[Case], found: Iterable[Labels], setting: object) -> None:
         for case, labels in zip(cases, found, strict=True):
             f1_50, f1_75 = case.score(labels)
             about = {"stem": case.stem, "modality": case.modality, "experiment": case.experiment, "seen": case.seen}
-            rows.append({"way": name, **about, "f1_50": f1_50, "f1_75": f1_75, "setting": setting})
+            rows.append({"seed": seed, "way": name, **about, "f1_50": f1_50, "f1_75": f1_75, "setting": setting})
         report(name, rows)
 
-    for name, (decode, tried) in SETTINGS_ONLY.items():
+    for name, (decode, tried) in settings_only.items():
         combinations = [dict(zip(tried, values, strict=True)) for values in product(*tried.values())]
         on_grid = [mean_grid_f1(fit_to, (decode(c.prediction, **s) for c in fit_to)) for s in combinations]
         setting = combinations[int(np.argmax(on_grid))]
         add(name, score or fit_to, (decode(c.prediction, **setting) for c in score or fit_to), setting)
-    for name, way in LEARNED.items():
+    for name, way in ways.items():
         best, best_f1 = None, -1.0
         for setting in way.settings:
             trees = [prepare(way, setting, case) for case in fit_to]
@@ -334,8 +345,8 @@ def judge(
             grown = (prepare(way, setting, case) for case in score)
             found = (read(way, tree, judged(tree, scorer), level) for tree in grown)
         add(name, score or fit_to, found, {"setting": setting, "level": level})
-    for name, of in {"oracle": "canopy", "oracle of more hills": "more hills"}.items():
-        add(name, score or fit_to, (read_by_truth(case, LEARNED[of]) for case in score or fit_to), "")
+    for name, of in oracles.items():
+        add(name, score or fit_to, (read_by_truth(case, ways[of]) for case in score or fit_to), "")
     return rows
 
 
@@ -372,22 +383,35 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     arguments = parser.parse_args()
 
-    recipe = Recipe(**read_model(arguments.model).recipe)
-    labelled = [sample for sample in open_dataset(arguments.train) if sample.labels]
+    name = read_model(arguments.model).representation.name
+    if name not in ("canopy", "flows", "trails"):
+        sys.exit(f"{arguments.model} is a model of {name!r}; train one with --representation canopy.")
+    rows = judge(*read_all(arguments.model, arguments.train, arguments.test), SETTINGS_ONLY, LEARNED, ORACLES)
+    if arguments.out:
+        save(rows, arguments.out)
+
+
+def read_all(
+    model: Path, train: Path, test: Path | None
+) -> tuple[int, list[Case], list[Case], NDArray[np.int64], list[Case] | None]:
+    """A model's seed, and its predictions: of images learned from, of held-out ones and their folds, of tests."""
+    recipe = Recipe(**read_model(model).recipe)
+    labelled = [sample for sample in open_dataset(train) if sample.labels]
     learned_from, held_out = hold_out(labelled, recipe.held_out, recipe.seed)
     trained = {sample.experiment for sample in learned_from}
-    fit_to = predict(held_out, arguments.model, trained)
-    learned = predict([learned_from[i] for i in label_order(learned_from)[:LEARNED_IMAGES]], arguments.model, trained)
+    fit_to = predict(held_out, model, trained)
+    learned = predict([learned_from[i] for i in label_order(learned_from)[:LEARNED_IMAGES]], model, trained)
     experiments = sorted({case.experiment for case in fit_to})
     folds = np.array([experiments.index(case.experiment) % FOLDS for case in fit_to])
-    tests = [sample for sample in open_dataset(arguments.test) if sample.labels] if arguments.test else None
-    rows = judge(learned, fit_to, folds, predict(tests, arguments.model, trained) if tests else None)
-    rows = [{"seed": recipe.seed, **row} for row in rows]
-    if arguments.out:
-        with open(arguments.out, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=[*rows[0], "command"])
-            writer.writeheader()
-            writer.writerows({**row, "command": shlex.join(["python", *sys.argv])} for row in rows)
+    tests = [sample for sample in open_dataset(test) if sample.labels] if test else None
+    return recipe.seed, learned, fit_to, folds, predict(tests, model, trained) if tests else None
+
+
+def save(rows: Sequence[dict[str, object]], out: Path) -> None:
+    with open(out, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=[*rows[0], "command"])
+        writer.writeheader()
+        writer.writerows({**row, "command": shlex.join(["python", *sys.argv])} for row in rows)
 
 
 if __name__ == "__main__":
