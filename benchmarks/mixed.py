@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     arguments = parser.parse_args()
     segmenter = Segmenter.load(arguments.model)
+    segmenter.segment(np.random.default_rng(0).normal(size=(64, 64)))  # what is loaded and compiled once
     recipe = load_recipe(None, **segmenter.facts.recipe)
     labelled = [sample for sample in open_dataset(arguments.data) if sample.labels]
     rows: list[dict[str, object]] = []

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from fewcell.errors import ConfigError, ReadError, TooLargeError, WriteError
 from fewcell.images import Slide, read_image
 from fewcell.metrics import overlaps
+from fewcell.representations import Trails
 from fewcell.segmenter import FileSettings, Segmenter
 from fewcell.slides import Means, segment_slide
 from fewcell.slides import plan as plan_module
@@ -90,6 +91,24 @@ def test_a_slide_of_unknown_scale_has_the_cells_of_the_image(
     assert len(found.plan.blocks()) > 10
     assert len(whole.scores) > 50
     assert_same_cells(whole.labels, labels_of(found.labels))
+
+
+def test_trails_lead_through_tiles_and_seams(slide_file, tmp_path, monkeypatch) -> None:
+    """They have no bound, so blocks are joined; which pixel a pixel leads to is the same in each."""
+    monkeypatch.setattr(plan_module, "BLOCK_PX", 150)
+    monkeypatch.setattr(plan_module, "HALO_PX", 60)
+    default = Segmenter.load(threads=1)
+    assert default.facts.representation.name == "canopy", "whose network predicts what trails reads"
+    segmenter = Segmenter(default.engine, Trails(), default.scorer, default.facts, default.folder)
+    decode, read = Trails.decode, []
+    monkeypatch.setattr(Trails, "decode", lambda trails, seen: read.append(seen.shape) or decode(trails, seen))
+    whole = segmenter.segment(read_image(slide_file), diameter_px=22.0)
+    assert len(whole.scores) > 100
+    found = segment_slide(
+        segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22.0), how=Means(tile_px=96)
+    )
+    assert len(read) > 10, "the image, and every block"
+    assert_same_cells(whole.labels, labels_of(found.labels), 0.99)
 
 
 def test_two_runs_do_not_share_a_folder(segmenter, slide_file, tmp_path) -> None:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fewcell.config import Augmentation, Part
+from fewcell.data import crops
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import load_sample, open_dataset
 from fewcell.errors import ConfigError, DataError, WriteError
@@ -23,6 +24,7 @@ from fewcell.representations import make_representation
 from fewcell.segmenter import Segmenter, read_model
 from fewcell.segmenter.scale import Estimate
 from fewcell.training import lessons as lessons_module
+from fewcell.training import pool_scale
 from fewcell.training import rounds as rounds_module
 from fewcell.training import teacher as teacher_module
 from fewcell.training.batches import Share, batches, make_batch
@@ -411,6 +413,31 @@ def test_a_file_that_cannot_be_read_costs_its_own_lesson_alone(samples, consensu
     assert "broken.png" in facts[str(broken)]["problem"]
     assert not facts[str(broken)]["used"]
     assert "problem" not in facts[str(samples[5].image)]
+
+
+def test_of_a_pool_of_100000_files_only_what_is_drawn_is_read(samples, tiny_recipe, monkeypatch) -> None:
+    """And of what was read only what fits into the cache stays."""
+    read, load = [], crops.load_sample
+    monkeypatch.setattr(crops, "load_sample", lambda sample: read.append(sample.stem) or load(sample))
+    pool = [replace(samples[4 + i % 4], stem=f"{i}", experiment=f"plate {i % 384}") for i in range(100_000)]
+    representation = make_representation("canopy", {})
+    source = source_of(pool, representation)
+    source.cache_bytes = 300_000  # a few images
+    stream = batches([Share(source, 8)], representation, tiny_recipe(steps=10, batch=8))
+    assert len(list(stream)) == 10
+    assert 60 < len(set(read)) <= 80
+    assert source._cached_bytes <= 300_000
+    assert len(source._cache) < 20
+
+
+def test_of_very_many_images_a_finished_model_looks_at_some(samples, trained, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(pool_scale, "MOST_LOOKED_AT", 6)
+    monkeypatch.setattr(pool_scale, "_diameter_px", lambda sample, segmenter: 20.0)
+    pool = [replace(samples[4], stem=f"{i}", modality=f"m{i % 2}", experiment=f"e{i % 6}") for i in range(600)]
+    found = with_diameters(pool, trained.folder, tmp_path, Machine(torch.device("cpu"), torch.float32))
+    assert len(found) == 6
+    assert sorted(sample.modality for sample in found) == ["m0"] * 3 + ["m1"] * 3
+    assert len({sample.experiment for sample in found}) == 6
 
 
 def test_images_that_nothing_is_learned_from_are_told_of(samples, tiny_recipe, tmp_path: Path) -> None:
