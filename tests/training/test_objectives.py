@@ -11,6 +11,7 @@ import pytest
 import tifffile
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from fewcell.config import Augmentation, Part
 from fewcell.data import crops
@@ -18,9 +19,10 @@ from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import load_sample, open_dataset
 from fewcell.errors import ConfigError, DataError, WriteError
 from fewcell.images import resize_image, resize_labels
-from fewcell.metrics import f1, match
+from fewcell.metrics import f1, match, overlaps
 from fewcell.networks import make_network
-from fewcell.representations import make_representation
+from fewcell.representations import REPRESENTATIONS, make_representation
+from fewcell.scoring import Scorer, n_features
 from fewcell.segmenter import Segmenter, read_model
 from fewcell.segmenter.scale import Estimate
 from fewcell.training import lessons as lessons_module
@@ -34,7 +36,7 @@ from fewcell.training.objective import Rounds
 from fewcell.training.objectives import OBJECTIVES, make_objective
 from fewcell.training.pool_scale import forget_diameters, with_diameters
 from fewcell.training.teacher import VIEWS, Teacher, View
-from fewcell.types import Labels
+from fewcell.types import FloatArray, Labels
 
 
 @pytest.fixture(autouse=True)
@@ -257,6 +259,37 @@ def test_a_teacher_knows_which_of_its_cells_are_right(trained, samples) -> None:
     unsure = np.array([[np.log(0.9 / 0.1), 0.3, 0.3]])
     assert no_teacher.trust(unsure)[0] < 0.75, "a sure cell that no view shows again"
     assert no_teacher.precision == 0, "so its own labels are not used"
+
+
+class _Sees:
+    """A network that is always right about discs: the targets of what is bright in an image."""
+
+    def __init__(self, representation, stride: int) -> None:
+        self.representation, self.stride = representation, stride
+
+    def __call__(self, image: FloatArray) -> FloatArray:
+        height, width = (side // self.stride for side in image.shape[1:])
+        seen = resize_image(image[:1], (height, width))[0]
+        bright, _ = ndimage.label(ndimage.binary_opening(seen > (seen.min() + seen.max()) / 2))
+        return self.representation.targets(bright.astype(np.int32))
+
+
+@pytest.mark.parametrize("name", sorted(REPRESENTATIONS))
+def test_a_teacher_of_any_representation_keeps_cells_and_knows_background(trained, samples, name) -> None:
+    """With predictions that are all right, most is known: neither cells nor background fall into what is doubtful."""
+    representation = make_representation(name, {})
+    n = n_features(len(representation.channels))
+    scorer = Scorer((0.0,) * n, (1.0,) * n, (0.0,) * 2 * n, 3.0)
+    facts = read_model(trained.folder)
+    segmenter = Segmenter(_Sees(representation, facts.network.stride), representation, scorer, facts, trained.folder)
+    lesson = Teacher(segmenter, samples[:4], keep=0.7).label(samples[5])
+    truth = load_sample(open_dataset(samples[0].image.parent.parent)[5])[1]
+    assert truth is not None
+    assert lesson.n_kept > 0.8 * truth.max()
+    table = overlaps(truth, np.maximum(lesson.labels, 0))
+    assert (table.pair_iou >= 0.5).sum() > 0.9 * lesson.n_kept
+    assert np.mean(lesson.labels[truth > 0] == 0) < 0.05, "cells are not taught as background"
+    assert np.mean(lesson.labels[truth == 0] == 0) > 0.5, "most background is known"
 
 
 def test_a_cell_much_larger_than_the_others_is_not_background(trained, samples, draw_discs, tmp_path: Path) -> None:
