@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from fewcell.benchmark import load_plan, run_plan, runs_of
+from fewcell.benchmark import load_plan, run_plan, runs_of, stage
 from fewcell.benchmark.examples import EXAMPLES, examples_file
 from fewcell.benchmark.stage import FACTS_FILE, ROW_FILE
 from fewcell.images import read_labels
@@ -165,3 +165,19 @@ def test_the_facts_of_a_training_name_its_experiments(finished) -> None:
     (facts,) = (json.loads(path.read_text()) for path in (out / "models").glob(f"*/{FACTS_FILE}"))
     assert facts["labelled_images"] == 6
     assert len(facts["experiments"]) == 6
+
+
+def test_what_a_block_changes_of_the_recipe_tells_its_runs_apart(disc_dataset: Path, tmp_path, monkeypatch) -> None:
+    """Two trainings that differ in nothing else are two methods in the tables; how much is held out is none."""
+    blocks = (
+        "[[compare]]\nrecipe = {augmentation = {off_scale = 1.0}}",
+        "[[compare]]\nrecipe = {held_out = 0.2}\nlabels = [4]",
+    )
+    (tmp_path / "plan.toml").write_text("\n".join([PLAN.format(data=disc_dataset, steps=1), *blocks]))
+    monkeypatch.setattr(stage, "spent", lambda _: (1, 1.0))
+    facts = {"labelled_images": 4, "parameters": 1, "commit": "abc", "machine": "m"}
+    runs = runs_of(load_plan(tmp_path / "plan.toml"))
+    plain, _, apart, fewer = (stage._run_columns(run, facts, tmp_path)["settings"] for run in runs)
+    assert json.loads(str(apart)) == {"recipe": {"augmentation": {"off_scale": 1.0}}} | json.loads(str(fewer) or "{}")
+    assert apart != plain
+    assert "held_out" not in str(fewer)

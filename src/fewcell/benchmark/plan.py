@@ -4,7 +4,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -72,6 +72,7 @@ class Run:
     """One model of a comparison: its recipe, its labels, and how it is scored.
 
     Two runs that differ in `diameter` only share their training. before: the run with whose weights this one begins.
+    own: what its block changes of the plan's recipe, but for how much is held out, which goes with the labels.
     """
 
     recipe: Recipe
@@ -79,6 +80,7 @@ class Run:
     diameter: Diameter
     plan: Plan
     before: "Run | None" = None
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -172,7 +174,8 @@ def _runs_of_block(plan: Plan, block: Block) -> Iterator[Run]:
         parts = {"network": network, "representation": representation, "objective": objective}
         settings: Mapping[str, Any] = {k: v if isinstance(v, str) else v.model_dump() for k, v in parts.items()}
         recipe = load_recipe(None, base=plan.recipe, **{**block.recipe, **settings, "seed": seed})
-        run = Run(recipe, None if labels == "all" else labels, diameter, plan)
+        own = {name: value for name, value in block.recipe.items() if name != "held_out"}
+        run = Run(recipe, None if labels == "all" else labels, diameter, plan, own=own)
         if block.after is None:
             yield run
         else:

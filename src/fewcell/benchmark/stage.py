@@ -162,6 +162,7 @@ def _run_columns(run: Run, facts: dict, models: Path) -> dict[str, object]:
     steps, seconds = (sum(part) for part in zip(*(spent(models / r.training) for r in parts_of_run), strict=True))
     parts = {name: getattr(recipe, name) for name in ("network", "representation", "objective")}
     settings = {name: part.settings for name, part in parts.items() if part.settings}
+    settings |= {"recipe": run.own} if run.own else {}
     return {
         "run": run.key,
         **{name: part.name for name, part in parts.items()},
