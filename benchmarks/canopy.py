@@ -37,9 +37,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.config import Recipe
 from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
-from fewcell.data.split import hold_out, label_order
+from fewcell.data.split import label_order
 from fewcell.engine import OpenVinoEngine
 from fewcell.images import Pyramid, normalise, resize_labels
 from fewcell.metrics import count_matches, f1, match, remove_border, scored_overlaps
@@ -50,6 +49,7 @@ from fewcell.representations.canopy_tree import Candidates, select, true_ious
 from fewcell.representations.flow_field import CELL
 from fewcell.scoring import Scorer
 from fewcell.segmenter import predict_at_scale, read_model
+from fewcell.training.lessons import parts_of
 from fewcell.types import FloatArray, Labels
 
 FOLDS = 5
@@ -174,9 +174,14 @@ def grow_ladder(prediction: FloatArray, cuts: tuple[float, ...], steps: float) -
 
 
 def grow_at_one_height(prediction: FloatArray, cuts: tuple[float, ...], threshold: float) -> Candidates:
-    """As a ladder of one step: what lies above it is level, and all below."""
-    height = (CANOPY.height(prediction) > threshold).astype(np.float32)
-    return replace(CANOPY, cuts=cuts, prominence=1e-4).candidates(prediction, height)
+    """What lies above it is level; from there down to GROW_PX away, beyond which nothing is of a cell."""
+    from scipy.ndimage import distance_transform_edt
+
+    away = distance_transform_edt(CANOPY.height(prediction) <= threshold)
+    height = np.clip(1 - away / (GROW_PX + 1), 0, 1).astype(np.float32)
+    near = prediction.copy()
+    near[CELL][away > GROW_PX] = 0
+    return replace(CANOPY, cuts=cuts, prominence=1e-4).candidates(near, height)
 
 
 def grow_by_cell(prediction: FloatArray, cuts: tuple[float, ...], prominence: float) -> Candidates:
@@ -207,7 +212,7 @@ class Way:
 
 LEARNED = {
     "canopy": Way(),
-    "one height": Way(grow=grow_at_one_height, settings=(0.1, 0.15, 0.2, 0.3, 0.4), cuts=(0.5,), hills_only=True),
+    "one height": Way(grow=grow_at_one_height, settings=(0.1, 0.15, 0.2, 0.3, 0.4), cuts=FOREGROUNDS, hills_only=True),
     "ladder": Way(grow=grow_ladder, settings=(9.0, 17.0)),
     "fewer hills": Way(settings=(0.06,)),
     "more hills": Way(settings=(0.007,)),
@@ -395,16 +400,15 @@ def read_all(
     model: Path, train: Path, test: Path | None
 ) -> tuple[int, list[Case], list[Case], NDArray[np.int64], list[Case] | None]:
     """A model's seed, and its predictions: of images learned from, of held-out ones and their folds, of tests."""
-    recipe = Recipe(**read_model(model).recipe)
-    labelled = [sample for sample in open_dataset(train) if sample.labels]
-    learned_from, held_out = hold_out(labelled, recipe.held_out, recipe.seed)
+    facts = read_model(model)
+    learned_from, held_out = parts_of(facts, open_dataset(train))
     trained = {sample.experiment for sample in learned_from}
     fit_to = predict(held_out, model, trained)
     learned = predict([learned_from[i] for i in label_order(learned_from)[:LEARNED_IMAGES]], model, trained)
     experiments = sorted({case.experiment for case in fit_to})
     folds = np.array([experiments.index(case.experiment) % FOLDS for case in fit_to])
     tests = [sample for sample in open_dataset(test) if sample.labels] if test else None
-    return recipe.seed, learned, fit_to, folds, predict(tests, model, trained) if tests else None
+    return int(facts.recipe["seed"]), learned, fit_to, folds, predict(tests, model, trained) if tests else None
 
 
 def save(rows: Sequence[dict[str, object]], out: Path) -> None:

@@ -30,6 +30,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 
 import cc3d
 import numpy as np
+from canopy import grow_ladder
 from scipy import ndimage
 
 from fewcell.representations import REPRESENTATIONS, Canopy, Representation
@@ -100,15 +101,13 @@ def decoding(name: str, representation: Representation) -> Decode:
     canopy = replace(representation, prominence=1e-4)
 
     def by_ladder(prediction: FloatArray) -> Sized:
-        height = np.floor(canopy.height(prediction) * STEPS) / STEPS
-        candidates = canopy.candidates(prediction, height.astype(np.float32))
+        candidates = grow_ladder(prediction, canopy.cuts, STEPS)
         return canopy._select(candidates, canopy._probability(candidates))
 
     def pieces(prediction: FloatArray) -> Sized:
         height = canopy.height(prediction)
-        levels = np.arange(1, STEPS) / STEPS
-        pieces = [cc3d.connected_components(height > level, connectivity=8, out_dtype=np.uint32) for level in levels]
-        return range(sum(int(piece.max()) for piece in pieces))
+        levels = np.arange(STEPS) / STEPS
+        return [cc3d.connected_components(height > level, connectivity=8, out_dtype=np.uint32) for level in levels]
 
     return by_ladder if name == "ladder" else pieces
 
@@ -125,7 +124,7 @@ def measure(side: int, repeats: int, names: list[str]) -> list[dict[str, object]
         for cells_per_mpx in CELLS_PER_MPX:
             labels = draw_cells(side, cells_per_mpx)
             prediction = as_predicted(representation, labels)
-            found = len(decode(prediction))
+            found = len(decode(prediction)) if name != RIVALS[1] else None
             decode_s = best_seconds(lambda d=decode, p=prediction: d(p), repeats)
             targets_s = best_seconds(lambda r=representation, t=labels: r.targets(t), repeats)
             rows.append(
@@ -135,7 +134,7 @@ def measure(side: int, repeats: int, names: list[str]) -> list[dict[str, object]
                     "true_cells": len(np.unique(labels)) - 1,
                     "found_cells": found,
                     "decode_mpx_per_s": megapixels / decode_s,
-                    "decode_cells_per_s": found / decode_s,
+                    "decode_cells_per_s": found and found / decode_s,
                     "targets_mpx_per_s": megapixels / targets_s,
                     "decode_dominates": dominant(lambda d=decode, p=prediction: d(p)),
                     "targets_dominates": dominant(lambda r=representation, t=labels: r.targets(t)),

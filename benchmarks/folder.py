@@ -5,7 +5,7 @@
 100 images of 1 megapixel, PNG, parts of the pictures that come with scikit-image, go through `fewcell segment` in a
 process of its own, once with the diameter given and once estimated. Start is the time that one image of 128 px takes
 (the median of several), in a new process, with all that is loaded and compiled for it; first start the same where no
-loop over pixels has been compiled before, as after installing.
+loop over pixels has been compiled before, as after installing (once: files may be in memory then or not).
 """
 
 import argparse
@@ -51,7 +51,7 @@ def timed(*command: str, **environment: str) -> float:
 def starts(images: Path, folder: Path) -> dict[str, float]:
     """How long one small image takes, the first time and later."""
     small, out = folder / "small.png", str(folder / "small")
-    PillowImage.open(next(images.iterdir())).crop((0, 0, SMALL_PX, SMALL_PX)).save(small)
+    PillowImage.open(min(images.iterdir())).crop((0, 0, SMALL_PX, SMALL_PX)).save(small)
     command, compiled = ("segment", str(small), "-o", out, "--overwrite"), str(folder / "compiled")
     timed("info")  # files of the libraries are in memory
     first_s = timed(*command, NUMBA_CACHE_DIR=compiled)

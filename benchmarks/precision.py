@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from fewcell.benchmark.tables import save_table
-from fewcell.config import load_recipe
 from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
-from fewcell.data.split import hold_out
 from fewcell.engine import offered_precisions
 from fewcell.metrics import f1, match
 from fewcell.segmenter import INT8_FILE, Segmenter
+from fewcell.training.lessons import parts_of
 
 SIDE_PX, TURNS, MOST_PX = 1280, 5, 1_500_000
 
@@ -48,10 +47,8 @@ def main() -> None:
             start = time.perf_counter()
             segmenter.engine(image)
             best[way] = min(best[way], time.perf_counter() - start)
-    recipe = load_recipe(None, **facts.recipe)
-    labelled = [sample for sample in open_dataset(arguments.data) if sample.labels]
     reached: dict[tuple[str, bool], list[list[float]]] = {way: [] for way in ways}
-    for sample in hold_out(labelled, recipe.held_out, recipe.seed)[1]:
+    for sample in parts_of(facts, open_dataset(arguments.data))[1]:
         picture, truth = load_sample(sample)
         assert truth is not None
         true_px = true_diameter_px(sample, truth)

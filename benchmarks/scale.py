@@ -22,12 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from fewcell.benchmark.summary import HEADLINE_MODALITIES
-from fewcell.config import load_recipe
 from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
-from fewcell.data.split import hold_out
 from fewcell.images import resize_image, resize_labels
 from fewcell.metrics import f1, match, remove_border
 from fewcell.segmenter import Segmentation, Segmenter
+from fewcell.training.lessons import parts_of
 from fewcell.types import FloatArray, Labels
 
 FEWEST_CELLS = 5  # of fewer, the median diameter says little
@@ -128,8 +127,7 @@ def main() -> None:
     segmenter.segment(np.random.default_rng(0).normal(size=(64, 64)))  # what is loaded and compiled once
     rows, samples = [], [sample for sample in open_dataset(arguments.dataset) if sample.labels]
     if arguments.held_out:
-        recipe = load_recipe(None, **segmenter.facts.recipe)
-        samples = hold_out(samples, recipe.held_out, recipe.seed)[1]
+        samples = parts_of(segmenter.facts, samples)[1]
     for sample in samples:
         if remove_border(load_sample(sample)[1]).max(initial=0) > 0:  # pyright: ignore
             rows.append(measure(segmenter, sample, arguments.enlarge))

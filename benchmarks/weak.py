@@ -7,12 +7,12 @@
 Both networks learn for the same time from the labelled images, of which none is of the weak sources; the second as
 `consensus`, with 70 % of the weak images. The others are scored by what people said of them: points by cells that
 hold exactly one, boxes by bounding boxes with an IoU of 0.5 or more. The diameter is estimated (by the scale network
-inside the package, which has seen none of these images) and, where there are boxes, also that of the median box.
+inside the package) and, where there are boxes, also that of the median box.
 People did not mark all cells of these images, so that F1 counts right cells as false; the share of marked cells that
 are found does not. One row an image, network and diameter.
 
 --link makes a dataset folder of the 70 % instead, for a training of one's own; --model scores finished models on the
-others, and compares the last with the first.
+others, and compares the last with the first: with the same --seed, or they are scored on what they learned from.
 """
 
 import argparse
@@ -30,11 +30,10 @@ from fewcell.benchmark import bootstrap
 from fewcell.benchmark.tables import save_table
 from fewcell.config import Part, load_recipe
 from fewcell.data.dataset import Sample, load_sample, open_dataset
-from fewcell.data.weak import read_boxes, read_points
+from fewcell.data.weak import read_boxes, read_points, usual_side
 from fewcell.metrics import Counts, count_boxes, count_points, f1
 from fewcell.segmenter import Segmenter
 from fewcell.training.fit import fit
-from fewcell.training.proposals import usual_side
 
 HELD_OUT = 0.3
 WITHOUT, WITH = "labels alone", "points and boxes besides"
@@ -62,8 +61,11 @@ def judge(segmenter: Segmenter, samples: Sequence[Sample]) -> list[tuple[Sample,
 
 def link(samples: Sequence[Sample], folder: Path) -> None:
     """Make a dataset folder of these images, by links to their files."""
+    if folder.exists():
+        sys.exit(f"{folder} exists. Choose another folder, or remove it.")
     for sample in samples:
-        for name, file in (("images", sample.image), ("points", sample.points), ("boxes", sample.boxes)):
+        files = {"images": sample.image, "points": sample.points, "boxes": sample.boxes, "regions": sample.regions}
+        for name, file in files.items():
             if file is not None:
                 (folder / name).mkdir(parents=True, exist_ok=True)
                 (folder / name / file.name).symlink_to(file.resolve())

@@ -222,7 +222,7 @@ def test_boxes_tell_how_wide_cells_are_but_nothing_else(tmp_path: Path) -> None:
     boxed, unmarked, broken = (replace(sample, boxes=tmp_path / f"{name}.csv") for name in ("a", "none", "broken"))
     grid = Grid(256, 1, 0, 24.0)
     source = CropSource([boxed, unmarked, broken], grid, STILL, boxes_tell=True)
-    assert any("x1" in problem for problem in source.preload())
+    assert source.preload() == [], "images without labels are read when they are drawn"
     pictures = [source.picture(0, np.random.default_rng(seed), lambda shape: (1.0, 1.0)) for seed in range(60)]
     diameters = np.array([diameter for _, diameter in pictures])
     assert np.isclose(diameters, 30, rtol=0.02).sum() > 40, "the ellipse that fills a box of 30 px is 30 px wide"
@@ -231,6 +231,10 @@ def test_boxes_tell_how_wide_cells_are_but_nothing_else(tmp_path: Path) -> None:
         black, unknown = source.picture(2, np.random.default_rng(3))
     assert np.isnan([unknown, source.picture(1, np.random.default_rng(0))[1]]).all()
     assert not black.any()
+    (tmp_path / "a.csv").write_text("y0,x0,y1,x1\n" + "\n".join(f"{y},60,{y + 30},90" for y in range(60, 150, 10)))
+    assert source._load(0).diameter_px == 30, "however much boxes overlap"
+    blurred = CropSource([unmarked], grid, STILL.model_copy(update={"defocus": 1.0}), boxes_tell=True)
+    assert np.isnan(blurred.picture(0, np.random.default_rng(0))[1]), "nobody knows how much blur leaves nothing"
     crop = CropSource([boxed], grid, STILL).crop(0, np.random.default_rng(0))
     assert (crop[1] == UNKNOWN).all(), "ellipses are no outlines to learn from"
 

@@ -28,6 +28,7 @@ from fewcell.segmenter import (
 from fewcell.training.batches import sitting
 from fewcell.training.blend import recipe_from
 from fewcell.training.fit import fit
+from fewcell.training.lessons import parts_of
 
 
 @pytest.fixture
@@ -186,6 +187,24 @@ def test_images_without_labels_do_not_make_a_model_forget_what_was_held_out(
     folder = fit(recipe, open_dataset(disc_dataset), tmp_path / "run")
     known = read_model(folder).trained_on
     assert {source: (of.images, of.unlabelled) for source, of in known.items()} == {discs: (6, 9), "smears": (0, 4)}
+
+
+def test_what_was_in_the_pool_before_is_not_held_out_now(begun, trained, inverted, tiny_recipe, tmp_path) -> None:
+    """A teacher's labels of it were learned from, so it tells nothing of what is new."""
+    shutil.copytree(trained.folder, tmp_path / "with-pool")
+    facts = json.loads((tmp_path / "with-pool" / "model.json").read_text())
+    facts["trained_on"]["inverted"] = {"images": 0, "licence": "MIT", "unlabelled": 4}
+    (tmp_path / "with-pool" / "model.json").write_text(json.dumps(facts))
+    with pytest.raises(ConfigError, match="may have learned from images of inverted"):
+        fit(tiny_recipe(**(begun | {"start": str(tmp_path / "with-pool")})), open_dataset(inverted), tmp_path / "run")
+
+
+def test_what_a_model_learned_from_is_found_again(trained, disc_dataset: Path, inverted: Path) -> None:
+    facts = read_model(trained.folder)
+    learn, held_out = parts_of(facts, open_dataset(disc_dataset))
+    assert (len(learn), len(held_out)) == (6, 2)
+    with pytest.raises(ConfigError, match="not trained on these images: of inverted"):
+        parts_of(facts, open_dataset(inverted))
 
 
 def test_going_on_shows_other_crops_than_before(begun, tiny_recipe) -> None:

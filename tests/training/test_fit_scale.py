@@ -169,15 +169,19 @@ def test_boxes_teach_the_scale_whatever_else_is_learned_from(samples, tiny_recip
     monkeypatch.setattr(scale, "BATCH", 2)
     learned, told = [], []
     make = scale._Crops
-    monkeypatch.setattr(scale, "_Crops", lambda recipe, learn: learned.append(list(learn)) or make(recipe, learn))
+    monkeypatch.setattr(scale, "_Crops", lambda recipe, learn: learned.append(make(recipe, learn)) or learned[-1])
     monkeypatch.setattr(lessons_module, "finish", lambda *args, also_seen, **kwargs: told.append(also_seen))
     (tmp_path / "boxes.csv").write_text("y0,x0,y1,x1\n10,10,40,40\n")
     boxed = replace(samples[0], labels=None, boxes=tmp_path / "boxes.csv")
     unlabelled = replace(samples[1], labels=None)
     data, recipe = [boxed, unlabelled, *samples[2:]], tiny_recipe(steps=1, scale_steps=2)
     fit(recipe, data, tmp_path / "run")
-    assert boxed in learned[0]
-    assert unlabelled not in learned[0]
+    source = learned[0].source
+    assert unlabelled not in source.samples
+    pictures = [
+        source.picture(source.samples.index(boxed), np.random.default_rng(i), lambda _: (1, 1)) for i in range(20)
+    ]
+    assert sum(diameter == pytest.approx(30, rel=0.01) for _, diameter in pictures) > 3
     assert told == [[boxed]]
     with pytest.raises(DataError, match="other images"):
         fit(recipe, [replace(boxed, stem="other"), *data[1:]], tmp_path / "run", resume=True)

@@ -467,7 +467,8 @@ def test_of_very_many_images_a_finished_model_looks_at_some(samples, trained, tm
     monkeypatch.setattr(pool_scale, "MOST_LOOKED_AT", 6)
     monkeypatch.setattr(pool_scale, "_diameter_px", lambda sample, segmenter: 20.0)
     pool = [replace(samples[4], stem=f"{i}", modality=f"m{i % 2}", experiment=f"e{i % 6}") for i in range(600)]
-    found = with_diameters(pool, trained.folder, tmp_path, Machine(torch.device("cpu"), torch.float32))
+    with pytest.warns(UserWarning, match="Of 600 images without labels 6"):
+        found = with_diameters(pool, trained.folder, tmp_path, Machine(torch.device("cpu"), torch.float32))
     assert len(found) == 6
     assert sorted(sample.modality for sample in found) == ["m0"] * 3 + ["m1"] * 3
     assert len({sample.experiment for sample in found}) == 6
@@ -494,6 +495,10 @@ def test_a_file_without_labels_that_cannot_be_read_does_not_stop_a_mean_teacher(
     others = [replace(samples[4], image=tmp_path / "broken.png"), replace(samples[5], labels=None)]
     with pytest.warns(UserWarning, match="Not learned from: .*broken"):
         fit(tiny_recipe(steps=2, objective=Part(name="mean_teacher")), samples[:4] + others, tmp_path / "run")
+    at_any_scale = Part(name="mean_teacher", settings={"scale_by": None})
+    with pytest.warns(UserWarning, match="Not learned from: .*broken"):
+        fit(tiny_recipe(steps=8, objective=at_any_scale), samples[:4] + others, tmp_path / "any")
+    assert not list((tmp_path / "any").glob("pool-diameters*")), "nobody asked how wide cells are"
 
 
 def test_what_shares_an_experiment_with_held_out_images_is_not_in_the_pool(

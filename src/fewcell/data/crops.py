@@ -16,7 +16,7 @@ from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.data.paste import paste_cells
 from fewcell.data.sizes import drawn_cells, left_alone
 from fewcell.data.views import View, draw_view, warp_image, warp_labels
-from fewcell.data.weak import as_ellipses, read_boxes
+from fewcell.data.weak import as_ellipses, read_boxes, usual_side
 from fewcell.errors import DataError, FewcellError
 from fewcell.images.memory import available_bytes
 from fewcell.images.normalise import normalise
@@ -47,11 +47,15 @@ class Grid:
 
 @dataclass(frozen=True)
 class _Cached:
-    """An image at its own scale and at halves of it: (height, width, 1 or 3) float16; labels to match."""
+    """An image at its own scale and at halves of it: (height, width, 1 or 3) float16; labels to match.
+
+    diameter_px: of its cells; the canonical one where nothing tells. is_known: whether anything is known of it.
+    """
 
     images: list[NDArray[np.float16]]
     labels: list[NDArray]
     diameter_px: float
+    is_known: bool
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -92,12 +96,12 @@ class CropSource:
         self._cached_bytes = 0
 
     def preload(self) -> list[str]:
-        """Read every image once and keep what fits into memory, so that forked workers share it.
+        """Read every image with labels once and keep what fits into memory, so that forked workers share it.
 
         Returns what is wrong with samples that cannot be used, each with the name of its file.
         """
         problems = []
-        for index in range(len(self.samples)):
+        for index in (i for i, sample in enumerate(self.samples) if sample.labels is not None):
             try:
                 item = self._load(index)
             except FewcellError as error:
@@ -178,7 +182,7 @@ class CropSource:
             view = draw_view(shape, size, step, jitter, rng)
             plain, level = self._image(item, view)
             diameter = item.diameter_px / view.step_px
-            if chance < settings.empty + DRAWN + settings.defocus:
+            if chance < settings.empty + DRAWN + settings.defocus and item.is_known:
                 plain, diameter = out_of_focus(plain, diameter, rng), 0.0
             else:
                 labels = warp_labels(item.labels[level], view.matrix, 2**level, size)
@@ -274,12 +278,13 @@ class CropSource:
             )
         pixels = normalise(image.pixels)
         pixels = pixels[:1] if len(image.pixels) == 1 else pixels
+        side = None
         if labels is None:
             shape, boxes = (pixels.shape[1], pixels.shape[2]), self.samples[index].boxes
             cells = read_boxes(boxes, shape) if boxes and self.boxes_tell else np.zeros((0, 4))
-            labels = as_ellipses(cells, shape)
-        diameter = true_diameter_px(self.samples[index], labels) or self.grid.canonical_diameter_px
-        return _Cached(*_pyramid(pixels, labels), diameter)
+            labels, side = as_ellipses(cells, shape), usual_side(cells)  # ellipses may hide parts of each other
+        diameter = side or true_diameter_px(self.samples[index], labels) or self.grid.canonical_diameter_px
+        return _Cached(*_pyramid(pixels, labels), diameter, bool(np.any(labels != UNKNOWN)))
 
     def _keep(self, index: int, item: _Cached) -> None:
         if index in self._cache:

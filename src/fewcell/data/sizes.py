@@ -34,7 +34,8 @@ def left_alone(image: FloatArray, labels: Labels, diameter_px: float, rng: Gener
     top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
     kept = np.zeros((height, width), dtype=np.float32)
     kept[top : top + high, left : left + wide] = 1
-    background = image[labels == 0] if np.any(labels == 0) else image.reshape(-1, 3)
+    empty = labels == 0 if np.any(labels == 0) else labels < 0
+    background = image[empty] if np.any(empty) else image.reshape(-1, 3)
     level = np.quantile(background, rng.choice([0.02, 0.5, 0.5, 0.98]), axis=0).astype(np.float32)
     noise_sd = np.median(np.abs(np.diff(image, axis=1))) / 0.95  # of differences of normal noise
     field = level + np.float32(noise_sd) * grain((height, width), 1, rng)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fewcell.errors import DataError
 from fewcell.types import UNKNOWN, Labels
 
-__all__ = ["as_ellipses", "read_boxes", "read_points", "read_regions", "with_ellipses"]
+__all__ = ["as_ellipses", "read_boxes", "read_points", "read_regions", "usual_side", "with_ellipses"]
 
 
 def read_points(path: Path | str, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -69,6 +69,13 @@ def read_regions(path: Path | str, shape: tuple[int, int]) -> NDArray[np.bool_]:
     if not rings:
         raise DataError(f"{path} holds no polygon. Draw the regions in which every cell is annotated.")
     return inside
+
+
+def usual_side(boxes: NDArray[np.float64] | None) -> float | None:
+    """How wide the median box is, in pixels; None where there is none. boxes: (n, 4), top, left, bottom, right."""
+    if boxes is None or not len(boxes):
+        return None
+    return float(np.median(np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))))
 
 
 def as_ellipses(boxes: NDArray[np.float64], shape: tuple[int, int]) -> Labels:

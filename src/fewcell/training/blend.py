@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
-from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,16 @@ from fewcell.data.dataset import Sample
 from fewcell.engine import OpenVinoEngine, cpu_precision
 from fewcell.networks import Network, load_network
 from fewcell.representations import Representation
-from fewcell.segmenter import INT8_FILE, NETWORK_FILE, WEIGHTS_FILE, Segmenter, find_model, read_model, write_model
+from fewcell.segmenter import (
+    INT8_FILE,
+    NETWORK_FILE,
+    SCALE_FILE,
+    WEIGHTS_FILE,
+    Segmenter,
+    find_model,
+    read_model,
+    write_model,
+)
 from fewcell.training.export import export_network, round_weights
 from fewcell.training.finish import SUREST_SHARE, count_sources, joined, surest_cells
 from fewcell.training.held_out import f1_at_true_scale
@@ -93,7 +101,7 @@ def blend(
                 best, best_share, best_f1 = segmenter, share, reached
         update: dict[str, object] = {
             "fewcell_version": __version__,
-            "trained_on": joined(start.facts.trained_on, learned, add) if best_share else start.facts.trained_on,
+            "trained_on": joined(start.facts.trained_on, learned) if best_share else start.facts.trained_on,
             "held_out": {"f1_50": round(best_f1, 4), "f1_50_before": round(before, 4), "share": best_share},
             "recipe": recipe.model_dump(mode="json"),
         }
@@ -104,6 +112,7 @@ def blend(
         update["min_surest"] = round(min([start.facts.min_surest, *surest]), 3)
         facts = start.facts.model_copy(update=update)
         int8 = start.folder / INT8_FILE if not best_share and INT8_FILE in start.facts.sha256 else None
+        scale = scale if best_share else start.folder / SCALE_FILE
         write_model(folder, facts, best.folder / NETWORK_FILE, scale, best.folder / WEIGHTS_FILE, int8=int8)
 
 

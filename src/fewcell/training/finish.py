@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -126,7 +126,7 @@ def finish(
             canonical_diameter_px=recipe.canonical_diameter_px,
             diameter_bias=1.0,
             min_surest=0.0,
-            trained_on=joined(_learned_before(recipe), count_sources(learned_from, also_seen), max),
+            trained_on=joined(_learned_before(recipe), count_sources(learned_from, also_seen)),
             held_out=scores,
             recipe=recipe.model_dump(mode="json"),
             sha256={},
@@ -314,12 +314,10 @@ def count_sources(labelled: Sequence[Sample], unlabelled: Sequence[Sample] = ())
     }
 
 
-def joined(
-    before: dict[str, SourceFacts], now: dict[str, SourceFacts], join: Callable[[int, int], int]
-) -> dict[str, SourceFacts]:
-    """What was learned from in two trainings. join: of how many and how many images of a source, how many they are."""
+def joined(before: dict[str, SourceFacts], now: dict[str, SourceFacts]) -> dict[str, SourceFacts]:
+    """What was learned from in two trainings; images of one source are taken to be the same, as far as they go."""
     both = before | now
     for source in before.keys() & now.keys():
-        counts = {n: join(getattr(before[source], n), getattr(now[source], n)) for n in ("images", "unlabelled")}
+        counts = {n: max(getattr(before[source], n), getattr(now[source], n)) for n in ("images", "unlabelled")}
         both[source] = now[source].model_copy(update=counts)
     return both

@@ -45,6 +45,8 @@ def fit(
 
     Under `torchrun` each process takes its part of every batch, and only the first writes.
 
+    Warns of images without labels that nothing is learned from.
+
     Raises DataError if there is nothing to learn from, WriteError if `out` holds a run and resume is False,
     ConfigError if the recipe names what does not exist or fit, or if the run in `out` was made by another recipe.
     Before the first step every image is read: DataError lists those that cannot be used. ConfigError if the loss
@@ -64,14 +66,14 @@ def fit(
         check_unseen(recipe, learn, held_out)
         apart = {s.experiment for s in held_out} - {s.experiment for s in learn}
         unlabelled = [s for s in samples if not s.labels and s.experiment not in apart]
+        n_unlabelled = sum(not s.labels for s in samples)
         others = unlabelled if run.objective.pool_share else []
         boxed = [s for s in unlabelled if s.boxes] if recipe.scale_steps else []
-        if here.is_first and (n_left_alone := len(unlabelled) - len(others or boxed)):
-            warnings.warn(
-                f"{n_left_alone} images without labels are not learned from: {recipe.objective.name} takes none. "
-                "Choose --objective consensus to learn from them as well.",
-                stacklevel=2,
-            )
+        if here.is_first and (n_left_alone := n_unlabelled - len(others or boxed)):
+            why = "they are of experiments that are held out"
+            if not run.objective.pool_share:
+                why = f"{recipe.objective.name} takes none. Choose --objective consensus to learn from them as well"
+            warnings.warn(f"{n_left_alone} images without labels are not learned from: {why}.", stacklevel=2)
         if run.objective.pool_share and not others:
             raise DataError(
                 f"{recipe.objective.name} learns from images without labels as well; there is none, but for images of "

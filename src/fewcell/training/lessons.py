@@ -9,14 +9,14 @@ from typing import cast
 
 import numpy as np
 
-from fewcell.config import Recipe
+from fewcell.config import Recipe, load_recipe
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample, load_sample
 from fewcell.data.split import hold_out, split_each
 from fewcell.errors import ConfigError, DataError, FewcellError
 from fewcell.metrics import remove_border
 from fewcell.networks import Network
-from fewcell.segmenter import Segmenter, find_model, read_model
+from fewcell.segmenter import ModelFacts, Segmenter, find_model, read_model
 from fewcell.training.batches import Share, batches
 from fewcell.training.blend import blend
 from fewcell.training.finish import count_sources, finish
@@ -26,7 +26,7 @@ from fewcell.training.objective import Batch
 from fewcell.training.rounds import Pool
 from fewcell.training.state import CHECKPOINT_FILE, TrainingState
 
-__all__ = ["ROUNDS_FOLDER", "Lessons", "check_unseen", "fingerprint", "read_all", "split"]
+__all__ = ["ROUNDS_FOLDER", "Lessons", "check_unseen", "fingerprint", "parts_of", "read_all", "split"]
 
 ROUNDS_FOLDER = "rounds"
 FEW_IMAGES = 32  # of fewer, too few could be spared whole to tell anything: a part of each is held out
@@ -55,6 +55,19 @@ def split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], lis
     return hold_out(labelled, recipe.held_out, recipe.seed)
 
 
+def parts_of(facts: ModelFacts, samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """The labelled images that a model learned from, and those held out from it, of the dataset of its training.
+
+    Raises ConfigError if these are not the images of its training, as far as their numbers tell.
+    """
+    learn, held_out = split(load_recipe(None, **facts.recipe), [sample for sample in samples if sample.labels])
+    known = {source: of.images for source, of in facts.trained_on.items()}
+    differ = [source for source, of in count_sources(learn).items() if of.images != known.get(source)]
+    if differ:
+        raise ConfigError(f"The model was not trained on these images: of {', '.join(differ)} it learned from others.")
+    return learn, held_out
+
+
 def check_unseen(recipe: Recipe, learn: Sequence[Sample], held_out: Sequence[Sample]) -> None:
     """Raise ConfigError where training goes on from a model that may have learned from what is held out now.
 
@@ -68,7 +81,7 @@ def check_unseen(recipe: Recipe, learn: Sequence[Sample], held_out: Sequence[Sam
     shared = sorted({sample.source for sample in held_out} & set(known))
     changed = [key for key in ("seed", "held_out") if getattr(recipe, key) != before.recipe.get(key)]
     n_now = {source: of.images for source, of in now.items()}
-    if shared and (changed or any(known[name].images != n_now.get(name, 0) for name in shared)):
+    if shared and (changed or any(known[name].images != n_now.get(name) for name in shared)):
         raise ConfigError(
             f"{recipe.start} may have learned from images of {', '.join(shared)} that are held out now. With "
             f"keep_start = false go on with its images, its seed ({before.recipe.get('seed')}) and its held_out "

@@ -34,12 +34,16 @@ def with_diameters(
 ) -> list[Sample]:
     """Those of the images in which a model sees cells, each with how wide they are.
 
-    Of very many, MOST_LOOKED_AT are taken, spread over modalities, sources and experiments; the others are left alone.
+    Of very many, MOST_LOOKED_AT are taken, spread over modalities, sources and experiments, with a warning.
     out: the folder of a run, in which that is kept, a line an image: a run that is resumed does not look again. All
     processes must ask at the same time, each looks at its part of the images. One that cannot be read is left out, with
     a warning. Raises DataError if none is left.
     """
-    samples = [samples[i] for i in label_order(samples)[:MOST_LOOKED_AT]] if len(samples) > MOST_LOOKED_AT else samples
+    if len(samples) > MOST_LOOKED_AT:
+        if here.is_first:
+            said = f"Of {len(samples)} images without labels {MOST_LOOKED_AT}, spread over all, are learned from."
+            warnings.warn(said, stacklevel=2)
+        samples = [samples[i] for i in label_order(samples)[:MOST_LOOKED_AT]]
     known = _known(samples, out)
     missing = [i for i in range(len(samples)) if i not in known][here.rank :: here.world]
     if here.world > 1:

@@ -12,7 +12,7 @@ from fewcell.data.weak import with_ellipses
 from fewcell.metrics import bounding_boxes, box_iou, overlaps
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
-__all__ = ["agreement", "all_marked", "by_boxes", "by_points", "by_trust", "in_boxes", "usual_side", "with_points"]
+__all__ = ["agreement", "all_marked", "by_boxes", "by_points", "by_trust", "in_boxes", "with_points"]
 
 SEED = 0.1  # radius of the seed that a point leaves, in cell diameters
 RING = 0.75  # radius of what is not known around it
@@ -59,13 +59,6 @@ def in_boxes(found: Labels, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether the middle of each cell's own bounding box lies in any box: (cell,)."""
     middle = bounding_boxes(found).reshape(-1, 2, 2).mean(axis=1)[:, None]
     return np.all((middle >= boxes[:, :2]) & (middle <= boxes[:, 2:]), axis=2).any(axis=1)
-
-
-def usual_side(boxes: NDArray[np.float64] | None) -> float | None:
-    """How wide the median box is, in pixels; None where there is none. boxes: (n, 4), top, left, bottom, right."""
-    if boxes is None or not len(boxes):
-        return None
-    return float(np.median(np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))))
 
 
 def by_points(found: Labels, points: NDArray[np.float64], unmarked: Labels, diameter_px: float) -> Labels:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.data.dataset import Sample, load_sample
-from fewcell.data.weak import read_boxes, read_points, read_regions
+from fewcell.data.weak import read_boxes, read_points, read_regions, usual_side
 from fewcell.images import Image, Pyramid, Window, normalise, resize_image, resize_labels
 from fewcell.metrics import overlaps
 from fewcell.scoring import Scorer
@@ -20,7 +20,6 @@ from fewcell.training.proposals import (
     by_points,
     by_trust,
     in_boxes,
-    usual_side,
     with_points,
 )
 from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
