@@ -222,6 +222,7 @@ def test_each_part_of_a_batch_comes_from_its_own_source(samples, tiny_recipe) ->
         ("consensus", {"at": [0.5, 1.2]}, "between 0 and 1"),
         ("consensus", {"at": []}, "between 0 and 1"),
         ("consensus", {"keep": 70}, "between 0 and 1"),
+        ("consensus", {"paste": 2}, "between 0 and 1"),
         ("consensus", {"images": 0}, "at least one image"),
         ("consensus", {"soft": -1}, "soft of 0 or more"),
         ("distilled", {"weight": 0}, "a weight above 0"),
@@ -377,6 +378,12 @@ def consensus(tiny_recipe):
     return tiny_recipe(steps=80, objective=Part(name="consensus", settings=settings))
 
 
+def recipe_with(recipe, **settings):
+    """The same recipe, but for these settings of its objective."""
+    part = recipe.objective
+    return recipe.model_copy(update={"objective": Part(name=part.name, settings=part.settings | settings)})
+
+
 def lessons_of(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted((out / "rounds").rglob("*")) if p.is_file()}
 
@@ -512,6 +519,22 @@ def test_what_shares_an_experiment_with_held_out_images_is_not_in_the_pool(
     learn, held_out, others = ({s.experiment for s in part} for part in sources)
     assert len(held_out) == 1
     assert learn == others == {f"plate {i}" for i in range(4)} - held_out
+
+
+def test_cells_that_a_teacher_is_sure_of_are_set_into_other_images_of_the_pool(
+    samples, consensus, tmp_path: Path, monkeypatch
+) -> None:
+    sources, make = [], lessons_module.CropSource
+    monkeypatch.setattr(lessons_module, "CropSource", lambda *args: sources.append(make(*args)) or sources[-1])
+    monkeypatch.setattr(lessons_module, "finish", lambda *args, **kwargs: None)
+    monkeypatch.setattr(lessons_module.Lessons, "write_model", lambda *_: None)
+    monkeypatch.setattr(lessons_module.Pool, "teach", lambda *_: None)
+    monkeypatch.setattr(lessons_module.Pool, "taught", lambda *_: samples[:2])
+    fit(with_paste := recipe_with(consensus, paste=0.3), samples, tmp_path)
+    assert with_paste.augmentation.paste == 0
+    pasted = {source.settings.paste for source in sources if source.samples == samples[:2]}
+    assert pasted == {0.3}
+    assert {source.settings.paste for source in sources if source.samples != samples[:2]} == {0.0}
 
 
 def test_an_image_that_is_labelled_again_has_its_newest_labels(samples, consensus, tmp_path: Path, monkeypatch) -> None:

@@ -21,8 +21,9 @@ class Consensus(Objective):
     Points and boxes say more than agreement: where there are any, they decide.
 
     pool_share: of each batch, drawn from images that the teacher has labelled. at, images, keep, precision: see
-    `Rounds`. soft: weight of the distance to what the moving average of the network predicts where nothing is known,
-    as for `MeanTeacher`: cells that agreement leaves out are the difficult ones.
+    `Rounds`. paste: of crops of these images into which cells are set that the teacher was sure of in another one.
+    soft: weight of the distance to what the moving average of the network predicts where nothing is known, as for
+    `MeanTeacher`: cells that agreement leaves out are the difficult ones.
 
     Source: ours. Self-training by agreement of whole instances, beside that of pixels (mean teachers: Tarvainen and
     Valpola, 2017; agreement of augmented views as a filter: Wang et al., data distillation, 2018).
@@ -38,9 +39,12 @@ class Consensus(Objective):
         images: int = 200,
         keep: float = 0.7,
         precision: float = 0.8,
+        paste: float = 0.0,
         soft: float = 0.0,
     ) -> None:
-        shares = {"pool_share": pool_share, "keep": keep, "precision": precision} | {f"at {a}": a for a in at}
+        shares = {"pool_share": pool_share, "keep": keep, "precision": precision, "paste": paste} | {
+            f"at {a}": a for a in at
+        }
         if (
             not at
             or not all(0 <= share <= 1 for share in shares.values())
@@ -49,12 +53,12 @@ class Consensus(Objective):
             or soft < 0
         ):
             raise ConfigError(
-                f"consensus takes pool_share, at, keep and precision between 0 and 1, at least one image a round, and "
-                f"soft of 0 or more; got {pool_share}, {at}, {keep}, {precision}, {images} and {soft}."
+                f"consensus takes pool_share, at, keep, precision and paste between 0 and 1, at least one image a "
+                f"round, and soft of 0 or more; got {pool_share}, {at}, {keep}, {precision}, {paste}, {images} and {soft}."
             )
         self.representation, self.teacher, self.soft = representation, teacher, soft
         self.needs_plain = soft > 0
-        self.pool_share = pool_share
+        self.pool_share, self.paste = pool_share, paste
         self.rounds = Rounds(tuple(sorted(at)), images, keep, precision)
 
     def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:

@@ -171,6 +171,7 @@ class Lessons:
         """Batches from the step on at which the run stands."""
         run, recipe = self.run, self.run.recipe
         others, settings = self._others(), recipe.augmentation.stronger()
+        settings = settings.model_copy(update={"paste": max(settings.paste, run.objective.paste)})
         if run.objective.rounds is None and run.objective.scale_by is None:  # nobody knows the scale of these images
             settings = settings.model_copy(update={"off_scale": 1.0})
         readers = run.here.world * max(1, recipe.workers)  # each worker keeps what it has read

@@ -66,13 +66,15 @@ class Objective(ABC):
 
     pool_share: of each batch, how much is drawn from the pool: images without labels, or, where there are rounds, those
     that a teacher has labelled. needs_plain: whether batches hold plain images. scale_by: a finished model that tells
-    how wide the cells of the pool's images are; without one, and without rounds, they are seen at any scale.
+    how wide the cells of the pool's images are; without one, and without rounds, they are seen at any scale. paste: of
+    crops of the pool into which cells of another image of it are set, as `Augmentation.paste`.
     """
 
     pool_share: float = 0.0
     needs_plain: bool = False
     scale_by: Path | None = None
     rounds: Rounds | None = None
+    paste: float = 0.0
 
     @abstractmethod
     def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
