@@ -53,7 +53,7 @@ class Consensus(Objective):
             or soft < 0
         ):
             raise ConfigError(
-                "consensus takes pool_share, at, keep, precision and paste between 0 and 1, at least one image a round, "
+                "consensus takes pool_share, at, keep, precision, paste between 0 and 1, at least one image a round, "
                 f"and soft of 0 or more; got {pool_share}, {at}, {keep}, {precision}, {paste}, {images}, {soft}."
             )
         self.representation, self.teacher, self.soft = representation, teacher, soft
