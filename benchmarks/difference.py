@@ -2,7 +2,8 @@
 
     python benchmarks/difference.py docs/results/few-labels/going-on consensus after_supervised_7da60540
 
-The folder holds the tables that `fewcell benchmark` wrote; runs are named by any part of their names that no other has.
+The folder holds the tables that `fewcell benchmark` wrote; runs are named by any part of their names that no other has,
+several seeds of one run with commas between, of which each image's mean counts.
 Printed for each score, of all images and of unseen experiments: the headline (the mean over four modalities) of both
 runs, the difference, and the 95 % interval of the difference.
 """
@@ -36,6 +37,11 @@ def headline(lines: Sequence[Line], score: str) -> tuple[float, NDArray[np.float
     return float(np.mean(means)), np.mean(draws, axis=0)
 
 
+def mean_of(lines: Sequence[Line]) -> Line:
+    """One line of an image for those of several runs, with their mean scores."""
+    return lines[0] | {score: str(np.mean([float(line[score]) for line in lines])) for score in SCORES}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="a folder with images.csv")
@@ -47,10 +53,13 @@ def main() -> None:
     names = sorted({line["run"] for line in lines})
     runs = []
     for part in arguments.runs:
-        fits = [name for name in names if part in name]
-        if len(fits) != 1:
-            sys.exit(f"{part!r} is part of {len(fits)} names; there are {', '.join(names)}.")
-        runs.append(sorted((line for line in lines if line["run"] == fits[0]), key=lambda line: line["stem"]))
+        seeds = []
+        for one in part.split(","):
+            fits = [name for name in names if one in name]
+            if len(fits) != 1:
+                sys.exit(f"{one!r} is part of {len(fits)} names; there are {', '.join(names)}.")
+            seeds.append(sorted((line for line in lines if line["run"] == fits[0]), key=lambda line: line["stem"]))
+        runs.append([mean_of(same) for same in zip(*seeds, strict=True)])
     images = [[(line["stem"], line["experiment"], line["seen"]) for line in run] for run in runs]
     if images[0] != images[1]:
         sys.exit("The two runs were not scored on the same images.")
