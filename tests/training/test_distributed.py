@@ -14,6 +14,7 @@ from fewcell.config import Part
 from fewcell.data.dataset import open_dataset
 from fewcell.errors import ConfigError
 from fewcell.training import fit as fit_module
+from fewcell.training import scale as scale_module
 from fewcell.training.machine import Machine
 
 TIMEOUT_S = 120
@@ -33,7 +34,7 @@ from fewcell.config import Recipe
 from fewcell.data.dataset import open_dataset
 from fewcell.segmenter import Segmenter
 from fewcell.segmenter.scale import Estimate
-from fewcell.training import fit as fit_module, lessons as lessons_module, state as state_module
+from fewcell.training import fit as fit_module, lessons as lessons_module, scale as scale_module, state as state_module
 
 signal.alarm(int(sys.argv[4]))
 rank, out = int(os.environ["RANK"]), Path(sys.argv[1])
@@ -53,6 +54,15 @@ def watch(module, name):
     setattr(module, name, watched)
 
 
+def train_scale(*args):
+    network = trained_scale(*args)
+    weights = {k: v.detach().contiguous() for k, v in network.named_parameters()}
+    save_file(weights, out / f"scale-{rank}.safetensors")
+    return network
+
+
+trained_scale, scale_module._train, scale_module.BATCH = scale_module._train, train_scale, 4
+watch(scale_module, "save_checkpoint")
 watch(state_module, "save_checkpoint")
 watch(lessons_module, "finish")
 watch(fit_module, "rewind_log")
@@ -104,6 +114,23 @@ def test_two_processes_end_together_with_the_same_weights(budget, tiny_recipe, d
     assert first["step"] == budget.get("steps", first["step"])
     assert first["step"] > 1
     assert first["wrote"] == ["finish", "report", "rewind_log", "save_checkpoint", "write_log"]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_training_of_the_scale_network(tiny_recipe, disc_dataset, tmp_path):
+    run_two_processes(tiny_recipe(steps=2, scale_steps=3, checkpoint_minutes=1e-9), disc_dataset, tmp_path)
+    assert_together(tmp_path)
+    weights, others = (load_file(tmp_path / f"scale-{rank}.safetensors") for rank in (0, 1))
+    assert [k for k in weights if not torch.equal(weights[k], others[k])] == []
+    made, shipped = ((tmp_path / "run" / name / "scale.onnx").read_bytes() for name in (".", "model"))
+    assert made == shipped
+    assert not list((tmp_path / "run").glob("scale-training*"))
+
+
+def test_two_processes_see_other_crops(tiny_recipe, disc_dataset):
+    recipe, samples = tiny_recipe(steps=1), open_dataset(disc_dataset)
+    whole, first, second = (scale_module._Crops(recipe, samples, *place)[3][1] for place in ((0, 1), (0, 2), (1, 2)))
+    assert torch.equal(torch.stack([first, second], dim=1).flatten().nan_to_num(-1), whole.nan_to_num(-1))
 
 
 @pytest.mark.slow

@@ -169,7 +169,7 @@ def test_boxes_teach_the_scale_whatever_else_is_learned_from(samples, tiny_recip
     monkeypatch.setattr(scale, "BATCH", 2)
     learned, told = [], []
     make = scale._Crops
-    monkeypatch.setattr(scale, "_Crops", lambda recipe, learn: learned.append(make(recipe, learn)) or learned[-1])
+    monkeypatch.setattr(scale, "_Crops", lambda *args: learned.append(make(*args)) or learned[-1])
     monkeypatch.setattr(lessons_module, "finish", lambda *args, also_seen, **kwargs: told.append(also_seen))
     (tmp_path / "boxes.csv").write_text("y0,x0,y1,x1\n10,10,40,40\n")
     boxed = replace(samples[0], labels=None, boxes=tmp_path / "boxes.csv")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import distributed, nn
+from torch import nn
 
 from fewcell.config import Recipe
 from fewcell.data.dataset import Sample
@@ -99,8 +99,7 @@ def fit(
             lessons.write_model(out / "model")
             if recipe.int8:
                 add_int8(out / "model", learn, held_out, threads=recipe.threads)
-        if here.world > 1:
-            distributed.barrier()
+        here.wait()
     return out / "model"
 
 

@@ -31,6 +31,11 @@ class Machine:
     def is_first(self) -> bool:
         return self.rank == 0
 
+    def wait(self) -> None:
+        """Go on when all processes have come as far."""
+        if self.world > 1:
+            distributed.barrier()
+
     def autocast(self) -> torch.autocast:
         """The context in which the network computes in this machine's precision."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)

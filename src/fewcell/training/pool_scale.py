@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import distributed
-
 from fewcell.data.dataset import Sample, load_sample
 from fewcell.data.split import label_order
 from fewcell.engine import available_threads
@@ -46,8 +44,7 @@ def with_diameters(
         samples = [samples[i] for i in label_order(samples)[:MOST_LOOKED_AT]]
     known = _known(samples, out)
     missing = [i for i in range(len(samples)) if i not in known][here.rank :: here.world]
-    if here.world > 1:
-        distributed.barrier()  # all have seen what is known before one adds to it
+    here.wait()  # all have seen what is known before one adds to it
     if missing:
         segmenter = Segmenter.load(model, threads=threads or max(1, available_threads() // here.world))
         with (out / FILE.format(rank=here.rank)).open("a", encoding="utf-8") as file:
@@ -56,8 +53,7 @@ def with_diameters(
                 facts = {"number": i, "image": samples[i].image.name, "px": _diameter_px(samples[i], segmenter)}
                 file.write(json.dumps(facts) + "\n")
                 file.flush()
-    if here.world > 1:
-        distributed.barrier()
+    here.wait()
     known = _known(samples, out)
     found = [replace(sample, diameter_px=known[i]) for i, sample in enumerate(samples) if known.get(i)]
     if not found:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import distributed
-
 from fewcell.data.dataset import Sample
 from fewcell.data.split import label_order
 from fewcell.engine import available_threads
@@ -53,7 +51,7 @@ class Pool:
         if self.here.is_first and not (folder / MODEL).exists():
             folder.mkdir(parents=True, exist_ok=True)
             write_teacher(folder / MODEL)
-        self._wait()
+        self.here.wait()
         mine = self._images(number)[self.here.rank :: self.here.world]
         missing = [i for i in mine if not self._facts(number, i).exists()]
         if missing:
@@ -62,7 +60,7 @@ class Pool:
             teacher = Teacher(segmenter, self.held_out, self.rounds.keep)
             for i in missing:
                 self._label(number, i, teacher)
-        self._wait()
+        self.here.wait()
         problems = [self._read_facts(number, i).get("problem") for i in self._images(number)]
         if all(problems):
             raise DataError(f"None of the {len(problems)} images without labels can be used: {problems[0]}")
@@ -126,7 +124,3 @@ class Pool:
         if facts["image"] != str(self.samples[i].image):
             raise DataError(f"{self.folder} is of other images: {facts['image']} was {self.samples[i].image}.")
         return facts
-
-    def _wait(self) -> None:
-        if self.here.world > 1:
-            distributed.barrier()

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,7 +19,7 @@ from fewcell.config import Recipe
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample
 from fewcell.data.split import sampling_weights
-from fewcell.engine import OpenVinoEngine, available_threads
+from fewcell.engine import OpenVinoEngine
 from fewcell.errors import ConfigError, ModelError
 from fewcell.networks import ScaleNetwork
 from fewcell.segmenter import (
@@ -68,40 +69,44 @@ def scale_file(
     learn: images with labels, or with boxes, which tell how wide cells are as well. A network that is trained learns
     how wide the median cell of an image is in a crop, as one of N_CLASSES, and whether the crop shows any cell at all.
     Its file appears whole or not at all; until then a checkpoint is kept, from which a run that is resumed goes on. All
-    processes must ask at the same time; the first trains. report: called every few seconds.
+    processes must ask at the same time; each takes its part of every batch. report: called every few seconds.
 
     Raises ConfigError if the loss becomes infinite; the last checkpoint is kept.
     """
     if not recipe.scale_steps:
         return find_model(recipe.start or "default") / SCALE_FILE
     onnx = out / SCALE_FILE
-    if here.is_first and not onnx.exists():
-        threads = torch.get_num_threads()
-        torch.set_num_threads(recipe.threads or available_threads())
+    is_made = onnx.exists()
+    here.wait()  # all have seen whether it is there
+    if not is_made:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            _export(_train(recipe, learn, here, out / CHECKPOINT_FILE, report), onnx)
-        (out / CHECKPOINT_FILE).unlink()
-        torch.set_num_threads(threads)
-    if here.world > 1:
-        distributed.barrier()
+            network = _train(recipe, learn, here, out / CHECKPOINT_FILE, report)
+        if here.is_first:
+            _export(network, onnx)
+            (out / CHECKPOINT_FILE).unlink()
+        here.wait()
     return onnx
 
 
 class _Crops(Dataset):
-    """Step number -> images (BATCH, 3, side, side) and how wide cells are in each, 0: none, NaN: not known."""
+    """Step number -> images (n, 3, side, side) and how wide cells are in each, 0: none, NaN: not known.
 
-    def __init__(self, recipe: Recipe, learn: Sequence[Sample]) -> None:
+    n: of BATCH those that fall to one of the processes.
+    """
+
+    def __init__(self, recipe: Recipe, learn: Sequence[Sample], rank: int = 0, world: int = 1) -> None:
         smallest, largest = TRAINED_OCTAVES
         varied = VARIED | {"scale_jitter": 2 ** ((largest - smallest) / 2)}
         settings = recipe.augmentation.model_copy(update=varied)
         grid = Grid(WINDOW_PX, 1, 0, 2 ** ((largest + smallest) / 2))
-        self.source, self.seed = CropSource(learn, grid, settings, boxes_tell=True), recipe.seed
+        self.source, self.seed = CropSource(learn, grid, settings, world, boxes_tell=True), recipe.seed
+        self.slots = range(BATCH)[rank::world]
         self.source.preload()
         self.weights = sampling_weights(learn, recipe.balance)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        generators = [np.random.default_rng((self.seed, 7, step, slot)) for slot in range(BATCH)]
+        generators = [np.random.default_rng((self.seed, 7, step, slot)) for slot in self.slots]
         indices = [int(rng.choice(len(self.weights), p=self.weights)) for rng in generators]
         pictures = zip(indices, generators, strict=True)
         drawn = [
@@ -115,15 +120,19 @@ class _Crops(Dataset):
 def _train(
     recipe: Recipe, learn: Sequence[Sample], here: Machine, checkpoint: Path, report: Callable[[Progress], None]
 ) -> ScaleNetwork:
-    """The mean network at the end of training, read top to bottom."""
+    """The mean network at the end of training, read top to bottom.
+
+    Statistics (batch norm, how often each class was there) are those of the first process' part of each batch.
+    """
     network = ScaleNetwork(N_CLASSES).to(here.device, memory_format=torch.channels_last)  # pyright: ignore
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    shared = DistributedDataParallel(network) if here.world > 1 else network
     modules: dict[str, nn.Module] = {"network": network, "average": average}
     first = load_checkpoint(checkpoint, modules, optimizer)["step"] if checkpoint.exists() else 0
     batches: Iterator[tuple[Tensor, Tensor]] = iter(
         DataLoader(
-            _Crops(recipe, learn),
+            _Crops(recipe, learn, here.rank, here.world),
             batch_size=None,
             sampler=range(first, recipe.scale_steps),
             num_workers=recipe.workers,
@@ -138,7 +147,7 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         with here.autocast():
-            output = network(images.to(here.device, memory_format=torch.channels_last))
+            output = shared(images.to(here.device, memory_format=torch.channels_last))
         right = _right(diameters)
         network.seen += right[diameters > 0].sum(dim=0).to(network.seen)
         loss = _loss(output.float().cpu(), diameters, right)
@@ -151,10 +160,11 @@ def _train(
         loss.backward()
         optimizer.step()
         average.update_parameters(network)
-        if time.perf_counter() - saved > 60 * recipe.checkpoint_minutes or step + 1 == recipe.scale_steps:
+        is_due = time.perf_counter() - saved > 60 * recipe.checkpoint_minutes or step + 1 == recipe.scale_steps
+        if here.is_first and is_due:
             save_checkpoint(checkpoint, modules, optimizer, {"step": step + 1})
             saved = time.perf_counter()
-        if step % REPORT_STEPS == 0:
+        if here.is_first and step % REPORT_STEPS == 0:
             report(_progress(step, first, recipe.scale_steps, value, rate, time.perf_counter() - began))
     return average.module  # pyright: ignore[reportReturnType]
 
