@@ -1,4 +1,4 @@
-"""What the precision of the network and a look from four sides bring, and what they cost.
+"""What the precision of the network and a look from four sides at two scales bring, and what they cost.
 
     python benchmarks/precision.py ../shared/data/train --out docs/results/precision.csv
 

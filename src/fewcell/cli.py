@@ -78,7 +78,7 @@ def segment(
     device: Device = "cpu",
     precision: Precision = "auto",
     accurate: Annotated[
-        bool, typer.Option(help="See each image from four sides: better outlines, 4 times as long.")
+        bool, typer.Option(help="See each image from four sides, at two scales: a little better, 10 times as long.")
     ] = False,
     threads: Threads = None,
     min_score: Annotated[

@@ -8,10 +8,13 @@ import tifffile
 import zarr
 
 from fewcell.representations import REPRESENTATIONS, make_representation
-from fewcell.segmenter import FileSettings, Segmenter
+from fewcell.segmenter import FileSettings, NetworkFacts, Segmenter
 from fewcell.segmenter.turned import TurnedEngine
 from fewcell.slides import Means, SlidePlan, segment_slide
 from fewcell.slides.work import Work
+
+FREE = NetworkFacts(name="resunet", stride=1, multiple_px=8, reach_px=20, window_px=None)
+WINDOWS = FREE.model_copy(update={"window_px": 256})
 
 
 @pytest.mark.parametrize("name", REPRESENTATIONS)
@@ -19,7 +22,7 @@ def test_targets_of_turned_cells_are_turned_back(name, draw_discs) -> None:
     """An engine that sees the cells perfectly says the same of all four views."""
     representation = make_representation(name)
     labels = draw_discs(3)[1]
-    turned = TurnedEngine(lambda image: representation.targets(image[0].astype(np.int32)), representation)
+    turned = TurnedEngine(lambda image: representation.targets(image[0].astype(np.int32)), representation, WINDOWS)
     seen = turned(np.stack([labels] * 3).astype(np.float32))
     expected = representation.targets(labels)
     allowed = representation.turn_tolerance + 1e-5
@@ -36,9 +39,29 @@ def test_errors_that_depend_on_the_side_are_averaged(draw_discs) -> None:
 
     image = np.stack([labels] * 3).astype(np.float32)
     expected = representation.targets(labels)
-    once, averaged = leans(image), TurnedEngine(leans, representation)(image)
+    once, averaged = leans(image), TurnedEngine(leans, representation, WINDOWS)(image)
     off = [np.square(seen - expected).mean() for seen in (once, averaged)]
     assert off[1] < 0.6 * off[0]
+
+
+def test_both_scales_count_alike_and_lie_on_one_another(draw_discs) -> None:
+    """Of a network that is right at the larger scale only, half is seen; cells are where they are."""
+    representation = make_representation("boundary")
+    labels = draw_discs(3, shape=(96, 160))[1]
+    sizes = []
+
+    def sees(image):
+        sizes.append(image.shape[1:])
+        return image[:3] if image.shape[1] > 96 else np.zeros_like(image)
+
+    turned = TurnedEngine(sees, representation, FREE)
+    assert turned.multiple_px == 32
+    image = np.stack([labels > 0] * 3).astype(np.float32)
+    seen = turned(image)
+    assert set(sizes) == {(96, 160), (120, 200)}
+    assert seen.shape == image.shape
+    assert np.mean(2 * seen[0][labels > 0]) > 0.9
+    assert np.mean(2 * seen[0][labels == 0]) < 0.1
 
 
 def test_slides_are_seen_so_as_well_also_by_other_processes(trained, draw_discs, tmp_path: Path) -> None:

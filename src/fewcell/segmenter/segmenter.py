@@ -90,6 +90,7 @@ class Segmenter:
         self.representation = representation
         self.scorer = scorer
         self.facts = facts
+        self.network = facts.network  # as the engine wants to be used
         self.folder = folder
         self.threads = threads
         self.precision: Precision = precision
@@ -108,7 +109,7 @@ class Segmenter:
         """Load a model folder, or one of the models inside the package by its name.
 
         threads: CPU threads, by default one per core. device: 'cpu', or 'cuda' (needs torch). precision: in which a CPU
-        runs the network, see `choose_precision`. accurate: see an image from four sides, in four times the time.
+        runs the network, see `choose_precision`. accurate: see an image in several ways, in ten times the time.
 
         Raises ModelError for a folder that is missing, damaged or made by a newer fewcell, DeviceError if there is
         no such device; and as `choose_precision`.
@@ -140,14 +141,15 @@ class Segmenter:
         return segmenter.more_accurate() if accurate else segmenter
 
     def more_accurate(self) -> Self:
-        """The same segmenter, but that its network sees every image from four sides; see `TurnedEngine`."""
-        other = copy(self)
-        other.engine = TurnedEngine(self.engine, self.representation)
+        """The same segmenter, but that its network sees every image in several ways; see `TurnedEngine`."""
+        other, turned = copy(self), TurnedEngine(self.engine, self.representation, self.facts.network)
+        other.engine = turned
+        other.network = self.facts.network.model_copy(update={"multiple_px": turned.multiple_px})
         return other
 
     @property
     def is_accurate(self) -> bool:
-        """Whether the network sees images from four sides."""
+        """Whether the network sees images in several ways."""
         return isinstance(self.engine, TurnedEngine)
 
     def save(self, folder: str | Path) -> None:
@@ -276,13 +278,11 @@ class Segmenter:
         `read_cells` reads the cells from it.
         """
         with self._seeing_large if is_large(window or image.whole, factor) else nullcontext():
-            return self.representation.to_bytes(
-                predict_at_scale(image, factor, self.engine, self.facts.network, window)
-            )
+            return self.representation.to_bytes(predict_at_scale(image, factor, self.engine, self.network, window))
 
     def check_memory(self, shape: Shape, factor: float) -> None:
         """Raise TooLargeError if an image of this shape, enlarged by `factor`, would take more memory than is free."""
-        check_memory(factor, shape, self.facts.network, self.representation.decode_bytes)
+        check_memory(factor, shape, self.network, self.representation.decode_bytes)
 
     def read_cells(self, packed: NDArray[np.uint8], min_score: float) -> Instances:
         """Read the cells from a prediction that is kept in bytes, as it is on slides; labels on the network's grid."""

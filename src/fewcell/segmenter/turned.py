@@ -1,31 +1,56 @@
-"""For those who will wait: an image is seen from four sides, and what the network says of them is averaged."""
+"""For those who will wait: an image is seen from four sides at two scales, and what the network says is averaged."""
+
+from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from fewcell.engine import Engine
+from fewcell.images import resize_image
 from fewcell.representations import Representation
+from fewcell.segmenter.model_folder import NetworkFacts
 from fewcell.types import FloatArray
 
-__all__ = ["VIEWS", "TurnedEngine"]
+__all__ = ["TurnedEngine"]
 
 VIEWS = ((0, False), (0, True), (2, False), (2, True))
 """By how many quarters of a circle an image is turned, and whether it is flipped before: those that keep its shape."""
 
+LARGER = Fraction(5, 4)
+"""The second scale at which a network that takes images of any size sees each view."""
 
+
+@dataclass(frozen=True)
 class TurnedEngine:
-    """An engine that runs another one on four views of each image, so it takes four times as long.
+    """An engine that runs another one on four views of each image, at two scales, so it takes ten times as long.
 
-    What it says of a pixel depends on nothing that is further away, so it can be used on tiles as well.
+    network: of that engine. One that is given windows of one size sees them at one scale, in four times as long.
+    What it says of a pixel depends on nothing that is further away, so it can be used on tiles as well; their sides
+    must be multiples of `multiple_px`, which keeps the pixels of the second scale in place, whatever the tile.
     """
 
-    def __init__(self, engine: Engine, representation: Representation) -> None:
-        self._engine, self._representation = engine, representation
+    engine: Engine
+    representation: Representation
+    network: NetworkFacts
+
+    @property
+    def multiple_px(self) -> int:
+        """Sides of images that it is given must be multiples of this."""
+        return self.network.multiple_px * (1 if self.network.window_px else LARGER.denominator)
 
     def __call__(self, image: FloatArray) -> FloatArray:
         """Run the network on an image (3, height, width); returns a new array (channel, h, w) float32."""
+        seen = self._turned(image)
+        if self.network.window_px is not None:
+            return seen
+        height, width = (int(side * LARGER) for side in image.shape[1:])
+        larger = self._turned(resize_image(image, (height, width)))
+        return (seen + resize_image(larger, (seen.shape[1], seen.shape[2]))) / np.float32(2)
+
+    def _turned(self, image: FloatArray) -> FloatArray:
         total = np.float32(0)
         for quarters, flip in VIEWS:
             view = np.ascontiguousarray(np.rot90(image[..., ::-1] if flip else image, quarters, axes=(1, 2)))
-            upright = self._representation.turn(self._engine(view), quarters=-quarters % 4)
-            total = total + (self._representation.turn(upright, flip=True) if flip else upright)
+            upright = self.representation.turn(self.engine(view), quarters=-quarters % 4)
+            total = total + (self.representation.turn(upright, flip=True) if flip else upright)
         return np.asarray(total / np.float32(len(VIEWS)))

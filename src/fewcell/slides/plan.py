@@ -171,8 +171,7 @@ def slide_task(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_
     Raises ConfigError for a model whose network must see the whole image, for it cannot be used tile by tile, and for
     a diameter in micrometres where the pixel size is not known.
     """
-    facts = segmenter.facts
-    network = facts.network
+    facts, network = segmenter.facts, segmenter.network
     if network.reach_px is None or network.window_px is not None:
         raise ConfigError(
             f"The network {network.name} sees a whole image or windows of one size, and cannot be used on slides. "
@@ -208,7 +207,7 @@ def plan_slide(slide: Slide, segmenter: Segmenter, task: SlideTask) -> SlidePlan
 
     Parts that cannot be read are black. Raises ReadError if there are any, and nothing to be seen elsewhere.
     """
-    facts, network, given_px = segmenter.facts, segmenter.facts.network, task.diameter_px
+    facts, network, given_px = segmenter.facts, segmenter.network, task.diameter_px
     assert network.reach_px is not None  # `slide_task` has seen to that
     pyramid, damage = SlidePyramid(slide, task.channels), None
     try:
