@@ -3,8 +3,7 @@
     python benchmarks/networks.py --out docs/results/networks.csv
 
 In use: OpenVINO, all cores, one tile of 1,280 px, in every precision that the CPU knows. In training: bf16 autocast,
-channels last, crops of 256 px, one thread. Networks take turns, and each figure is the best of several. `plain` is a
-reparameterised network (RepVGG: Ding et al., 2021) once its branches are fused, with no branch left. What the others
+channels last, crops of 256 px, one thread. Networks take turns, and each figure is the best of several. What they
 reach when they learn for the same time: `fewcell benchmark plans/networks.toml`.
 """
 
@@ -22,17 +21,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fewcell.benchmark.tables import save_table
 from fewcell.engine import OpenVinoEngine, cpu_precision
 from fewcell.networks import Network, make_network
-from fewcell.networks import resunet as resunet_module
 
 SIDE_PX, CROP_PX, CROPS, TURNS = 1280, 256, 4, 5
 KINDS: dict[str, dict[str, object]] = {
     "16-32-64-160": {},
+    "16-32-64-160 reparameterised": {"block": "reparameterised"},
     "24-48-96-192": {"widths": [24, 48, 96, 192]},
     "32-64-96-192": {"widths": [32, 64, 96, 192]},
     "24-48-96-192 depthwise": {"widths": [24, 48, 96, 192], "block": "depthwise"},
@@ -41,32 +38,11 @@ KINDS: dict[str, dict[str, object]] = {
     "48-96-192 below 16": {"widths": [48, 96, 192], "stem_width": 16},
     "64-128-192 below 16": {"widths": [64, 128, 192], "stem_width": 16},
 }
-PLAIN = ("16-32-64-160", "24-48-96-192")
-
-
-class _Plain(nn.Module):
-    """What is left of two reparameterised convolutions in use."""
-
-    reach = 2
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.second(F.relu(self.first(x))))
 
 
 def make(name: str) -> Network:
     torch.manual_seed(0)
-    if not name.endswith("plain"):
-        return make_network("resunet", 3, KINDS[name])
-    blocks = resunet_module._BLOCKS
-    dense, blocks["dense"] = blocks["dense"], _Plain  # pyright: ignore[reportArgumentType]
-    try:
-        return make_network("resunet", 3, KINDS[name.removesuffix(" plain")])
-    finally:
-        blocks["dense"] = dense
+    return make_network("resunet", 3, KINDS[name])
 
 
 def exported(network: Network, path: Path) -> Path:
@@ -99,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     arguments = parser.parse_args()
-    names = [*KINDS, *(f"{name} plain" for name in PLAIN)]
+    names = list(KINDS)
     known: list[Literal["bf16", "f32"]] = ["f32"] if cpu_precision() == "f32" else ["bf16", "f32"]
     image = np.random.default_rng(0).random((3, SIDE_PX, SIDE_PX), dtype=np.float32)
     networks = {name: make(name) for name in names}

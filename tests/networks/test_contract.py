@@ -13,12 +13,14 @@ from fewcell.tiles import predict_tiled
 from fewcell.types import FloatArray
 
 torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
 
 from fewcell.networks import NETWORKS, Network, Predictor, load_network, make_network  # noqa: E402
 
 OUT_CHANNELS = 4
 
 OTHER_KINDS: dict[str, tuple[str, dict[str, object]]] = {
+    "resunet, reparameterised": ("resunet", {"widths": [4, 8, 12, 16], "block": "reparameterised"}),
     "resunet, depthwise": ("resunet", {"widths": [4, 8, 12, 16], "block": "depthwise"}),
     "resunet, at a quarter": ("resunet", {"widths": [12, 16, 24], "stem_width": 8}),
 }
@@ -232,7 +234,10 @@ def test_baselines_have_the_size_that_they_state(name: str, preset: str, paramet
         (lambda: make_network("resunet", 3, {"widths": 16}), "does not take these settings"),
         (lambda: make_network("resunet", 3, {"widths": []}), "does not take these settings"),
         (lambda: make_network("resunet", 3, {"widths": [8, -1]}), "does not take these settings"),
-        (lambda: make_network("resunet", 3, {"block": "deep"}), "no block 'deep', only dense, depthwise"),
+        (
+            lambda: make_network("resunet", 3, {"block": "deep"}),
+            "no block 'deep', only dense, depthwise, rep",
+        ),
         (lambda: make_network("unet", 3, {"preset": "smal"}), "no preset 'smal'; did you mean 'small'"),
         (lambda: make_network("vit-unet", 3, {"preset": "tiny"}), "no preset 'tiny'; known: official, small"),
         (lambda: make_network("swin-unet", 3, {"preset": 2}), "does not take these settings"),
@@ -270,3 +275,35 @@ def test_weights_without_safetensors_are_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(MissingDependencyError, match=r"safetensors.*fewcell\[train\]"):
         load_network("resunet", OUT_CHANNELS, {}, tmp_path / "weights.safetensors")
+
+
+def test_branches_that_became_one_say_what_they_said() -> None:
+    torch.manual_seed(0)
+    block = make_network("resunet", 2, {"widths": [6], "blocks": 1, "block": "reparameterised"}).down[0][0][0]
+    for _ in range(30):  # norms that are not those of the beginning
+        block(3 * torch.randn(4, 6, 16, 16) + 1)
+    for norm in block.norms:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    x = torch.randn(2, 6, 20, 24)
+    in_use = block.eval()(x)
+    branches = (block.wide(x), block.narrow(x), x)
+    summed = sum(norm(branch) for norm, branch in zip(block.norms, branches, strict=True))
+    assert torch.allclose(in_use, summed.clamp(min=0), atol=1e-4)
+    assert in_use.max() > 0
+
+
+def test_branches_are_exported_as_one_convolution(tmp_path) -> None:
+    import openvino
+
+    torch.manual_seed(0)
+    network = make_network("resunet", 2, {"widths": [4, 8], "blocks": 1, "block": "reparameterised"})
+    network(torch.randn(2, 3, 32, 32))
+    image, sizes = torch.rand(1, 3, 32, 48), {"image": {2: "h", 3: "w"}}
+    names = {"input_names": ["image"], "output_names": ["prediction"], "dynamic_axes": sizes}
+    torch.onnx.export(network.eval(), (image,), str(tmp_path / "n.onnx"), dynamo=False, **names)
+    model = openvino.Core().read_model(tmp_path / "n.onnx")
+    kinds = [operation.get_type_name() for operation in model.get_ops()]
+    assert kinds.count("Convolution") == 4 + 2 * 3, "stem, way down, joint, head; and two in each of three blocks"
+    seen = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([image.numpy()])[0]
+    assert np.allclose(seen, network(image).detach().numpy(), atol=1e-4)

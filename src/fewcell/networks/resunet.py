@@ -1,6 +1,7 @@
 """resunet: a residual U-Net, purely local, made for CPUs."""
 
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,12 @@ class ResUNet(Network):
 
     widths: channels per level, from the finest downwards.
     blocks: residual blocks per level on the way down; the way up has one.
-    block: "dense", two 3 x 3 convolutions, or "depthwise", one of 5 x 5 a channel and two that mix channels.
+    block: "dense", two 3 x 3 convolutions; "depthwise", one of 5 x 5 a channel and two that mix channels; or
+        "reparameterised", two 3 x 3 convolutions that are sums of branches while they are trained.
     stem_width: channels of a level with a single block above those, at half resolution, so that theirs is a quarter.
         0: there is none, and the finest of `widths` is at half resolution.
     Source: U-Net (Ronneberger et al., 2015) with residual blocks (He et al., 2016), or those of ConvNeXt (Liu et al.,
-    2022) with the batch norm and ReLU of the others.
+    2022) with the batch norm and ReLU of the others, or of RepVGG (Ding et al., CVPR 2021).
     """
 
     stride = 2
@@ -105,7 +107,60 @@ class _Depthwise(nn.Module):
         return x + self.join(self.mix(self.spread(x)))
 
 
-_BLOCKS: dict[str, type[_Residual] | type[_Depthwise]] = {"dense": _Residual, "depthwise": _Depthwise}
+class _Reparameterised(nn.Sequential):
+    """Two convolutions, each a sum of branches in training and one of 3 x 3 in use."""
+
+    reach = 2
+
+    def __init__(self, width: int) -> None:
+        super().__init__(_Branches(width), _Branches(width))
+
+
+class _Branches(nn.Module):
+    """A 3 x 3 convolution, one of 1 x 1 and the input itself, each with its norm, added; ReLU. In use all are one.
+
+    What is exported is the one that they were when `eval` was called last: an ONNX file needs its numbers.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.wide, self.narrow = (nn.Conv2d(width, width, k, padding=k // 2, bias=False) for k in (3, 1))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(3))
+        self._exported = self._in_one()
+
+    def train(self, mode: bool = True) -> Self:
+        """As for any module; where training ends, the branches are added for an export."""
+        if not mode:
+            self._exported = self._in_one()
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return F.relu(
+                F.conv2d(x, *(self._exported if torch.onnx.is_in_onnx_export() else self._in_one()), padding=1)
+            )
+        of_wide, of_narrow, of_same = self.norms
+        return F.relu(of_wide(self.wide(x)) + of_narrow(self.narrow(x)) + of_same(x))
+
+    @torch.no_grad()
+    def _in_one(self) -> tuple[Tensor, Tensor]:
+        """Kernel and bias of the convolution that is the sum of all branches, as their norms are in use."""
+        wide, narrow = self.wide.weight, self.narrow.weight
+        same = torch.eye(len(narrow), device=narrow.device, dtype=narrow.dtype)[..., None, None]
+        kernels = (wide, F.pad(narrow, (1, 1, 1, 1)), F.pad(same, (1, 1, 1, 1)))
+        kernel, bias = torch.zeros_like(wide), torch.zeros_like(wide[:, 0, 0, 0])
+        for norm, of_branch in zip(self.norms, kernels, strict=True):
+            factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # pyright: ignore
+            kernel = kernel + of_branch * factor[:, None, None, None]
+            bias = bias + norm.bias - norm.running_mean * factor  # pyright: ignore
+        return kernel, bias
+
+
+_BLOCKS: dict[str, type[_Residual] | type[_Depthwise] | type[_Reparameterised]] = {
+    "dense": _Residual,
+    "depthwise": _Depthwise,
+    "reparameterised": _Reparameterised,
+}
 
 
 def _conv_norm(inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> nn.Sequential:
