@@ -136,9 +136,8 @@ class _Branches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return F.relu(
-                F.conv2d(x, *(self._exported if torch.onnx.is_in_onnx_export() else self._in_one()), padding=1)
-            )
+            kernel, bias = self._exported if torch.onnx.is_in_onnx_export() else self._in_one()
+            return F.relu(F.conv2d(x, kernel, bias, padding=1))
         of_wide, of_narrow, of_same = self.norms
         return F.relu(of_wide(self.wide(x)) + of_narrow(self.narrow(x)) + of_same(x))
 
