@@ -179,7 +179,7 @@ def optics() -> str:
         "### Microscopes without labels\n",
         "Held-out images of train, but sections of tissue, as they are and drawn as others would show them, with their",
         "true diameters: a hint of what to expect of DIC, of which there is no labelled image. Training draws by the",
-        "same functions, and the scale network has not seen such ([results/optics.csv](results/optics.csv)).\n",
+        "same functions ([results/optics.csv](results/optics.csv)).\n",
         "| shown as | images | mean F1@0.5 | median |",
         "|---|---|---|---|",
     ]
