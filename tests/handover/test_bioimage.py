@@ -98,7 +98,7 @@ def test_the_unpacked_folder_is_the_model(unpacked) -> None:
 def test_the_words_name_sources_licences_and_how_to_validate(unpacked) -> None:
     words = (unpacked / "README.md").read_text(encoding="utf-8")
     for source, of in read_model(find_model("default")).trained_on.items():
-        assert f"| {source} | {of.images} | {of.licence} |" in words
+        assert f"| {source} | {of.total} | {of.licence} |" in words
     assert "## Validation" in words
     cover = PillowImage.open(unpacked / "cover.png")
     assert cover.size[0] == 2 * cover.size[1]
