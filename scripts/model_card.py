@@ -163,8 +163,8 @@ def precisions() -> str:
     lines = [
         "### Precision, and four views\n",
         "Held-out images of train at the true scale (of at most 1.5 megapixels), and the speed of the network alone on",
-        "a tile of 1,280 px ([results/precision.csv](results/precision.csv)). `--precision` and `--accurate` choose. The",
-        "rows of four views were measured before `--accurate` saw a second scale as well.\n",
+        "a tile of 1,280 px ([results/precision.csv](results/precision.csv)). `--precision` and `--accurate` choose.",
+        "The rows of four views were measured before `--accurate` saw a second scale as well.\n",
         "| precision | four views | images | mean F1@0.5 | @0.8 | megapixels a second |",
         "|---|---|---|---|---|---|",
     ]
