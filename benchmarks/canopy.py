@@ -7,7 +7,8 @@ MODEL is a folder that `fewcell train --representation canopy` (or flows, which 
 chosen on the images held out from its training. Scorers are fitted to these and to some of those learned from, as in
 training; the level is chosen by what scorers fitted to other experiments say. Without --test the held-out images are
 scored, by these scorers; with --test, the images of another folder. Images are seen at their true diameter. One row an
-image and a way of reading; mean F1 at IoU 0.5 by modality is printed.
+image and a way of reading; mean F1 at IoU 0.5 by modality is printed. Settings are tuned for F1 at IoU 0.5, where the
+name of a way does not say otherwise.
 
 Where OUT is a folder of `fewcell benchmark`, the report shows the tables named canopy*.csv in it, one for each seed.
 
@@ -21,14 +22,18 @@ Ways without a scorer have 20 settings:
 Ways with a scorer, fitted to their own candidates:
     one height  pieces above one height, grown into the foreground: what the scorer is worth without a choice of nodes
     ladder      pieces above a ladder of heights, at full extent, as a tree
+    borders     hills of canopy, those joined first whose border is highest on average, instead of at its saddle
     canopy      hills and unions of hills, as a tree; then variations of it
+    last layer  canopy, with what the last layer of the network holds among what tells of a candidate
     oracle      canopy's candidates, chosen by the truth; and those of `more hills`
 """
 
 import argparse
 import csv
+import heapq
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -45,14 +50,16 @@ from fewcell.metrics import count_matches, f1, match, remove_border, scored_over
 from fewcell.representations import Canopy, Flows, Trails
 from fewcell.representations.base import collect_instances
 from fewcell.representations.canopy import FITTED_PER_IMAGE, HIDDEN_UNITS
-from fewcell.representations.canopy_tree import Candidates, select, true_ious
-from fewcell.representations.flow_field import CELL
+from fewcell.representations.canopy_tree import Candidates, Tree, describe, flood, select, true_ious
+from fewcell.representations.flow_field import CELL, FLOW
 from fewcell.scoring import Scorer
-from fewcell.segmenter import predict_at_scale, read_model
+from fewcell.segmenter import ModelFacts, predict_at_scale, read_model
 from fewcell.training.lessons import parts_of
 from fewcell.types import FloatArray, Labels
 
 FOLDS = 5
+OF_A_FLOW = ("canopy", "flows", "trails")
+COMPONENTS = 8
 LEARNED_IMAGES = 200
 FOREGROUNDS = (0.3, 0.4, 0.5, 0.6)
 GROW_PX = 3
@@ -62,7 +69,10 @@ LEVELS = CANOPY.tuned["level"]
 
 @dataclass(frozen=True)
 class Case:
-    """An image as the network sees it. labels: on the network's grid. truth: on the image's own."""
+    """An image as the network sees it. labels: on the network's grid. truth: on the image's own.
+
+    last_layer: principal components of what the network's last layer reads, on its grid.
+    """
 
     stem: str
     modality: str
@@ -71,6 +81,7 @@ class Case:
     prediction: FloatArray
     labels: Labels
     truth: Labels
+    last_layer: FloatArray
 
     def score(self, found: Labels) -> tuple[float, float]:
         """F1 at IoU 0.5 and 0.75, by the challenge's rule, at the image's own size."""
@@ -82,20 +93,55 @@ class Case:
         return bool(remove_border(self.truth).max(initial=0) > 0)
 
 
-def predict(samples: Sequence[Sample], model: Path, trained: set[str]) -> list[Case]:
+class LastLayer:
+    """What the last layer of a model's network reads, in its COMPONENTS main directions, fitted to some images."""
+
+    def __init__(self, model: Path, samples: Sequence[Sample]) -> None:
+        import openvino
+
+        network = openvino.Core().read_model(model / "network.onnx")
+        head = [op for op in network.get_ordered_ops() if op.get_type_name() == "Convolution"][-1]
+        with tempfile.TemporaryDirectory() as folder:
+            cut_off = Path(folder) / "network.xml"
+            openvino.save_model(openvino.Model([head.input_value(0)], network.get_parameters()), cut_off)
+            self.engine = OpenVinoEngine(cut_off)
+        self.facts = read_model(model)
+        self.mean, self.directions = np.zeros(1, np.float32), np.eye(1, dtype=np.float32)
+        rng = np.random.default_rng(0)
+        pixels = [layer.reshape(len(layer), -1) for layer in (self.read(*seen(s, self.facts)[:2]) for s in samples)]
+        some = np.concatenate([p[:, rng.permutation(p.shape[1])[:1000]] for p in pixels], axis=1)
+        self.mean = some.mean(axis=1)
+        variance, directions = np.linalg.eigh(np.cov(some))
+        scale = np.sqrt(np.maximum(variance[-COMPONENTS:], 1e-12))
+        self.directions = (directions[:, -COMPONENTS:] / scale).T.astype(np.float32)
+
+    def read(self, pyramid: Pyramid, factor: float) -> FloatArray:
+        return predict_at_scale(pyramid, factor, self.engine, self.facts.network)
+
+    def __call__(self, pyramid: Pyramid, factor: float) -> FloatArray:
+        return np.tensordot(self.directions, self.read(pyramid, factor) - self.mean[:, None, None], axes=1)
+
+
+def seen(sample: Sample, facts: ModelFacts) -> tuple[Pyramid, float, Labels]:
+    """An image, normalised, by how much it is enlarged to be seen at canonical scale, and its labels."""
+    image, truth = load_sample(sample)
+    assert truth is not None
+    diameter = diameter_px(truth) or facts.canonical_diameter_px
+    return Pyramid(normalise(image.pixels)), facts.canonical_diameter_px / diameter, truth
+
+
+def predict(samples: Sequence[Sample], model: Path, trained: set[str], last_layer: LastLayer | None) -> list[Case]:
     """The predictions of a model's network for labelled images, at their true diameter."""
     facts = read_model(model)
     engine = OpenVinoEngine(model / "network.onnx")
     cases = []
     for sample in samples:
-        image, truth = load_sample(sample)
-        assert truth is not None
-        diameter = diameter_px(truth) or facts.canonical_diameter_px
-        factor = facts.canonical_diameter_px / diameter
-        prediction = predict_at_scale(Pyramid(normalise(image.pixels)), factor, engine, facts.network)
+        pyramid, factor, truth = seen(sample, facts)
+        prediction = predict_at_scale(pyramid, factor, engine, facts.network)
+        layer = last_layer(pyramid, factor) if last_layer else np.zeros((0, *prediction.shape[1:]), np.float32)
         labels = resize_labels(truth, (prediction.shape[1], prediction.shape[2]))
-        seen = sample.experiment in trained
-        case = Case(sample.stem, sample.modality, sample.experiment, seen, prediction, labels, truth)
+        is_seen = sample.experiment in trained
+        case = Case(sample.stem, sample.modality, sample.experiment, is_seen, prediction, labels, truth, layer)
         if case.scorable:
             cases.append(case)
     return cases
@@ -163,29 +209,104 @@ SETTINGS_ONLY: SettingsOnly = {
 # Ways with a scorer
 
 
-def grow(prediction: FloatArray, cuts: tuple[float, ...], prominence: float) -> Candidates:
-    return replace(CANOPY, cuts=cuts, prominence=prominence).candidates(prediction)
+def grow(case: Case, cuts: tuple[float, ...], prominence: float) -> Candidates:
+    return replace(CANOPY, cuts=cuts, prominence=prominence).candidates(case.prediction)
 
 
-def grow_ladder(prediction: FloatArray, cuts: tuple[float, ...], steps: float) -> Candidates:
-    """The tree of pieces above heights, at full extent: what is equally high to the ladder is one hill."""
-    height = np.floor(CANOPY.height(prediction) * steps) / steps
-    return replace(CANOPY, cuts=cuts, prominence=1e-4).candidates(prediction, height.astype(np.float32))
+def grow_ladder(case: Case, cuts: tuple[float, ...], steps: float) -> Candidates:
+    """The tree of pieces above heights, at full extent."""
+    ladder = replace(CANOPY, cuts=cuts, prominence=1e-4)
+    return ladder.candidates(case.prediction, stepped(case.prediction, steps))
 
 
-def grow_at_one_height(prediction: FloatArray, cuts: tuple[float, ...], threshold: float) -> Candidates:
+def stepped(prediction: FloatArray, steps: float) -> FloatArray:
+    """The height as a ladder of so many steps sees it: what is equally high to it is one hill."""
+    return (np.floor(CANOPY.height(prediction) * steps) / steps).astype(np.float32)
+
+
+def grow_at_one_height(case: Case, cuts: tuple[float, ...], threshold: float) -> Candidates:
     """What lies above it is level; from there down to GROW_PX away, beyond which nothing is of a cell."""
     from scipy.ndimage import distance_transform_edt
 
-    away = distance_transform_edt(CANOPY.height(prediction) <= threshold)
+    away = distance_transform_edt(CANOPY.height(case.prediction) <= threshold)
     height = np.clip(1 - away / (GROW_PX + 1), 0, 1).astype(np.float32)
-    near = prediction.copy()
+    near = case.prediction.copy()
     near[CELL][away > GROW_PX] = 0
     return replace(CANOPY, cuts=cuts, prominence=1e-4).candidates(near, height)
 
 
-def grow_by_cell(prediction: FloatArray, cuts: tuple[float, ...], prominence: float) -> Candidates:
-    return replace(CANOPY, cuts=cuts, prominence=prominence).candidates(prediction, prediction[CELL])
+def grow_by_cell(case: Case, cuts: tuple[float, ...], prominence: float) -> Candidates:
+    return replace(CANOPY, cuts=cuts, prominence=prominence).candidates(case.prediction, case.prediction[CELL])
+
+
+def grow_by_borders(case: Case, cuts: tuple[float, ...], prominence: float) -> Candidates:
+    height = CANOPY.height(case.prediction)
+    hills = flood(height, case.prediction[CELL] > cuts[0], prominence, CANOPY.widest_px)
+    described = CANOPY.described_by(case.prediction)
+    return describe(joined_by_borders(hills, height), described, case.prediction[FLOW], cuts)
+
+
+def grow_with_last_layer(case: Case, cuts: tuple[float, ...], prominence: float) -> Candidates:
+    height = CANOPY.height(case.prediction)
+    hills = flood(height, case.prediction[CELL] > cuts[0], prominence, CANOPY.widest_px)
+    more = {f"last layer {i}": component for i, component in enumerate(case.last_layer)}
+    return describe(hills, CANOPY.described_by(case.prediction) | more, case.prediction[FLOW], cuts)
+
+
+def joined_by_borders(hills: Tree, weight: FloatArray) -> Tree:
+    """Hills of a tree, joined anew: two at a time, those whose border has the highest mean weight (average linkage).
+
+    weight: (height, width). Source: agglomeration by mean affinity, as in Funke et al., Large scale image segmentation
+    with structured loss based deep learning for connectome reconstruction (IEEE TPAMI 2019).
+    """
+    is_leaf = np.ones(len(hills.parent), dtype=bool)
+    is_leaf[hills.parent[hills.parent >= 0]] = False
+    number = np.append(np.cumsum(is_leaf) - 1, -1)  # the last for pixels on no hill
+    basin = number[hills.basin].astype(np.int32)
+    n = int(is_leaf.sum())
+    borders: list[dict[int, list[float]]] = [{} for _ in range(n)]  # of each node: neighbour -> sum of weights, length
+    for one, other, total, length in _borders(basin, weight):
+        borders[one][other] = borders[other][one] = [total, length]
+    parent, met, summit = [-1] * n, [*hills.met[is_leaf]], [*hills.summit[is_leaf]]
+    queue = [(-total / length, a, b) for a in range(n) for b, (total, length) in borders[a].items() if a < b]
+    heapq.heapify(queue)
+    while queue:
+        height, a, b = heapq.heappop(queue)
+        if parent[a] >= 0 or parent[b] >= 0:
+            continue
+        node = len(parent)
+        parent[a] = parent[b] = node
+        parent.append(-1)
+        met.append(-height)
+        summit.append(max(summit[a], summit[b]))
+        around: dict[int, list[float]] = {}
+        for child in (a, b):
+            for other, (total, length) in borders[child].items():
+                if other not in (a, b):
+                    before = around.get(other, [0.0, 0.0])
+                    around[other] = [before[0] + total, before[1] + length]
+                    borders[other].pop(child)
+        borders.append(around)
+        for other, (total, length) in around.items():
+            borders[other][node] = [total, length]
+            heapq.heappush(queue, (-total / length, other, node))
+    return Tree(basin, np.array(parent, np.int32), np.array(met, np.float32), np.array(summit, np.float32))
+
+
+def _borders(basin: NDArray[np.int32], weight: FloatArray) -> list[tuple[int, int, float, float]]:
+    """Hills that touch, lower number first, with the sum of the weights over their border and its length in pairs."""
+    rows, columns = basin.shape
+    pairs, weights = [], []
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here = np.s_[: rows - dy, max(-dx, 0) : columns - max(dx, 0)]
+        there = np.s_[dy:, max(dx, 0) : columns + min(dx, 0)]
+        a, b = basin[here].astype(np.int64), basin[there]
+        parts = (a != b) & (a >= 0) & (b >= 0)
+        pairs.append(np.minimum(a, b)[parts] * (2**31) + np.maximum(a, b)[parts])
+        weights.append((weight[here][parts] + weight[there][parts]) / 2)
+    key, place, length = np.unique(np.concatenate(pairs), return_inverse=True, return_counts=True)
+    total = np.bincount(place.ravel(), np.concatenate(weights), minlength=len(key))
+    return [*zip((key // 2**31).tolist(), (key % 2**31).tolist(), total.tolist(), length.tolist(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -196,10 +317,10 @@ class Way:
     learns: whether the IoU is this or more; None: the IoU itself. without: features with one of these in their name are
     left out. learned: whether the scorer is also fitted to images that the network learned from. n_units: its hidden
     units. greedy: candidates are taken by falling probability, without those that overlap what is taken. hills_only:
-    no union of hills is a candidate.
+    no union of hills is a candidate. aim: the IoU at which setting and level are tuned.
     """
 
-    grow: Callable[[FloatArray, tuple[float, ...], float], Candidates] = grow
+    grow: Callable[[Case, tuple[float, ...], float], Candidates] = grow
     settings: tuple[float, ...] = (CANOPY.prominence,)
     cuts: tuple[float, ...] = CANOPY.cuts
     right: float | None = 0.5
@@ -208,6 +329,7 @@ class Way:
     n_units: int = HIDDEN_UNITS
     greedy: bool = False
     hills_only: bool = False
+    aim: float = 0.5
 
 
 LEARNED = {
@@ -228,9 +350,14 @@ LEARNED = {
     "right at 0.75": Way(right=0.75),
     "IoU itself": Way(right=None),
     "greedy": Way(greedy=True),
+    "borders": Way(grow=grow_by_borders),
+    "last layer": Way(grow=grow_with_last_layer),
+    "tuned at 0.75": Way(aim=0.75),
+    "right and tuned at 0.75": Way(right=0.75, aim=0.75),
+    "IoU itself, tuned at 0.75": Way(right=None, aim=0.75),
 }
 
-ORACLES = {"oracle": "canopy", "oracle of more hills": "more hills"}
+ORACLES = {"oracle": "canopy", "oracle of more hills": "more hills"}  # the best choice at IoU 0.5
 
 
 @dataclass(frozen=True)
@@ -245,7 +372,7 @@ class Grown:
 
 
 def prepare(way: Way, setting: float, case: Case) -> Grown:
-    candidates = way.grow(case.prediction, way.cuts, setting)
+    candidates = way.grow(case, way.cuts, setting)
     names = [name for name in candidates.features if not any(part in name for part in way.without)]
     features = np.stack([candidates.features[name] for name in names], axis=-1)
     iou, known = true_ious(candidates, case.labels)
@@ -340,7 +467,7 @@ def judge(
                     likely[i] = judged(trees[i], scorer)
             for level in LEVELS:
                 found = [read(way, tree, p, level) for tree, p in zip(trees, likely, strict=True)]
-                reached = mean_grid_f1(fit_to, found)
+                reached = mean_grid_f1(fit_to, found, way.aim)
                 if reached > best_f1:
                     best, best_f1 = (setting, level, trees + more, found), reached
         assert best is not None
@@ -361,9 +488,9 @@ def read_by_truth(case: Case, way: Way) -> Labels:
     return select(grown.candidates, truth, 0.0, CANOPY.min_area_px).labels
 
 
-def mean_grid_f1(cases: Sequence[Case], found: Iterable[Labels]) -> float:
+def mean_grid_f1(cases: Sequence[Case], found: Iterable[Labels], iou: float = 0.5) -> float:
     """As `tune` counts it: on the network's grid, every instance."""
-    return float(np.mean([f1(match(c.labels, labels, (0.5,))[0]) for c, labels in zip(cases, found, strict=True)]))
+    return float(np.mean([f1(match(c.labels, labels, (iou,))[0]) for c, labels in zip(cases, found, strict=True)]))
 
 
 def _without_small(labels: NDArray, min_area_px: float = CANOPY.min_area_px) -> Labels:
@@ -389,7 +516,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     name = read_model(arguments.model).representation.name
-    if name not in ("canopy", "flows", "trails"):
+    if name not in OF_A_FLOW:
         sys.exit(f"{arguments.model} is a model of {name!r}; train one with --representation canopy.")
     rows = judge(*read_all(arguments.model, arguments.train, arguments.test), SETTINGS_ONLY, LEARNED, ORACLES)
     if arguments.out:
@@ -403,12 +530,15 @@ def read_all(
     facts = read_model(model)
     learned_from, held_out = parts_of(facts, open_dataset(train))
     trained = {sample.experiment for sample in learned_from}
-    fit_to = predict(held_out, model, trained)
-    learned = predict([learned_from[i] for i in label_order(learned_from)[:LEARNED_IMAGES]], model, trained)
+    last_layer = LastLayer(model, held_out) if facts.representation.name in OF_A_FLOW else None
+    fit_to = predict(held_out, model, trained, last_layer)
+    some = [learned_from[i] for i in label_order(learned_from)[:LEARNED_IMAGES]]
+    learned = predict(some, model, trained, last_layer)
     experiments = sorted({case.experiment for case in fit_to})
     folds = np.array([experiments.index(case.experiment) % FOLDS for case in fit_to])
     tests = [sample for sample in open_dataset(test) if sample.labels] if test else None
-    return int(facts.recipe["seed"]), learned, fit_to, folds, predict(tests, model, trained) if tests else None
+    score = predict(tests, model, trained, last_layer) if tests else None
+    return int(facts.recipe["seed"]), learned, fit_to, folds, score
 
 
 def save(rows: Sequence[dict[str, object]], out: Path) -> None:

@@ -30,7 +30,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 
 import cc3d
 import numpy as np
-from canopy import grow_ladder
+from canopy import stepped
 from scipy import ndimage
 
 from fewcell.representations import REPRESENTATIONS, Canopy, Representation
@@ -101,7 +101,7 @@ def decoding(name: str, representation: Representation) -> Decode:
     canopy = replace(representation, prominence=1e-4)
 
     def by_ladder(prediction: FloatArray) -> Sized:
-        candidates = grow_ladder(prediction, canopy.cuts, STEPS)
+        candidates = canopy.candidates(prediction, stepped(prediction, STEPS))
         return canopy._select(candidates, canopy._probability(candidates))
 
     def pieces(prediction: FloatArray) -> Sized:

@@ -1,6 +1,7 @@
 """Datasets in the challenge layout: images/<stem>.<ext>, labels/<stem>_label.tiff, and a manifest if there is one."""
 
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -60,13 +61,13 @@ def open_dataset(folder: Path | str, manifest: Path | str | None = None) -> list
 
     folder: holds images/ and, for labelled data, labels/; for weakly labelled data points/<stem>.csv, boxes/<stem>.csv,
     and regions/<stem>.geojson where not all of an image is annotated (see `fewcell.data.weak`).
-    manifest: a CSV with a row an image (columns stem, source, modality, experiment, licence), by default manifest.csv
-    in the folder or next to it. Without one, every image is an experiment of its own and the folder's name is the
-    source. Where it has several rows of one stem, that of the image is told by the columns `file` and `split` (the
-    folder's name).
+    manifest: a CSV with a row an image (columns stem, source, modality, experiment, licence; diameter_px, where labels
+    do not tell how wide the cells are, or not rightly), by default manifest.csv in the folder or next to it. Without
+    one, every image is an experiment of its own and the folder's name is the source. Where it has several rows of one
+    stem, that of the image is told by the columns `file` and `split` (the folder's name).
 
     Raises DataError if there is no images folder or no image in it, if labels of any kind have no image, if two files
-    are of one stem, and if several rows of the manifest fit an image.
+    are of one stem, if several rows of the manifest fit an image, and if a diameter is no positive number.
     """
     folder = Path(folder)
     if not (folder / "images").is_dir():
@@ -225,4 +226,19 @@ def _sample(
         points=weak["points"],
         boxes=weak["boxes"],
         regions=weak["regions"],
+        diameter_px=_diameter_of(row, image),
     )
+
+
+def _diameter_of(row: dict[str, str], image: Path) -> float | None:
+    """How wide the cells of an image are, as its row says."""
+    text = (row.get("diameter_px") or "").strip()
+    if not text:
+        return None
+    try:
+        diameter = float(text)
+    except ValueError:
+        diameter = math.nan
+    if not 0 < diameter < math.inf:
+        raise DataError(f"The manifest's diameter_px of {image.name} is {text!r}; give pixels, or leave it empty.")
+    return diameter

@@ -123,10 +123,14 @@ class Canopy(FlowField):
         """Every candidate cell of a prediction, with its features. height: what to flood instead of the usual."""
         from fewcell.representations.canopy_tree import grow_candidates
 
-        cell, flow = prediction[CELL], prediction[FLOW]
         flooded = self.height(prediction) if height is None else height
-        channels = {"cell": cell, "parting": divergence(flow), "strength": np.hypot(*flow)}
-        return grow_candidates(flooded, channels, flow, self.cuts, self.prominence, self.widest_px)
+        described = self.described_by(prediction)
+        return grow_candidates(flooded, described, prediction[FLOW], self.cuts, self.prominence, self.widest_px)
+
+    def described_by(self, prediction: FloatArray) -> dict[str, FloatArray]:
+        """What tells something of a candidate, by name: (height, width) each; the first is the foreground."""
+        flow = prediction[FLOW]
+        return {"cell": prediction[CELL], "parting": divergence(flow), "strength": np.hypot(*flow)}
 
     def height(self, prediction: FloatArray) -> FloatArray:
         """What is flooded, 0 to 1: the probability of a cell, halved where the flow neither parts nor meets."""

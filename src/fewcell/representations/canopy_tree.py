@@ -30,7 +30,7 @@ from fewcell.representations.canopy_kernels import (
 )
 from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
 
-__all__ = ["Candidates", "grow_candidates", "select", "true_ious"]
+__all__ = ["Candidates", "Tree", "describe", "flood", "grow_candidates", "select", "true_ious"]
 
 HEIGHT_STEPS = 1023
 
@@ -56,6 +56,21 @@ class Candidates:
         return np.stack([*self.features.values()], axis=-1)
 
 
+@dataclass(frozen=True)
+class Tree:
+    """Hills and unions of hills, as `merge_tree` returns them.
+
+    basin: (height, width) int32, the leaf whose hill a pixel is on, -1 where nothing was flooded. parent: (n,), -1 at
+    roots; higher than the numbers of its children. met: (n,) the height where a node's children met, of a leaf its
+    summit. summit: (n,).
+    """
+
+    basin: NDArray[np.int32]
+    parent: NDArray[np.int32]
+    met: FloatArray
+    summit: FloatArray
+
+
 def grow_candidates(
     height: FloatArray,
     prediction: Mapping[str, FloatArray],
@@ -70,16 +85,27 @@ def grow_candidates(
     tells something of a candidate. flow: (2, height, width), y and x, to the centres of cells. cuts: ascending.
     prominence, widest_px: see `merge_tree`.
     """
+    foreground = next(iter(prediction.values()))
+    return describe(flood(height, foreground > cuts[0], prominence, widest_px), prediction, flow, cuts)
+
+
+def flood(height: FloatArray, where: NDArray[np.bool_], prominence: float, widest_px: int) -> Tree:
+    """The merge tree of a height, 0 to 1, in a mask; both (height, width)."""
+    # In steps: numbers of 16 bits are sorted fast, and differences of less say nothing.
+    steps = np.rint(height * HEIGHT_STEPS).astype(np.int16)
+    places = np.flatnonzero(where)
+    order = places[np.argsort(-steps.ravel()[places], kind="stable")]
+    return Tree(*merge_tree(steps.astype(np.float32) / HEIGHT_STEPS, order, prominence, widest_px))
+
+
+def describe(tree: Tree, prediction: Mapping[str, FloatArray], flow: FloatArray, cuts: tuple[float, ...]) -> Candidates:
+    """The candidates of a tree, one a node and cut, with their features; see `grow_candidates`."""
     names, channels = [*prediction], np.stack([*prediction.values()])
     foreground = channels[0]
     level = np.zeros(foreground.shape, dtype=np.uint8)
     for cut in cuts[1:]:
         level += foreground > cut
-    # In steps: numbers of 16 bits are sorted fast, and differences of less say nothing.
-    steps = np.rint(height * HEIGHT_STEPS).astype(np.int16)
-    places = np.flatnonzero(foreground > cuts[0])
-    order = places[np.argsort(-steps.ravel()[places], kind="stable")]
-    basin, parent, met, summit = merge_tree(steps.astype(np.float32) / HEIGHT_STEPS, order, prominence, widest_px)
+    basin, parent, met, summit = tree.basin, tree.parent, tree.met, tree.summit
     sums, border, reach = sums_of_own(basin, parent, channels, flow, level, len(cuts))
     gathered = gather_upwards(parent, met, summit, sums, reach)
     sums = sums[:, ::-1].cumsum(axis=1)[:, ::-1].transpose(2, 0, 1)  # what survives a cut survives the lower ones
