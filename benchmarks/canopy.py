@@ -181,7 +181,7 @@ def by_h_maxima(prediction: FloatArray, h: float, foreground: float) -> Labels:
 
 
 def by_stability(prediction: FloatArray, prominence: float, foreground: float) -> Labels:
-    candidates = grow(prediction, (foreground,), prominence)
+    candidates = replace(CANOPY, cuts=(foreground,), prominence=prominence).candidates(prediction)
     summit, met, saddle = (candidates.features[name] for name in ("summit", "met", "saddle"))
     stability = np.where(CANOPY.may_be_cells(candidates), met / np.maximum(summit, 1e-6) - saddle, 0)
     return select(candidates, stability, 0.0, CANOPY.min_area_px).labels

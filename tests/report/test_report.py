@@ -20,7 +20,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from fewcell.report import charts, mistakes, pictures, write_report
-from fewcell.report.ablations import load_ablations
+from fewcell.report.ablations import load_ablations, load_heights
 from fewcell.report.budgets import label_budgets
 from fewcell.report.page import _code
 from fewcell.report.results import load_results
@@ -277,7 +277,27 @@ def test_what_parts_are_worth_is_paired_over_experiments(tmp_path: Path) -> None
     assert list(canopy.modalities) == list(HEADLINE_MODALITIES), "smears are not part of the headline"
     paths = write_report([folder], tmp_path / "report.html")
     assert all("What the parts of canopy are worth" in path.read_text() for path in paths)
-    assert "| threshold | 0.610 | +0.100 (+0.100 to +0.100) | 0.300 |" in paths[1].read_text()
+    assert (
+        "| threshold | 0.610 | +0.100 (+0.100 to +0.100) | 0.300 | +0.000 (+0.000 to +0.000) |" in paths[1].read_text()
+    )
+
+
+def test_targets_read_as_canopy_is_are_a_table_of_their_own(tmp_path: Path) -> None:
+    folder = make_tables(tmp_path)
+    rows = [
+        {"way": way, "seed": 0, "stem": f"{modality}_{i}", "modality": modality, "experiment": f"e{i}"}
+        | {"f1_50": 0.6 + ahead, "f1_75": 0.4 - ahead}
+        for way, ahead in (("canopy, its own decoding", 0.0), ("boundary, interior", -0.2))
+        for modality in HEADLINE_MODALITIES
+        for i in range(4)
+    ]
+    save_table(rows, folder / "heights.csv")
+    canopy, boundary = load_heights([folder])
+    assert (canopy.behind, boundary.behind) == (None, pytest.approx((0.2, 0.2, 0.2)))
+    assert boundary.behind_75 == pytest.approx((-0.2, -0.2, -0.2))
+    for path in write_report([folder], tmp_path / "report.html"):
+        assert "Other targets, read as canopy is" in path.read_text()
+        assert "What the parts of canopy are worth" not in path.read_text()
 
 
 def test_tables_of_parts_without_the_whole_are_an_error(tmp_path: Path) -> None:
@@ -294,7 +314,7 @@ def test_ways_that_were_measured_on_other_images_are_not_compared(tmp_path: Path
     add_ablations(tmp_path)
     row = {"way": "ladder", "seed": 0, "stem": "phase_0", "modality": "phase", "experiment": "e0"}
     save_table([row | {"f1_50": 1, "f1_75": 1}], tmp_path / "canopy-other.csv")
-    with pytest.raises(DataError, match="'ladder' was not measured with the same networks on the same images"):
+    with pytest.raises(DataError, match="'ladder' was not measured with networks of the same seeds on the same images"):
         load_ablations([tmp_path])
 
 

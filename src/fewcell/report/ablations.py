@@ -1,4 +1,6 @@
-"""What the parts of canopy are worth: its predictions read in other ways, as `benchmarks/canopy.py` wrote them down."""
+"""What the parts of canopy are worth: tables of `benchmarks/canopy.py`, its predictions read in other ways, and of
+`benchmarks/heights.py`, predictions of other representations read in its way.
+"""
 
 import csv
 from collections import defaultdict
@@ -13,18 +15,16 @@ from fewcell.benchmark import HEADLINE_MODALITIES
 from fewcell.benchmark.summary import bootstrap
 from fewcell.errors import DataError
 
-__all__ = ["Ablation", "load_ablations"]
+__all__ = ["Ablation", "load_ablations", "load_heights"]
 
-WHOLE = "canopy"  # the way that all others are compared with
-PATTERN = "canopy*.csv"
 COLUMNS = {"way", "seed", "stem", "modality", "experiment", "f1_50", "f1_75"}
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """One way of reading the same predictions: means over the headline's modalities that there are.
+    """One way of reading predictions: means over the headline's modalities that there are.
 
-    f1_50, f1_75: mean F1. behind: how far F1 at IoU 0.5 is below that of canopy (above it, if negative), and its 95 %
+    f1_50, f1_75: mean F1. behind, behind_75: how far it is below that of canopy (above it, if negative), and its 95 %
     interval, experiments resampled; None for canopy itself, and where nothing can be resampled. modalities: mean F1 at
     IoU 0.5 in each. n_images, n_seeds: how many images, and how many networks.
     """
@@ -33,34 +33,44 @@ class Ablation:
     f1_50: float
     f1_75: float
     behind: tuple[float, float, float] | None
+    behind_75: tuple[float, float, float] | None
     modalities: Mapping[str, float]
     n_images: int
     n_seeds: int
 
 
 def load_ablations(folders: Sequence[Path]) -> list[Ablation]:
-    """Read all tables of that name in some folders, best first; an image's F1 is its mean over networks.
+    """Read all tables of canopy's predictions in some folders, best first; an image's F1 is its mean over networks.
 
     Raises DataError if a table lacks a column or canopy itself, or if ways were not measured on the same images.
     """
-    rows = [row for folder in folders for path in sorted(folder.glob(PATTERN)) for row in _read(path)]
+    return _load(folders, "canopy*.csv", "canopy")
+
+
+def load_heights(folders: Sequence[Path]) -> list[Ablation]:
+    """Read all tables of other representations' predictions in some folders, as `load_ablations` does."""
+    return _load(folders, "heights*.csv", "canopy, its own decoding")
+
+
+def _load(folders: Sequence[Path], pattern: str, whole: str) -> list[Ablation]:
+    rows = [row for folder in folders for path in sorted(folder.glob(pattern)) for row in _read(path)]
     if not rows:
         return []
     of_way: dict[str, dict[str, list[dict[str, str]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         of_way[row["way"]][row["stem"]].append(row)
-    if WHOLE not in of_way:
-        raise DataError(f"The tables of what parts are worth hold {', '.join(of_way)}, but not {WHOLE!r} itself.")
-    of_whole = _measured(of_way[WHOLE])
+    if whole not in of_way:
+        raise DataError(f"The tables {pattern} hold {', '.join(of_way)}, but not {whole!r} itself.")
+    of_whole = _measured(of_way[whole])
     for way, images in of_way.items():
         if _measured(images) != of_whole:
             raise DataError(
-                f"{way!r} was not measured with the same networks on the same images as {WHOLE!r}: they cannot be "
-                "compared. Keep only tables that benchmarks/canopy.py made of the same images."
+                f"{way!r} was not measured with networks of the same seeds on the same images as {whole!r}: they "
+                f"cannot be compared. Keep only tables {pattern} that were made of the same images."
             )
-    if not _modalities(of_way[WHOLE]):
-        raise DataError(f"The tables of what parts are worth hold no image of {', '.join(HEADLINE_MODALITIES)}.")
-    found = [_ablation(way, images, of_way[WHOLE]) for way, images in of_way.items()]
+    if not _modalities(of_way[whole]):
+        raise DataError(f"The tables {pattern} hold no image of {', '.join(HEADLINE_MODALITIES)}.")
+    found = [_ablation(way, images, of_way[whole]) for way, images in of_way.items()]
     return sorted(found, key=lambda ablation: -ablation.f1_50)
 
 
@@ -69,15 +79,24 @@ Images = Mapping[str, list[dict[str, str]]]  # the rows of each image, one a net
 
 def _ablation(way: str, images: Images, whole: Images) -> Ablation:
     modalities = {name: _mean(images, name, "f1_50") for name in _modalities(images)}
-    f1_75 = float(np.mean([_mean(images, name, "f1_75") for name in modalities]))
-    f1_50, of_whole = (float(np.mean([_mean(its, name, "f1_50") for name in modalities])) for its in (images, whole))
-    behind, draws, whole_draws = None, _draws(images), _draws(whole)
-    if way != WHOLE and draws is not None and whole_draws is not None:
-        # Experiments are drawn alike for every way, so that differences are paired.
-        low, high = np.quantile(whole_draws - draws, (0.025, 0.975))
-        behind = (of_whole - f1_50, float(low), float(high))
+    behind = None if images is whole else _behind(images, whole, "f1_50")
+    behind_75 = None if images is whole else _behind(images, whole, "f1_75")
     n_seeds = len({row["seed"] for rows in images.values() for row in rows})
-    return Ablation(way, f1_50, f1_75, behind, modalities, len(images), n_seeds)
+    f1_50, f1_75 = _headline(images, "f1_50"), _headline(images, "f1_75")
+    return Ablation(way, f1_50, f1_75, behind, behind_75, modalities, len(images), n_seeds)
+
+
+def _behind(images: Images, whole: Images, column: str) -> tuple[float, float, float] | None:
+    draws, whole_draws = _draws(images, column), _draws(whole, column)
+    if draws is None or whole_draws is None:
+        return None
+    # Experiments are drawn alike for every way, so that differences are paired.
+    low, high = np.quantile(whole_draws - draws, (0.025, 0.975))
+    return _headline(whole, column) - _headline(images, column), float(low), float(high)
+
+
+def _headline(images: Images, column: str) -> float:
+    return float(np.mean([_mean(images, name, column) for name in _modalities(images)]))
 
 
 def _measured(images: Images) -> set[tuple[str, str]]:
@@ -98,13 +117,13 @@ def _of_image(rows: Sequence[dict[str, str]], column: str) -> float:
     return float(np.mean([float(row[column]) for row in rows]))
 
 
-def _draws(images: Images) -> NDArray[np.float64] | None:
+def _draws(images: Images, column: str) -> NDArray[np.float64] | None:
     """The headline in each of many draws of experiments; None if a modality has a single image."""
     drawn = []
     for modality in _modalities(images):
         its = {stem: rows for stem, rows in images.items() if rows[0]["modality"] == modality}
         means = bootstrap(
-            [_of_image(rows, "f1_50") for rows in its.values()],
+            [_of_image(rows, column) for rows in its.values()],
             [rows[0]["experiment"] for rows in its.values()],
             [*its],
         )
@@ -119,5 +138,7 @@ def _read(path: Path) -> list[dict[str, str]]:
         reader = csv.DictReader(file)
         missing = COLUMNS - set(reader.fieldnames or ())
         if missing:
-            raise DataError(f"{path} has no column {', '.join(sorted(missing))}. Make it by benchmarks/canopy.py.")
+            raise DataError(
+                f"{path} has no column {', '.join(sorted(missing))}. Make it by benchmarks/canopy.py or heights.py."
+            )
         return list(reader)

@@ -10,7 +10,7 @@ from fewcell.benchmark import HEADLINE_MODALITIES
 from fewcell.errors import require
 from fewcell.images import whole_file
 from fewcell.networks import NETWORKS
-from fewcell.report.ablations import load_ablations
+from fewcell.report.ablations import load_ablations, load_heights
 from fewcell.report.budgets import label_budgets
 from fewcell.report.charts import (
     MISTAKE_COLOURS,
@@ -74,6 +74,7 @@ def write_report(
         "descriptions": _descriptions(results),
         "networks": _networks(results),
         "ablations": load_ablations(folders),
+        "heights": load_heights(folders),
         "command": command,
     }
     charts = {
