@@ -77,8 +77,10 @@ def test_the_diameter_is_estimated_and_said_when_it_is_not_given(run, nuclei, tm
     assert "estimated" in out
     with tifffile.TiffFile(tmp_path / "nuclei_label.tiff") as tiff:
         made_by = json.loads(tiff.pages[0].description)
-    said = float(re.search(r"diameter ([0-9.]+) px", out)[1])
-    assert made_by["diameter_px"] == pytest.approx(said, abs=0.06)
+    said, larger = re.search(r"diameter ([0-9.]+) px, estimated; ([0-9.]+) px besides", out).groups()
+    assert made_by["diameter_px"] == pytest.approx(float(said), abs=0.06)
+    assert made_by["larger_px"] == pytest.approx(float(larger), abs=0.06)
+    assert float(larger) == pytest.approx(4 * float(said), abs=0.3)
     assert made_by["diameter_source"] == "estimated"
 
 

@@ -433,7 +433,10 @@ def _segment_all(segmenter, images, out: Path, settings, exports=(), how=None) -
                 failures.append(result)
                 continue
             of_plan = result.segmentation.plan if isinstance(result, SegmentedSlide) else result.segmentation
-            scale = f"diameter {of_plan.diameter_px:.1f} px, {of_plan.diameter_source}"
+            scale = "diameter not known: nothing looks like a cell"
+            if of_plan.diameter_source != "not known":
+                larger = f"; {of_plan.larger_px:.1f} px besides" if of_plan.larger_px else ""
+                scale = f"diameter {of_plan.diameter_px:.1f} px, {of_plan.diameter_source}{larger}"
             slide = result.segmentation if isinstance(result, SegmentedSlide) else None
             empty = empty_tiles(slide) if slide else ""
             name = printable(result.path.name)

@@ -111,6 +111,16 @@ def test_the_manifest_says_where_images_come_from(folder: Path, tmp_path: Path, 
         assert (sample.source, sample.modality, sample.experiment) == ("train", "unknown", sample.stem)
 
 
+def test_the_manifest_may_say_how_wide_cells_are(folder: Path) -> None:
+    manifest = folder / "manifest.csv"
+    add_manifest(manifest, "a, 24.5 ", "b,", header="stem,diameter_px")
+    assert [sample.diameter_px for sample in open_dataset(folder)] == [24.5, None, None]
+    for wrong in ("0", "-3", "nan", "inf", "wide"):
+        add_manifest(manifest, f"a,{wrong}", header="stem,diameter_px")
+        with pytest.raises(DataError, match=rf"diameter_px of a.png is '{wrong}'"):
+            open_dataset(folder)
+
+
 def test_the_manifest_in_the_folder_comes_before_the_one_beside(folder: Path) -> None:
     add_manifest(folder / "manifest.csv", "train,a,,inside,,,")
     add_manifest(folder.parent / "manifest.csv", "train,a,,outside,,,")

@@ -62,6 +62,22 @@ def test_the_flow_is_the_gradient_of_the_settled_heat(scene: str) -> None:
     assert np.abs(flow - gradient).max() < 0.05
 
 
+@pytest.mark.parametrize("elongation", [1.0, 2.0])
+def test_the_target_means_the_same_for_a_cell_of_6_px_and_one_of_60(elongation: float) -> None:
+    fields = []
+    for times in (1, 10):  # the large cell is the small one enlarged: each of its pixels is 10 x 10
+        y, x = np.mgrid[: 14 * times, : 22 * times] / times + 0.5 / times
+        labels = (np.hypot(y - 7, (x - 11) / elongation) <= 3).astype(np.int32)
+        blocks = Flows().targets(labels)[:2].reshape(2, 14, times, 22, times).mean(axis=(2, 4))
+        fields.append(blocks / np.maximum(np.hypot(*blocks), 1e-6))
+    small, large = fields
+    away = np.hypot(*np.mgrid[-6.5:7, -10.5:11])
+    both = (np.hypot(*small) > 0.5) & (np.hypot(*large) > 0.5) & (away > 1)
+    assert both.sum() > 15 * elongation
+    assert (small * large).sum(axis=0)[both].min() > np.cos(np.pi / 5)
+    assert (small * large).sum(axis=0)[both].mean() > 0.98
+
+
 def test_pieces_that_do_not_touch_have_a_centre_each_and_unknown_is_no_cell() -> None:
     labels = np.zeros((12, 30), dtype=np.int32)
     labels[2:9, 2:9] = labels[2:9, 18:25] = 7

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from fewcell.representations import Flows
 from fewcell.representations.flow_field import CELL, FLOW
-from fewcell.representations.flow_kernels import arrive, follow
+from fewcell.representations.flow_kernels import arrive, follow, split_by_sink
 from fewcell.representations.trails import Trails
 from fewcell.types import Labels
 
@@ -44,6 +44,26 @@ def test_a_cell_may_be_longer_than_any_hop() -> None:
     labels[5:15, 5:895] = 1
     found = Trails(hop_px=4).decode(Trails().targets(labels)).labels
     assert np.mean(found == labels) > 0.99
+
+
+def test_a_cell_longer_than_a_tile_is_followed_from_tile_to_tile() -> None:
+    labels: Labels = np.zeros((24, 400), dtype=np.int32)
+    labels[4:10, 5:395], labels[12:18, 40:360] = 1, 2
+    prediction, halo = Trails().targets(labels), Trails().hop_px + 2
+    inside = prediction[CELL] > 0.5
+    leads = np.full(labels.shape, -1)
+    for left in range(0, 400, 50):  # tiles of 50 px, eight to a cell, each seen with the halo alone
+        first, last = max(left - halo, 0), min(left + 50 + halo, 400)
+        seen = follow(
+            np.ascontiguousarray(prediction[FLOW, :, first:last]), inside[:, first:last], Trails().hop_px, False
+        )
+        rows, columns = np.divmod(seen, last - first)
+        whole = np.where(seen >= 0, rows * 400 + columns + first, -1)
+        leads[:, left : left + 50] = whole[:, left - first : left - first + 50]
+    assert np.array_equal(leads, follow(prediction[FLOW], inside, Trails().hop_px, False))
+    found = split_by_sink(arrive(leads), Trails().sink_px, 2)
+    assert np.array_equal(found > 0, labels > 0)
+    assert len(np.unique(found[labels == 1])) == len(np.unique(found[labels == 2])) == 1
 
 
 @pytest.mark.parametrize("scene", ["touching", "bacteria"])

@@ -49,6 +49,7 @@ def segment_layer(
                 "model": model,
                 "diameter_px": round(found.diameter_px, 2),
                 "diameter_source": found.diameter_source,
+                "larger_px": found.larger_px and round(found.larger_px, 2),
             }
         },
     }

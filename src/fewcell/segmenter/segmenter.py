@@ -54,11 +54,13 @@ class Segmentation:
 
     instances: on the image's own grid. diameter_px: the cell diameter, in pixels of the image, that was brought to the
     model's canonical diameter. diameter_source: where it came from; "not known" if nothing looks like a cell.
+    larger_px: the diameter of larger cells that were sought besides, if any were.
     """
 
     instances: Instances
     diameter_px: float
     diameter_source: DiameterSource
+    larger_px: float | None = None
 
     @property
     def labels(self) -> Labels:
@@ -202,8 +204,8 @@ class Segmenter:
         if given_px is None and surest < self.facts.min_surest:
             return self._nothing(shape, given_px)
         found = _on_grid(select_instances(found, min_score, min_area=0), shape, min_area)
-        source = "given" if given_px else "estimated"
-        return Segmentation(found, self.facts.canonical_diameter_px / factor, source)
+        used_px, *larger_px = (self.facts.canonical_diameter_px / its for its in (factor, *coarser))
+        return Segmentation(found, used_px, "given" if given_px else "estimated", max(larger_px, default=None))
 
     def factors(self, shape: Shape, diameter_px: float, *, is_given: bool) -> list[float]:
         """By how much an image is enlarged to find its cells: once, and where nobody said how wide they are, once more.

@@ -126,6 +126,11 @@ class SlidePlan(_Strict):
     most_halo_px: int
 
     @property
+    def larger_px(self) -> float | None:
+        """The diameter of larger cells that are sought besides, if any are."""
+        return self.diameter_px * self.zooms[0].factor / self.zooms[-1].factor if len(self.zooms) > 1 else None
+
+    @property
     def contrast(self) -> Contrast:
         return Contrast(np.array(self.contrast_low), np.array(self.contrast_span))
 

@@ -121,6 +121,7 @@ def _cells(request: Request) -> Response:
             "made": cells.made,
             "diameter_px": cells.plan.diameter_px,
             "diameter_source": cells.plan.diameter_source,
+            "larger_px": cells.plan.larger_px,
             "n_unread": len(cells.unread),
         }
     )

@@ -121,8 +121,9 @@ export class Panel {
 }
 
 /** At which size cells were sought, and what could not be read. */
-function howFound({ diameter_px: diameter, diameter_source: source, n_unread: unread }) {
-  const size = source === "not known" ? "Nothing here looks like a cell." : `Sought about ${short(diameter)} px wide (${source}).`;
+function howFound({ diameter_px: diameter, diameter_source: source, larger_px: larger, n_unread: unread }) {
+  const besides = larger ? `, and ${short(larger)} px` : "";
+  const size = source === "not known" ? "Nothing here looks like a cell." : `Sought about ${short(diameter)} px wide (${source})${besides}.`;
   return unread ? `${size} ${unread} ${unread === 1 ? "part" : "parts"} of the image could not be read.` : size;
 }
 
