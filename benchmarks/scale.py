@@ -108,10 +108,10 @@ def report(rows: Sequence[dict[str, object]], enlarge: float) -> None:
         print()
     of_modality = [[row for row in rows if row["modality"] == modality] for modality in HEADLINE_MODALITIES]
     if all(of_modality):
-        reached, given = (
-            np.mean([column(name, its).mean() for its in of_modality]) for name in ("f1_50", "f1_50_given")
-        )
-        print(f"headline      F1 {reached:.3f}, given {given:.3f}")
+        names = ["f1_50", "f1_50_given", *(("large_f1_50", "large_f1_50_given") if "large_s" in rows[0] else ())]
+        reached = [np.mean([column(name, its).mean() for its in of_modality]) for name in names]
+        print(f"headline      F1 {reached[0]:.4f}, given {reached[1]:.4f}", end="")
+        print(f"   {enlarge:g} x: F1 {reached[2]:.4f}, given {reached[3]:.4f}" if len(reached) > 2 else "")
 
 
 def main() -> None:
