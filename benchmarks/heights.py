@@ -7,15 +7,12 @@ that its training chose, and by the tree of canopy, flooded from these heights:
 
     canopy, probability              the probability of a cell, and nothing of the flow: what the others compare with
     boundary, interior               the probability of a cell that is no boundary
-    boundary, twice                  the probability of a cell, times that of no boundary
     watershed, to the centre         foreground times inner distance: 1 in the centre of every cell, whatever its size
     watershed, depth                 foreground times outer distance: the depth in the cell, which range_px cuts off
-    watershed, both                  the mean of the two
     omni, depth                      the depth in the cell, less that in the background
     affinities, nearest              foreground times the mean affinity of a pixel with the four neighbours
     affinities, half                 the mean of that and of the foreground: a second height
     affinities, foreground joined    hills of the foreground, joined by the mean affinity along their borders
-    affinities, nearest joined       hills of `nearest`, joined likewise
     stars, share of the depth        the depth in the cell, over the cell's largest
 
 A cell of usual width is 12 px wide on the network's grid, so the distances of watershed (range_px 12) and omni (8) are
@@ -39,7 +36,7 @@ from fewcell.representations.flow_field import CELL
 from fewcell.segmenter import read_model
 from fewcell.types import FloatArray, Labels
 
-PROMINENCES = (0.01, 0.02, 0.05, 0.1)
+PROMINENCES = (0.02, 0.06)
 CUTS = {"stars": (0.05, 0.15, 0.3)}  # near its border a cell's probability is near 0 there
 Height = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 """prediction -> probability of a cell, and what is flooded; (height, width) each, 0 to 1."""
@@ -55,11 +52,10 @@ def nearest(prediction: FloatArray) -> FloatArray:
 
 HEIGHTS: dict[str, dict[str, Height]] = {
     "canopy": {"probability": lambda p: 2 * (p[CELL],)},
-    "boundary": {"interior": lambda p: (1 - p[0], p[1]), "twice": lambda p: (1 - p[0], (1 - p[0]) * (1 - p[2]))},
+    "boundary": {"interior": lambda p: (1 - p[0], p[1])},
     "watershed": {
         "to the centre": lambda p: (p[2], p[2] * p[0]),
         "depth": lambda p: (p[2], p[2] * p[1]),
-        "both": lambda p: (p[2], p[2] * (p[0] + p[1]) / 2),
     },
     "omni": {"depth": lambda p: (np.clip(1 + p[0], 0, 1), (1 + p[0]) / 2)},
     "affinities": {
@@ -68,12 +64,7 @@ HEIGHTS: dict[str, dict[str, Height]] = {
     },
     "stars": {"share of the depth": lambda p: 2 * (p[0],)},
 }
-JOINED: dict[str, dict[str, Height]] = {
-    "affinities": {
-        "foreground joined": lambda p: 2 * (p[-1],),
-        "nearest joined": lambda p: (p[-1], p[-1] * nearest(p)),
-    }
-}
+JOINED: dict[str, dict[str, Height]] = {"affinities": {"foreground joined": lambda p: 2 * (p[-1],)}}
 """Hills of these heights are joined by the mean of `nearest` along their borders."""
 
 
