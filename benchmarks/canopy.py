@@ -49,7 +49,7 @@ from fewcell.images import Pyramid, normalise, resize_labels
 from fewcell.metrics import count_matches, f1, match, remove_border, scored_overlaps
 from fewcell.representations import Canopy, Flows, Trails
 from fewcell.representations.base import collect_instances
-from fewcell.representations.canopy import FITTED_PER_IMAGE, HIDDEN_UNITS
+from fewcell.representations.canopy import FITTED_PER_IMAGE, HIDDEN_UNITS, RIGHT_AT
 from fewcell.representations.canopy_tree import Candidates, Tree, describe, flood, select, true_ious
 from fewcell.representations.flow_field import CELL, FLOW
 from fewcell.scoring import Scorer
@@ -314,16 +314,16 @@ class Way:
     """A way of reading with a scorer: canopy, but for what is said here.
 
     settings: prominences, or what else `grow` takes; the best on the held-out images is used. right: what the scorer
-    learns: whether the IoU is this or more; None: the IoU itself. without: features with one of these in their name are
-    left out. learned: whether the scorer is also fitted to images that the network learned from. n_units: its hidden
-    units. greedy: candidates are taken by falling probability, without those that overlap what is taken. hills_only:
-    no union of hills is a candidate. aim: the IoU at which setting and level are tuned.
+    learns: the share of these IoUs that a candidate reaches; none: its IoU itself. without: features with one of these
+    in their name are left out. learned: whether the scorer is also fitted to images that the network learned from.
+    n_units: its hidden units. greedy: candidates are taken by falling probability, without those that overlap what is
+    taken. hills_only: no union of hills is a candidate. aim: the IoU at which setting and level are tuned.
     """
 
     grow: Callable[[Case, tuple[float, ...], float], Candidates] = grow
     settings: tuple[float, ...] = (CANOPY.prominence,)
     cuts: tuple[float, ...] = CANOPY.cuts
-    right: float | None = 0.5
+    right: tuple[float, ...] = RIGHT_AT
     without: tuple[str, ...] = ()
     learned: bool = True
     n_units: int = HIDDEN_UNITS
@@ -347,14 +347,15 @@ LEARNED = {
     "without shape": Way(without=("elongation", "ellipse", "solidity", "roundness")),
     "held-out only": Way(learned=False),
     "no hidden units": Way(n_units=0),
-    "right at 0.75": Way(right=0.75),
-    "IoU itself": Way(right=None),
+    "right at 0.5": Way(right=(0.5,)),
+    "right at 0.75": Way(right=(0.75,)),
+    "IoU itself": Way(right=()),
     "greedy": Way(greedy=True),
     "borders": Way(grow=grow_by_borders),
     "last layer": Way(grow=grow_with_last_layer),
     "tuned at 0.75": Way(aim=0.75),
-    "right and tuned at 0.75": Way(right=0.75, aim=0.75),
-    "IoU itself, tuned at 0.75": Way(right=None, aim=0.75),
+    "right and tuned at 0.75": Way(right=(0.75,), aim=0.75),
+    "IoU itself, tuned at 0.75": Way(right=(), aim=0.75),
 }
 
 ORACLES = {"oracle": "canopy", "oracle of more hills": "more hills"}  # the best choice at IoU 0.5
@@ -392,11 +393,8 @@ def fit_scorer(way: Way, grown: Sequence[Grown]) -> Scorer:
         iou.append(g.iou.ravel()[some])
         weights.append(np.full(len(some), np.sqrt(len(which)) / max(len(some), 1)))
     all_features, all_iou, counts = (np.concatenate(part) for part in (features, iou, weights))
-    if way.right is not None:
-        return Scorer.fit(all_features, all_iou >= way.right, counts, n_units=way.n_units)
-    twice, right = np.concatenate([all_features, all_features]), np.arange(2 * len(all_iou)) < len(all_iou)
-    both = np.concatenate([counts * all_iou, counts * (1 - all_iou)])
-    return Scorer.fit(twice, right, both, n_units=way.n_units)
+    right = np.mean([all_iou >= least for least in way.right], axis=0) if way.right else all_iou
+    return Scorer.fit(all_features, right, counts, n_units=way.n_units)
 
 
 def judged(grown: Grown, scorer: Scorer) -> FloatArray:

@@ -27,6 +27,9 @@ HIDDEN_UNITS = 16
 FITTED_PER_IMAGE = 300
 """How many candidates of an image the scorer is fitted to, at most."""
 
+RIGHT_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
+"""The IoUs from which on a candidate is right; it is right in part if its IoU reaches some of them."""
+
 
 @final
 @dataclass(frozen=True)
@@ -35,16 +38,17 @@ class Canopy(FlowField):
 
     Decoding floods a height (the probability of a cell, less where the flow parts, as it does where cells touch) from
     its summits down. Hills that meet form a node, and so on from the highest saddle down: a binary tree in which every
-    node is a candidate cell at its full extent, cut to the foreground in a few ways. A scorer says how likely each
-    candidate is right (IoU of 0.5 or more with a true cell), and the disjoint set is chosen that gives the greatest
-    expected F1: the greatest sum of P - level. So no threshold has to separate all cells of an image, nor has a step
-    to find its way to a centre; each cell is cut where it is most likely one.
+    node is a candidate cell at its full extent, cut to the foreground in a few ways. A scorer says how right each
+    candidate is likely to be (the share of RIGHT_AT that its IoU with a true cell reaches), and the disjoint set is
+    chosen that gives the greatest expected F1, the mean over these: the greatest sum of P - level. So no threshold has
+    to separate all cells of an image, nor has a step to find its way to a centre; each cell is cut where it is most
+    likely one.
 
     `refit` fits the scorer. Without it, a cell is a node without a deep valley inside, beside a deep one.
 
     prominence: of height, in (0, 1); hills that rise less above the saddle to their neighbour are part of it.
     cuts: probabilities in (0, 1), ascending; a candidate is a node, or what of it is above a cut.
-    level: half of the F1 that is reached: from which probability on it pays to take a cell.
+    level: half of the F1 that is reached: how right a candidate has to be for it to pay to take it.
     valley: with no scorer: a saddle above this share of a hill's summit does not part it from its neighbour.
     widest_px: wider nodes are no candidates, which bounds the reach.
     min_area_px: smaller candidates are dropped.
@@ -114,7 +118,7 @@ class Canopy(FlowField):
             some = rng.permutation(which)[:FITTED_PER_IMAGE]
             matrix = candidates.matrix()
             features.append(matrix.reshape(-1, matrix.shape[-1])[some])
-            right.append(iou.ravel()[some] >= 0.5)
+            right.append(np.mean([iou.ravel()[some] >= least for least in RIGHT_AT], axis=0))
             weights.append(np.full(len(some), np.sqrt(len(which)) / max(len(some), 1)))
         parts = (np.concatenate(part) for part in (features, right, weights))
         return replace(self, scorer=Scorer.fit(*parts, n_units=HIDDEN_UNITS).numbers)

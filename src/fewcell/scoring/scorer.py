@@ -110,14 +110,15 @@ class Scorer:
     def fit(
         cls,
         features: NDArray[np.floating],
-        right: NDArray[np.bool_],
+        right: NDArray[np.bool_] | NDArray[np.floating],
         weights: NDArray[np.floating] | None = None,
         *,
         n_units: int = 0,
     ) -> Self:
-        """Fit to instances of which one knows whether they are right (IoU >= 0.5 with a true cell).
+        """Fit to instances of which one knows whether, or how far, they are right.
 
-        features: (n, feature). right: (n,). weights: (n,), how much each counts in comparison; equally by default.
+        features: (n, feature). right: (n,), true or false (IoU >= 0.5 with a true cell), or from 0 to 1.
+        weights: (n,), how much each counts in comparison; equally by default.
         n_units: of hidden units; they need thousands of instances. Logistic regression is calibrated on what it was
         fitted to. Without any instance every probability is 0.5. The same instances give the same scorer.
         """
@@ -128,14 +129,14 @@ class Scorer:
         mean, scale = features.mean(axis=0).tolist(), np.where(scale > 1e-9, scale, 1.0).tolist()
         start = cls(tuple(mean), tuple(scale), (0.0,) * 2 * n, 0.0)
         z = start._standardised(features)
-        sign = np.where(right, 1.0, -1.0)
+        right = right.astype(np.float64)
         counts = np.ones(len(right)) if weights is None else weights / weights.mean()
-        linear, units = _minimise(z, sign, counts, np.zeros(2 * n + 1), np.zeros((0, n + 1)), RIDGE, MOST_STEPS)
+        linear, units = _minimise(z, right, counts, np.zeros(2 * n + 1), np.zeros((0, n + 1)), RIDGE, MOST_STEPS)
         if n_units:  # begin where the model without units ends
             rng = np.random.default_rng(0)
             begin = np.insert(linear, 2 * n, rng.normal(0, 0.1, n_units))
             units = rng.normal(0, 1 / np.sqrt(n), (n_units, n + 1))
-            linear, units = _minimise(z, sign, counts, begin, units, UNITS_RIDGE, STEPS_WITH_UNITS)
+            linear, units = _minimise(z, right, counts, begin, units, UNITS_RIDGE, STEPS_WITH_UNITS)
         return cls(
             start.mean,
             start.scale,
@@ -154,7 +155,7 @@ def _affine(z: NDArray[np.float64], units: NDArray[np.float64]) -> NDArray[np.fl
 
 def _minimise(
     z: NDArray[np.float64],
-    sign: NDArray[np.float64],
+    right: NDArray[np.float64],
     counts: NDArray[np.float64],
     linear: NDArray[np.float64],
     units: NDArray[np.float64],
@@ -171,13 +172,13 @@ def _minimise(
     def cost(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights, its_units = theta[: n_linear - 1], theta[n_linear:].reshape(shape)
         hidden = np.tanh(_affine(z, its_units))
-        margin = sign * (fixed @ weights[: 2 * n] + hidden @ weights[2 * n :] + theta[n_linear - 1])
-        slope = -counts * sign * 0.5 * (1 - np.tanh(margin / 2))
+        logit = fixed @ weights[: 2 * n] + hidden @ weights[2 * n :] + theta[n_linear - 1]
+        slope = counts * (0.5 * (1 + np.tanh(logit / 2)) - right)
         back = np.outer(slope, weights[2 * n :]) * (1 - hidden**2)
         of_units = np.concatenate([back.T @ z, back.sum(axis=0)[:, None]], axis=1)
         gradient = np.concatenate([fixed.T @ slope, hidden.T @ slope, [slope.sum()], of_units.ravel()])
         shrunk = ridge * penalised * theta
-        return float(counts @ np.logaddexp(0, -margin) + shrunk @ theta / 2), gradient + shrunk
+        return float(counts @ (np.logaddexp(0, logit) - right * logit) + shrunk @ theta / 2), gradient + shrunk
 
     start = np.concatenate([linear, units.ravel()])
     best = minimize(cost, start, jac=True, method="L-BFGS-B", options={"maxiter": steps}).x
