@@ -68,7 +68,7 @@ class Canopy(FlowField):
     scorer: tuple[float, ...] = ()
 
     tuned: ClassVar[Mapping[str, tuple[float, ...]]] = {
-        "level": tuple(i / 40 for i in range(3, 23)),
+        "level": tuple(i / 40 for i in range(1, 21)),
     }
     decode_bytes: ClassVar[int] = 150
     fits_model: ClassVar[bool] = True
