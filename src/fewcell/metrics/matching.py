@@ -34,7 +34,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from fewcell.errors import ConfigError, DataError
 from fewcell.types import UNKNOWN, Labels
@@ -197,6 +196,8 @@ def match(true: Labels, predicted: Labels, thresholds: Sequence[float]) -> list[
 
 def _largest_matching(table: Overlaps, allowed: NDArray[np.bool_], threshold: float) -> int:
     """The most pairs out of the allowed ones of which no two share a cell."""
+    from scipy.sparse.csgraph import maximum_bipartite_matching  # takes a quarter of a second to import
+
     n_allowed = int(np.count_nonzero(allowed))
     if threshold > 0.5 or n_allowed < 2:
         return n_allowed
