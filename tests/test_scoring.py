@@ -149,6 +149,16 @@ def test_a_known_logistic_is_recovered_and_calibrated():
         assert right[here].mean() == pytest.approx(found[here].mean(), abs=0.05)
 
 
+@pytest.mark.parametrize("n_units", [0, 4])
+def test_instances_that_are_right_in_part_teach_how_far(n_units):
+    features, share, _ = known_logistic(np.random.default_rng(1), 5_000)
+    found = Scorer.fit(features, share, n_units=n_units)(features)
+    assert np.abs(found - share).mean() < 0.01
+    twice = np.concatenate([features, features]), np.arange(10_000) < 5_000
+    weighted = Scorer.fit(*twice, np.concatenate([share, 1 - share]), n_units=n_units)(features)
+    assert np.abs(found - weighted).max() < 0.02, "as if each were right with that weight and wrong with the rest"
+
+
 @pytest.mark.parametrize("n", [1, 3, 500])
 @pytest.mark.parametrize("answer", [True, False])
 def test_instances_that_are_all_right_or_all_wrong_do_not_blow_up(answer, n):

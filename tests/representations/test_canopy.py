@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from scipy.spatial import ConvexHull
+from skimage.segmentation import expand_labels
 
 from fewcell.errors import ConfigError
 from fewcell.metrics import match
@@ -311,6 +312,27 @@ def test_a_fitted_scorer_finds_more_in_images_it_has_not_seen() -> None:
     assert after > before + 0.02
     scores = np.concatenate([fitted.decode(p).scores for p in predictions])
     assert np.all(scores > fitted.level)
+
+
+def test_of_candidates_that_are_all_right_the_one_that_fits_best_is_chosen() -> None:
+    def halo(seed: int) -> tuple[FloatArray, Labels]:
+        """Cells amid foreground of a probability between the cuts: with it, their IoU is 0.6."""
+        labels = scattered(4, 4, seed=seed, pitch=20)
+        prediction = Canopy().targets(labels)
+        grown = expand_labels(labels, 2)
+        prediction[FLOW] = Canopy().targets(grown)[FLOW]
+        prediction[CELL] = np.where(labels > 0, 0.9, np.where(grown > 0, 0.6, 0))
+        return prediction.astype(np.float32), labels
+
+    predictions, truths = zip(*map(halo, range(8)), strict=True)
+    fitted = Canopy().refit(predictions[:6], truths[:6])
+    for prediction, labels in zip(predictions[6:], truths[6:], strict=True):
+        assert match(labels, fitted.decode(prediction).labels, (0.9,))[0].true_positives == labels.max()
+        candidates = fitted.candidates(prediction)
+        how_right, (iou, _) = fitted._probability(candidates), true_ious(candidates, labels)
+        loose, tight = (iou > 0.5) & (iou < 0.7), iou > 0.9
+        assert loose.sum() >= tight.sum() >= labels.max()
+        assert how_right[tight].min() > how_right[loose].max() + 0.3
 
 
 def test_the_height_parts_cells_by_the_flow_alone() -> None:
