@@ -145,7 +145,8 @@ def cost() -> str:
         "### Time and memory\n",
         "A megapixel is one of the image. Folders of 100 images of 1 megapixel, the whole command",
         "([results/folder.csv](results/folder.csv)); slides with cells 24 px wide, from loading the model to written",
-        "labels ([results/slide.csv](results/slide.csv)). Both name machine and command.\n",
+        "labels ([results/slide.csv](results/slide.csv)). Both name machine and command; its",
+        "cores are not equally fast on every day, so compare within one file only.\n",
         "| | seconds | megapixels a second | memory, MiB |",
         "|---|---|---|---|",
     ]
@@ -164,7 +165,8 @@ def precisions() -> str:
         "### Precision, and four views\n",
         "Held-out images of train at the true scale (of at most 1.5 megapixels), and the speed of the network alone on",
         "a tile of 1,280 px ([results/precision.csv](results/precision.csv)). `--precision` and `--accurate` choose.",
-        "The rows of four views were measured before `--accurate` saw a second scale as well.\n",
+        "Measured with the scorer of candidates before this one; rows of four views before `--accurate` saw a second",
+        "scale as well.\n",
         "| precision | four views | images | mean F1@0.5 | @0.8 | megapixels a second |",
         "|---|---|---|---|---|---|",
     ]
