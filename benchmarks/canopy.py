@@ -106,7 +106,6 @@ class LastLayer:
             openvino.save_model(openvino.Model([head.input_value(0)], network.get_parameters()), cut_off)
             self.engine = OpenVinoEngine(cut_off)
         self.facts = read_model(model)
-        self.mean, self.directions = np.zeros(1, np.float32), np.eye(1, dtype=np.float32)
         rng = np.random.default_rng(0)
         pixels = [layer.reshape(len(layer), -1) for layer in (self.read(*seen(s, self.facts)[:2]) for s in samples)]
         some = np.concatenate([p[:, rng.permutation(p.shape[1])[:1000]] for p in pixels], axis=1)
@@ -255,6 +254,8 @@ def grow_with_last_layer(case: Case, cuts: tuple[float, ...], prominence: float)
 
 def joined_by_borders(hills: Tree, weight: FloatArray) -> Tree:
     """Hills of a tree, joined anew: two at a time, those whose border has the highest mean weight (average linkage).
+
+    Unlike in `merge_tree` unions may be of any width; those that are too wide are no candidates in either.
 
     weight: (height, width). Source: agglomeration by mean affinity, as in Funke et al., Large scale image segmentation
     with structured loss based deep learning for connectome reconstruction (IEEE TPAMI 2019).
@@ -502,7 +503,7 @@ def report(name: str, rows: list[dict[str, object]]) -> None:
     for row in mine.values():
         by_modality.setdefault(row["modality"], []).append(float(row["f1_50"]))  # pyright: ignore
     means = "  ".join(f"{m} {np.mean(v):.3f} ({len(v)})" for m, v in sorted(by_modality.items()))
-    print(f"{name:16s} F1 {np.mean([np.mean(v) for v in by_modality.values()]):.4f}  {means}", flush=True)
+    print(f"{name:26s} F1 {np.mean([np.mean(v) for v in by_modality.values()]):.4f}  {means}", flush=True)
 
 
 def main() -> None:
@@ -516,19 +517,20 @@ def main() -> None:
     name = read_model(arguments.model).representation.name
     if name not in OF_A_FLOW:
         sys.exit(f"{arguments.model} is a model of {name!r}; train one with --representation canopy.")
-    rows = judge(*read_all(arguments.model, arguments.train, arguments.test), SETTINGS_ONLY, LEARNED, ORACLES)
+    cases = read_all(arguments.model, arguments.train, arguments.test, LastLayer)
+    rows = judge(*cases, SETTINGS_ONLY, LEARNED, ORACLES)
     if arguments.out:
         save(rows, arguments.out)
 
 
 def read_all(
-    model: Path, train: Path, test: Path | None
+    model: Path, train: Path, test: Path | None, layer_of: type[LastLayer] | None = None
 ) -> tuple[int, list[Case], list[Case], NDArray[np.int64], list[Case] | None]:
     """A model's seed, and its predictions: of images learned from, of held-out ones and their folds, of tests."""
     facts = read_model(model)
     learned_from, held_out = parts_of(facts, open_dataset(train))
     trained = {sample.experiment for sample in learned_from}
-    last_layer = LastLayer(model, held_out) if facts.representation.name in OF_A_FLOW else None
+    last_layer = layer_of(model, held_out) if layer_of else None
     fit_to = predict(held_out, model, trained, last_layer)
     some = [learned_from[i] for i in label_order(learned_from)[:LEARNED_IMAGES]]
     learned = predict(some, model, trained, last_layer)

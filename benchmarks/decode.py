@@ -102,7 +102,7 @@ def decoding(name: str, representation: Representation) -> Decode:
 
     def by_ladder(prediction: FloatArray) -> Sized:
         candidates = canopy.candidates(prediction, stepped(prediction, STEPS))
-        return canopy._select(candidates, canopy._probability(candidates))
+        return canopy._select(candidates, canopy._how_right(candidates))
 
     def pieces(prediction: FloatArray) -> Sized:
         height = canopy.height(prediction)

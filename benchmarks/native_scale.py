@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
+    samples = open_dataset(arguments.data)
     arguments.out.mkdir(parents=True)
     for name in ("images", "labels"):
         (arguments.out / name).symlink_to((arguments.data / name).resolve(), target_is_directory=True)
@@ -26,7 +27,7 @@ def main() -> None:
     with open(arguments.out / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*facts, "diameter_px"])
         writer.writeheader()
-        for sample in open_dataset(arguments.data):
+        for sample in samples:
             writer.writerow({**{fact: getattr(sample, fact) for fact in facts}, "diameter_px": diameter_px})
 
 

@@ -13,7 +13,8 @@ NEAR_PX from its cell's centre, within SIDE x SIDE pixels of that cell, the shar
 1 - |mean|^2 / mean of |target|^2; means over IMAGES images by modality are printed.
 
 OUT gets a run's folder for each target, unless it is there, and heights-steps.csv: the scores of the test images, at
-true scale and with settings chosen on held-out images, as benchmarks/heights.py writes those of other representations.
+true scale and with settings chosen on held-out images, as benchmarks/heights.py writes those of other representations:
+the report shows both where it lies beside a heights.csv of networks of seed 0.
 """
 
 import argparse

@@ -329,7 +329,7 @@ def test_of_candidates_that_are_all_right_the_one_that_fits_best_is_chosen() -> 
     for prediction, labels in zip(predictions[6:], truths[6:], strict=True):
         assert match(labels, fitted.decode(prediction).labels, (0.9,))[0].true_positives == labels.max()
         candidates = fitted.candidates(prediction)
-        how_right, (iou, _) = fitted._probability(candidates), true_ious(candidates, labels)
+        how_right, (iou, _) = fitted._how_right(candidates), true_ious(candidates, labels)
         loose, tight = (iou > 0.5) & (iou < 0.7), iou > 0.9
         assert loose.sum() >= tight.sum() >= labels.max()
         assert how_right[tight].min() > how_right[loose].max() + 0.3

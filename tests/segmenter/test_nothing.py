@@ -23,7 +23,8 @@ def test_specks_are_no_cells(segmenter, draw_discs, monkeypatch):
     image, _ = draw_discs(7, (200, 260))
     monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_, **__: Estimate(3.6, 0.99))
     assert segmenter.segment(image).diameter_source == "not known"
-    assert segmenter.segment(image, diameter_px=3.6).diameter_source == "given"
+    given = segmenter.segment(image, diameter_px=3.6)
+    assert (given.diameter_source, given.larger_px) == ("given", None)
 
 
 def test_asking_for_sure_cells_does_not_make_an_image_empty_of_others(segmenter, draw_discs):

@@ -170,6 +170,14 @@ def test_a_finished_model_tells_how_wide_cells_are(samples, trained, tmp_path) -
         with_diameters([blank], trained.folder, tmp_path, here)
 
 
+def test_a_width_that_is_known_is_not_estimated(samples, trained, tmp_path) -> None:
+    here = Machine(torch.device("cpu"), torch.float32)
+    said = replace(samples[4], diameter_px=31.5)
+    assert with_diameters([said], tmp_path / "no model", tmp_path, here) == [said]
+    found = with_diameters([said, samples[5]], trained.folder, tmp_path, here)
+    assert [sample.diameter_px for sample in found] == [31.5, 22.0]
+
+
 def test_a_run_is_distilled_at_the_scale_that_its_model_tells(samples, trained, tiny_recipe, tmp_path, monkeypatch):
     part = Part(name="distilled", settings={"model": str(trained.folder), "pool_share": 0.5})
     seen = []

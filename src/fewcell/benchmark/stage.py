@@ -24,7 +24,7 @@ from fewcell.benchmark.plan import Run, load_plan, runs_of, samples_of
 from fewcell.benchmark.summary import HEADLINE_MODALITIES, Group, summarise
 from fewcell.benchmark.tables import row_columns, save_table
 from fewcell.benchmark.trust import JudgedImage, calibration_error, judge_image, score_table, threshold_table
-from fewcell.data.dataset import Sample, diameter_px, load_sample, read_truth
+from fewcell.data.dataset import Sample, load_sample, read_truth, true_diameter_px
 from fewcell.engine import Engine, available_threads
 from fewcell.errors import ConfigError, FewcellError
 from fewcell.family import end_with_parent
@@ -125,7 +125,7 @@ def _score_one(
     try:
         image, truth = load_sample(sample)
         assert truth is not None
-        given = _given(run, segmenter, diameter_px(truth))
+        given = _given(run, segmenter, true_diameter_px(sample, truth))
         start = time.perf_counter()
         found = segmenter.segment(image, diameter_px=given, min_score=0)
         instances, diameter = found.instances, found.diameter_px

@@ -283,7 +283,8 @@ class CropSource:
             shape, boxes = (pixels.shape[1], pixels.shape[2]), self.samples[index].boxes
             cells = read_boxes(boxes, shape) if boxes and self.boxes_tell else np.zeros((0, 4))
             labels, side = as_ellipses(cells, shape), usual_side(cells)  # ellipses may hide parts of each other
-        diameter = side or true_diameter_px(self.samples[index], labels) or self.grid.canonical_diameter_px
+        said = self.samples[index].diameter_px or side
+        diameter = said or true_diameter_px(self.samples[index], labels) or self.grid.canonical_diameter_px
         return _Cached(*_pyramid(pixels, labels), diameter, bool(np.any(labels != UNKNOWN)))
 
     def _keep(self, index: int, item: _Cached) -> None:

@@ -47,7 +47,7 @@ def segment_layer(
         "metadata": {
             "fewcell": {
                 "model": model,
-                "diameter_px": round(found.diameter_px, 2),
+                "diameter_px": round(found.diameter_px, 2) if found.diameter_source != "not known" else None,
                 "diameter_source": found.diameter_source,
                 "larger_px": found.larger_px and round(found.larger_px, 2),
             }

@@ -40,15 +40,15 @@ class Canopy(FlowField):
     its summits down. Hills that meet form a node, and so on from the highest saddle down: a binary tree in which every
     node is a candidate cell at its full extent, cut to the foreground in a few ways. A scorer says how right each
     candidate is likely to be (the share of RIGHT_AT that its IoU with a true cell reaches), and the disjoint set is
-    chosen that gives the greatest expected F1, the mean over these: the greatest sum of P - level. So no threshold has
-    to separate all cells of an image, nor has a step to find its way to a centre; each cell is cut where it is most
-    likely one.
+    chosen that is right beyond a level by the greatest sum: if the level is half of the F1 that is reached, that of the
+    greatest expected F1. So no threshold has to separate all cells of an image, nor has a step to find its way to a
+    centre; each cell is cut where it fits best.
 
     `refit` fits the scorer. Without it, a cell is a node without a deep valley inside, beside a deep one.
 
     prominence: of height, in (0, 1); hills that rise less above the saddle to their neighbour are part of it.
     cuts: probabilities in (0, 1), ascending; a candidate is a node, or what of it is above a cut.
-    level: half of the F1 that is reached: how right a candidate has to be for it to pay to take it.
+    level: how right a candidate has to be for it to pay to take it; tuned for F1 at IoU 0.5, as in every variant.
     valley: with no scorer: a saddle above this share of a hill's summit does not part it from its neighbour.
     widest_px: wider nodes are no candidates, which bounds the reach.
     min_area_px: smaller candidates are dropped.
@@ -88,7 +88,7 @@ class Canopy(FlowField):
     def decode(self, prediction: FloatArray) -> Instances:
         """The likeliest disjoint candidates; see the class."""
         candidates = self.candidates(prediction)
-        return self._select(candidates, self._probability(candidates))
+        return self._select(candidates, self._how_right(candidates))
 
     def tune(
         self, predictions: Sequence[FloatArray], labels: Sequence[Labels], fitted: Sequence[Representation] = ()
@@ -96,7 +96,7 @@ class Canopy(FlowField):
         """As for any variant; candidates and their probabilities, which do not depend on the level, are found once."""
         readers = cast(Sequence[Canopy], fitted or [self] * len(predictions))
         grown = [reader.candidates(prediction) for reader, prediction in zip(readers, predictions, strict=True)]
-        likely = [reader._probability(candidates) for reader, candidates in zip(readers, grown, strict=True)]
+        likely = [reader._how_right(candidates) for reader, candidates in zip(readers, grown, strict=True)]
         levels = (self.level, *self.tuned["level"])
         choices = [replace(self, level=level) for level in levels]
         reached = [mean_f1(map(choice._select, grown, likely), labels) for choice in choices]
@@ -144,8 +144,8 @@ class Canopy(FlowField):
         """Which candidates are neither too small nor too wide: (n, c)."""
         return (candidates.area >= self.min_area_px) & (candidates.extent <= self.widest_px)[:, None]
 
-    def _probability(self, candidates: Candidates) -> FloatArray:
-        """How likely each candidate is a cell: (n, c)."""
+    def _how_right(self, candidates: Candidates) -> FloatArray:
+        """How right each candidate is likely to be: (n, c)."""
         if self.scorer:
             scorer, features = Scorer.from_numbers(self.scorer), candidates.matrix()
             if scorer.n_features != features.shape[-1]:

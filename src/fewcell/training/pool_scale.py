@@ -30,7 +30,7 @@ def forget_diameters(here: Machine, out: Path) -> None:
 def with_diameters(
     samples: Sequence[Sample], model: Path, out: Path, here: Machine, threads: int | None = None
 ) -> list[Sample]:
-    """Those of the images in which a model sees cells, each with how wide they are.
+    """Those of the images in which a model sees cells, each with how wide they are; what is known already stays.
 
     Of very many, MOST_LOOKED_AT are taken, spread over modalities, sources and experiments, with a warning.
     out: the folder of a run, in which that is kept, a line an image: a run that is resumed does not look again. All
@@ -43,7 +43,8 @@ def with_diameters(
             warnings.warn(said, stacklevel=2)
         samples = [samples[i] for i in label_order(samples)[:MOST_LOOKED_AT]]
     known = _known(samples, out)
-    missing = [i for i in range(len(samples)) if i not in known][here.rank :: here.world]
+    missing = [i for i, sample in enumerate(samples) if not sample.diameter_px and i not in known]
+    missing = missing[here.rank :: here.world]
     here.wait()  # all have seen what is known before one adds to it
     if missing:
         segmenter = Segmenter.load(model, threads=threads or max(1, available_threads() // here.world))
@@ -55,7 +56,8 @@ def with_diameters(
                 file.flush()
     here.wait()
     known = _known(samples, out)
-    found = [replace(sample, diameter_px=known[i]) for i, sample in enumerate(samples) if known.get(i)]
+    widths = [sample.diameter_px or known.get(i) for i, sample in enumerate(samples)]
+    found = [replace(sample, diameter_px=px) for sample, px in zip(samples, widths, strict=True) if px]
     if not found:
         raise DataError(f"In none of the {len(samples)} images without labels the model {model} sees cells.")
     return found
