@@ -145,8 +145,8 @@ def cost() -> str:
         "### Time and memory\n",
         "A megapixel is one of the image. Folders of 100 images of 1 megapixel, the whole command",
         "([results/folder.csv](results/folder.csv)); slides with cells 24 px wide, from loading the model to written",
-        "labels ([results/slide.csv](results/slide.csv)). Both name machine and command; its",
-        "cores are not equally fast on every day, so compare within one file only.\n",
+        "labels ([results/slide.csv](results/slide.csv)). Both name machine and command; a",
+        "machine's cores are not equally fast on every day, so compare within one file only.\n",
         "| | seconds | megapixels a second | memory, MiB |",
         "|---|---|---|---|",
     ]
