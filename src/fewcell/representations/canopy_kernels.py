@@ -61,7 +61,7 @@ def _flood(values, columns, order, prominence, widest_px, basin, parent, into, m
     Room for each node: box around it as it is flooded, top: leads to the node that it is part of by now, is_leaf.
     """
     rows = len(values) // columns
-    n = 0
+    n = np.int64(0)  # of one type with the numbers of nodes below, so that nothing is compiled twice
     for place in order:
         y, x = place // columns, place % columns
         first, last = max(x - 1, 0), min(x + 2, columns)
@@ -76,14 +76,14 @@ def _flood(values, columns, order, prominence, widest_px, basin, parent, into, m
             n += 1
             continue
         basin[place] = basin[best]
-        here = find_root(top, basin[place])
+        here = find_root(top, np.int64(basin[place]))
         box[here, 0], box[here, 1] = max(box[here, 0], -y), max(box[here, 1], y)
         box[here, 2], box[here, 3] = max(box[here, 2], -x), max(box[here, 3], x)
         for row in range(max(y - 1, 0), min(y + 2, rows)):
             for other in range(row * columns + first, row * columns + last):
                 if basin[other] < 0:
                     continue
-                there = find_root(top, basin[other])
+                there = find_root(top, np.int64(basin[other]))
                 if there == here:
                     continue
                 is_narrow = _join_boxes(box, here, there, n) <= widest_px
