@@ -1,8 +1,10 @@
 """The report: what the tables of a benchmark say, as a page; on made-up tables whose figures are known."""
 
 import csv
+import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -369,6 +371,34 @@ def test_where_all_have_the_same_labels_nothing_is_said_of_budgets(tmp_path: Pat
     folder = make_tables(tmp_path)
     assert label_budgets(load_results([folder])) == {}
     assert all("labels are worth" not in path.read_text() for path in write_report([folder], tmp_path / "report.html"))
+
+
+def change_table(table: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    """Write a table anew, each of its rows changed."""
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = [change(row) for row in csv.DictReader(file)]
+    save_table(rows, table, overwrite=True)
+
+
+def test_methods_of_one_name_are_told_apart_in_words(tmp_path: Path) -> None:
+    """By their settings where nothing else differs, then by the folder that they come from."""
+    given, other = make_tables(tmp_path / "given"), make_tables(tmp_path / "other")
+    settings = json.dumps({"representation": {"range_px": 3, "distance_weight": 2.0, "at": [0.0]}})
+    change_table(given / "rows.csv", lambda row: row | {"settings": settings if row["f1_50"] == "0.8" else ""})
+    assert [method.name for method in load_results([given, other]).methods] == [
+        "resunet + boundary (range_px 3, distance_weight 2, at [0])",
+        "resunet + boundary (defaults)",
+        "resunet + flows (given)",
+        "resunet + flows (other)",
+    ]
+
+
+def test_how_much_is_held_out_makes_no_way_of_its_own(tmp_path: Path) -> None:
+    """More is held out of few labels than of many: learning from labels alone stays one line."""
+    folder, settings = add_budgets(tmp_path), json.dumps({"recipe": {"held_out": 0.12}})
+    change_table(folder / "rows.csv", lambda row: row | {"settings": settings if row["labels"] == "all" else ""})
+    budgets = label_budgets(load_results([folder]))
+    assert [budget.n_labelled for budget in budgets["resunet + canopy + supervised"]] == [24, 96, 741]
 
 
 def test_what_learned_for_longer_is_a_way_of_its_own(tmp_path: Path, no_pictures: None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewcell.benchmark import Interval
-from fewcell.report.results import Method, Results
+from fewcell.report.results import Method, Results, said_settings
 
 __all__ = ["Budget", "label_budgets"]
 
@@ -77,7 +77,8 @@ def _n_labelled(method: Method) -> int:
 def _way(method: Method, times_differ: bool) -> str:
     """What is learned and how, but for the number of labels; for how long, where that is not the same for all."""
     row = method.rows[0]
-    parts = (row["network"], row["representation"], f"{row['objective']} {row['settings']}".strip())
+    settings = said_settings(row["settings"], without="recipe")  # how much is held out may depend on how much there is
+    parts = (row["network"], row["representation"], f"{row['objective']}, {settings}".rstrip(", "))
     minutes = f", {float(row['minutes']):g} minutes" if times_differ and row["minutes"] else ""
     return " + ".join(parts) + minutes
 

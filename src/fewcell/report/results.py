@@ -1,6 +1,8 @@
 """What a benchmark left behind, read back: methods, their runs, and the images on which they were scored."""
 
 import csv
+import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +15,7 @@ from fewcell.benchmark.summary import Resampled
 from fewcell.errors import DataError
 from fewcell.metrics import MISTAKES
 
-__all__ = ["Line", "Method", "Results", "load_results"]
+__all__ = ["Line", "Method", "Results", "load_results", "said_settings"]
 
 SAME = ("network", "representation", "objective", "settings", "labels", "minutes", "diameter")
 DIAMETERS = {"true": "true diameter", "estimated": "estimated diameter", "none": "not brought to scale"}
@@ -155,27 +157,41 @@ def _by_run(lines: Sequence[Line]) -> dict[str, list[Line]]:
 
 
 def _told_apart(methods: Sequence[Method]) -> tuple[Method, ...]:
-    """The methods, the names of those that are alike followed by what differs."""
-    told = {"objective": "{}", "labels": "{} labels", "minutes": "{} min", "diameter": "{}", "settings": "{}"}
-    differing = [column for column in told if len({method.rows[0][column] for method in methods}) > 1]
-    renamed = []
-    for method in methods:
-        alike = [other for other in methods if other.name == method.name]
-        parts = [
-            told[column].format(_short(method.rows[0][column]))
-            for column in differing
-            if len({other.rows[0][column] for other in alike}) > 1
-        ]
-        name = f"{method.name} ({', '.join(parts)})" if parts else method.name
-        renamed.append(replace(method, name=name))
-    return tuple(renamed)
+    """The methods, the names of those that are alike followed by what differs; by settings and folder if need be."""
+    told = [[method.name] for method in methods]
+    for columns in (("objective", "labels", "minutes", "diameter"), ("settings",), ("folder",)):
+        alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for number, words in enumerate(told):
+            alike[tuple(words)].append(number)
+        for numbers in alike.values():
+            for column in columns:
+                said = [_said(methods[number], column) for number in numbers]
+                for number, word in zip(numbers, said, strict=True):
+                    told[number] += [word] if len(set(said)) > 1 else []
+    names = [f"{name} ({', '.join(words)})" if words else name for name, *words in told]
+    return tuple(replace(method, name=name) for method, name in zip(methods, names, strict=True))
 
 
-def _short(text: str) -> str:
-    """A value as one says it: 20 for 20.0."""
-    if text in DIAMETERS:
-        return DIAMETERS[text]
-    return text.removesuffix(".0") or "defaults"
+def _said(method: Method, column: str) -> str:
+    """What a method has in a column, as one says it: 20 min for 20.0."""
+    row = method.rows[0]
+    match column:
+        case "settings":
+            return said_settings(row["settings"]) or "defaults"
+        case "folder":
+            return method.folder.resolve().name
+        case "diameter":
+            return DIAMETERS[row["diameter"]]
+        case "objective":
+            return row["objective"]
+    return f"{row[column].removesuffix('.0')} {'min' if column == 'minutes' else column}"
+
+
+def said_settings(settings: str, without: str = "") -> str:
+    """The settings of a run's parts in words: range_px 3, at [0]. without: a part that is left out."""
+    parts = json.loads(settings) if settings else {}
+    said = [f"{name} {json.dumps(value)}" for part in parts if part != without for name, value in parts[part].items()]
+    return re.sub(r"\.0\b", "", ", ".join(said)).replace('"', "")
 
 
 def _read(path: Path) -> list[dict[str, str]]:
