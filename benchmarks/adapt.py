@@ -63,9 +63,8 @@ def main() -> None:
 
     samples = [sample for sample in open_dataset(arguments.dataset) if sample.labels]
     before = scores(Segmenter.load(arguments.model), samples)
-    objective = {"objective": "consensus"} if arguments.unlabelled else {}
-    overrides = {"minutes": arguments.minutes, "seed": arguments.seed, **objective}
-    recipe = load_recipe(None, base=recipe_from(arguments.model), **overrides)
+    base = recipe_from(arguments.model, unlabelled=arguments.unlabelled)
+    recipe = load_recipe(None, base=base, minutes=arguments.minutes, seed=arguments.seed)
     rows = []
     for source, count in SOURCES.items():
         new = sorted((s for s in samples if s.source == source), key=lambda s: s.stem)

@@ -239,8 +239,15 @@ def serve(
 
 @app.command()
 def train(
-    data: Annotated[list[Path], typer.Argument(help="Dataset folders: images/, labels/ of any kind, manifest.csv.")],
     out: Out,
+    data: Annotated[
+        list[Path] | None, typer.Argument(help="Dataset folders: images/, labels/ of any kind, manifest.csv.")
+    ] = None,
+    labelled: Annotated[list[Path] | None, typer.Option(help="A dataset folder, as DATA.")] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(help="Images to learn from without labels, or a folder of such; by consensus unless you say how."),
+    ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A TOML recipe; flags win over it.")] = None,
     from_model: Annotated[
         str | None, typer.Option(help="Teach this model (such as default) your images: minutes, and few labels.")
@@ -259,7 +266,7 @@ def train(
     """Train a model on labelled images; the model folder is OUT/model."""
     require("train", *TRAINING_LIBRARIES)
     from fewcell.config import load_recipe
-    from fewcell.data.dataset import open_dataset
+    from fewcell.data.dataset import open_dataset, open_unlabelled
     from fewcell.segmenter import read_model
     from fewcell.training.blend import recipe_from
     from fewcell.training.fit import begun_recipe, fit
@@ -270,13 +277,14 @@ def train(
         "steps": steps,
         "network": network,
         "representation": representation,
-        "objective": objective,
+        "objective": objective or ("consensus" if unlabelled and not (recipe or resume or from_model) else None),
         "seed": seed,
         "threads": threads,
     }
-    base = begun_recipe(out) if resume else recipe_from(from_model) if from_model else None
+    base = begun_recipe(out) if resume else recipe_from(from_model, unlabelled=bool(unlabelled)) if from_model else None
     plan = load_recipe(recipe, base=base, **flags)
-    samples = [sample for folder in data for sample in open_dataset(folder)]
+    folders = [*(data or []), *(labelled or [])]
+    samples = [sample for folder in folders for sample in open_dataset(folder)] + open_unlabelled(unlabelled or [])
     with shown_progress() as report:
         folder = fit(plan, samples, out, resume=resume, report=report)
     if plan.teaches:

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fewcell.data.dataset import diameter_px, find_manifest, load_sample, open_dataset, read_manifest
-from fewcell.errors import DataError
+from fewcell.data.dataset import diameter_px, find_manifest, load_sample, open_dataset, open_unlabelled, read_manifest
+from fewcell.errors import DataError, ReadError
 
 
 def add(folder: Path, stem: str, *, suffix: str = ".png", labels: str | None = "_label.tiff", side: int = 20) -> None:
@@ -34,6 +34,15 @@ def folder(tmp_path: Path) -> Path:
     add(folder, "b", suffix=".tif")
     add(folder, "c", suffix=".jpg", labels=None)
     return folder
+
+
+def test_unlabelled_are_files_folders_of_images_and_datasets_without_their_labels(folder: Path) -> None:
+    of_dataset = open_unlabelled([folder])
+    assert [(s.stem, s.labels, s.source) for s in of_dataset] == [(stem, None, "train") for stem in "abc"]
+    plain = open_unlabelled([folder / "images", str(folder / "images" / "a.png")])
+    assert [(s.stem, s.labels, s.source) for s in plain] == [(stem, None, "images") for stem in "abc"]
+    with pytest.raises(ReadError, match="holds no image"):
+        open_unlabelled([folder.parent])
 
 
 def test_images_with_and_without_labels(folder: Path) -> None:

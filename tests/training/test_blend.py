@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from fewcell.cli import app
 from fewcell.config import Part, Recipe, load_recipe
-from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
+from fewcell.data.dataset import load_sample, open_dataset, open_unlabelled, true_diameter_px
 from fewcell.data.split import split_each
 from fewcell.errors import ConfigError, DataError, ModelError
 from fewcell.segmenter import (
@@ -266,18 +267,26 @@ def test_few_images_are_held_out_in_part(trained, inverted: Path, tmp_path: Path
     assert all((s.window is not None) == is_cut for s in (*learn, *held_out))
 
 
-def test_the_command_says_before_and_after(trained, inverted: Path, tmp_path: Path) -> None:
-    arguments = [
-        "train",
-        str(inverted),
-        "-o",
-        str(tmp_path / "run"),
-        "--from-model",
-        str(trained.folder),
-        "--steps",
-        "2",
-    ]
-    result = CliRunner().invoke(app, arguments)
+@pytest.mark.parametrize("with_others", [False, True])
+def test_the_command_says_before_and_after(trained, inverted: Path, tmp_path: Path, with_others: bool) -> None:
+    """Labels alone, by the argument or by its name, and images without labels in a plain folder besides."""
+    run, others = tmp_path / "run", tmp_path / "others"
+    shutil.copytree(inverted / "images", others)
+    (others / "dark_20.png").rename(others / "new.png")
+    mine = ["--labelled", str(inverted), "--unlabelled", str(others)] if with_others else [str(inverted)]
+    arguments = ["train", *mine, "-o", str(run), "--from-model", str(trained.folder), "--steps", "2"]
+    why = "Nothing is learned yet from 3 images without labels: of the cells that the model was surest of"
+    with pytest.warns(UserWarning, match=why) if with_others else nullcontext():
+        result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "F1 on held-out parts: 0." in result.output
     assert "before" in result.output
+    recipe = read_model(run / "model").recipe
+    assert recipe["objective"]["name"] == ("consensus" if with_others else "supervised")
+    assert len(list(run.glob("rounds/1/labels/*_new_label.json"))) == with_others
+
+
+def test_an_image_with_labels_is_not_learned_from_without_them(trained, inverted: Path, tmp_path: Path) -> None:
+    recipe = Recipe(**(recipe_from(str(trained.folder), unlabelled=True) | {"minutes": None, "steps": 1}))
+    with pytest.raises(DataError, match="there is none, but for images"):
+        fit(recipe, [*open_dataset(inverted), *open_unlabelled([inverted])], tmp_path / "run")

@@ -3,7 +3,7 @@
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +23,7 @@ __all__ = [
     "load_sample",
     "match_manifest",
     "open_dataset",
+    "open_unlabelled",
     "read_manifest",
     "read_truth",
     "true_diameter_px",
@@ -99,6 +100,19 @@ def open_dataset(folder: Path | str, manifest: Path | str | None = None) -> list
         _sample(path, labels.get(stem), {kind: files.get(stem) for kind, files in weak.items()}, rows[stem], folder)
         for stem, path in images.items()
     ]
+
+
+def open_unlabelled(paths: Sequence[Path | str]) -> list[Sample]:
+    """List images to learn from without labels: files, folders of images, and datasets, whose labels are left alone.
+
+    Points and boxes of a dataset are kept; they are no labels. Raises as `open_dataset` does, and ReadError for what is
+    no image.
+    """
+    datasets = [path for path in map(Path, paths) if (path / "images").is_dir()]
+    samples = [replace(sample, labels=None) for folder in datasets for sample in open_dataset(folder)]
+    for image in list_images(path for path in map(Path, paths) if path not in datasets):
+        samples.append(Sample(image.stem, image, None, image.resolve().parent.name, "unknown", image.stem))
+    return samples
 
 
 def read_manifest(path: Path | str | None) -> list[dict[str, str]]:

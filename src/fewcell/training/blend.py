@@ -31,11 +31,14 @@ from fewcell.training.held_out import f1_at_true_scale
 __all__ = ["blend", "recipe_from"]
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
+OF_UNLABELLED = {"name": "consensus", "settings": {"at": [0.0, 0.5], "images": 100}}
 WORTH = 0.005  # of F1: what going further has to bring
 
 
-def recipe_from(model: str) -> dict[str, Any]:
+def recipe_from(model: str, *, unlabelled: bool = False) -> dict[str, Any]:
     """The recipe of a model, changed so that training begins with the model: short and gentle.
+
+    unlabelled: whether it learns from images without labels as well: it labels these before it learns, and again.
 
     Raises ModelError if there is no such model.
     """
@@ -53,7 +56,8 @@ def recipe_from(model: str) -> dict[str, Any]:
     }
     # What is drawn for microscopes and sizes of which there are no labels tells nothing of the user's own.
     augmentation = recipe["augmentation"] | {"interference": 0.0, "from_afar": 0.0}
-    return recipe | {"objective": {"name": "supervised"}, "augmentation": augmentation} | gentle
+    objective = OF_UNLABELLED if unlabelled else {"name": "supervised"}
+    return recipe | {"objective": objective, "augmentation": augmentation} | gentle
 
 
 def blend(

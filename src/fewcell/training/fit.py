@@ -45,7 +45,8 @@ def fit(
 
     Under `torchrun` each process takes its part of every batch, and only the first writes.
 
-    Warns of images without labels that nothing is learned from.
+    Warns of images without labels that nothing is learned from. An image that comes with labels and once more without
+    counts once.
 
     Raises DataError if there is nothing to learn from, WriteError if `out` holds a run and resume is False,
     ConfigError if the recipe names what does not exist or fit, or if the run in `out` was made by another recipe.
@@ -54,7 +55,10 @@ def fit(
     """
     labelled = [s for s in samples if s.labels]
     if not labelled:
-        raise DataError(f"None of the {len(samples)} images has labels; there is nothing to learn from.")
+        raise DataError(
+            f"None of the {len(samples)} images has labels; there is nothing to learn from. Give a dataset folder: "
+            "images/<stem>.png and labels/<stem>_label.tiff."
+        )
     checkpoint = out / CHECKPOINT_FILE
     if (checkpoint.exists() or (out / ROUNDS_FOLDER).exists()) and not resume:
         raise WriteError(f"{out} holds a training run. Go on with it by --resume, or choose another folder.")
@@ -65,8 +69,10 @@ def fit(
         learn, held_out = split(recipe, labelled)
         check_unseen(recipe, learn, held_out)
         apart = {s.experiment for s in held_out} - {s.experiment for s in learn}
-        unlabelled = [s for s in samples if not s.labels and s.experiment not in apart]
-        n_unlabelled = sum(not s.labels for s in samples)
+        known = {s.image.absolute() for s in labelled}
+        unlabelled = [s for s in samples if not s.labels and s.image.absolute() not in known]
+        n_unlabelled = len(unlabelled)
+        unlabelled = [s for s in unlabelled if s.experiment not in apart]
         others = unlabelled if run.objective.pool_share else []
         boxed = [s for s in unlabelled if s.boxes] if recipe.scale_steps else []
         if here.is_first and (n_left_alone := n_unlabelled - len(others or boxed)):

@@ -1,6 +1,7 @@
 """Rounds: during training, the network so far labels images of the pool. What it said is kept in a folder."""
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,9 +62,25 @@ class Pool:
             for i in missing:
                 self._label(number, i, teacher)
         self.here.wait()
-        problems = [self._read_facts(number, i).get("problem") for i in self._images(number)]
-        if all(problems):
+        facts = [self._read_facts(number, i) for i in self._images(number)]
+        problems = [str(its["problem"]) for its in facts if "problem" in its]
+        if len(problems) == len(facts):
             raise DataError(f"None of the {len(problems)} images without labels can be used: {problems[0]}")
+        if self.here.is_first:
+            self._warn(facts, problems)
+
+    def _warn(self, facts: Sequence[dict[str, Any]], problems: Sequence[str]) -> None:
+        """Say what a round brought to nothing."""
+        if problems:
+            why = f"{len(problems)} of {len(facts)} images without labels cannot be used, for example: {problems[0]}"
+            warnings.warn(why, stacklevel=2)
+        precision = min(its["precision"] for its in facts)
+        if precision < self.rounds.precision and not any(its["used"] for its in facts):
+            warnings.warn(
+                f"Nothing is learned yet from {len(facts)} images without labels: of the cells that the model was "
+                f"surest of, {precision:.0%} were right on held-out images, and {self.rounds.precision:.0%} must be.",
+                stacklevel=2,
+            )
 
     def taught(self, n_rounds: int) -> list[Sample]:
         """The images labelled in so many rounds that can be learned from, each with its newest labels.
