@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from skimage import data as skimage_data
 
 from fewcell import cli, terminal
-from fewcell.engine import offered_precisions
+from fewcell.engine import choose_precision, offered_precisions
 from fewcell.images import read_labels, write_labels
 from fewcell.metrics import f1, match
 from fewcell.segmenter import read_seconds
@@ -259,8 +259,8 @@ def test_info_says_what_runs(run):
     assert code == 0
     for word in ("OpenVINO", "threads", "resunet", "canopy", "dsb2018", "licence"):
         assert word in out
-    offered = offered_precisions(has_int8=True)
-    assert f"{offered[0]} (this CPU and model offer {', '.join(offered)}; --precision chooses)" in out
+    chosen, offered = choose_precision("auto", has_int8=True), ", ".join(offered_precisions(has_int8=True))
+    assert f"{chosen} (this CPU and model offer {offered}; --precision chooses)" in out
 
 
 def test_evaluate_scores_what_segment_writes(run, tmp_path):

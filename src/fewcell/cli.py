@@ -185,19 +185,20 @@ def info(model: Model = "default") -> None:
     """Show versions, engine, threads, and what a model has learned from."""
     from importlib.metadata import version
 
-    from fewcell.engine import available_threads, offered_precisions
+    from fewcell.engine import available_threads, choose_precision, offered_precisions
     from fewcell.segmenter import INT8_FILE, find_model, read_model
 
     folder = find_model(model)
     facts = read_model(folder)
     settings = {k: v for k, v in facts.representation.settings.items() if k != "scorer"}  # hundreds of numbers
     has_int8 = INT8_FILE in facts.sha256
-    offered = offered_precisions(has_int8=has_int8)
+    chosen = choose_precision("auto", has_int8=has_int8)
+    offered = ", ".join(offered_precisions(has_int8=has_int8))
     rows = {
         "fewcell": version("fewcell"),
         "python": sys.version.split()[0],
         "engine": f"OpenVINO {version('openvino')} on the CPU, {available_threads()} threads",
-        "precision": f"{offered[0]} (this CPU and model offer {', '.join(offered)}; --precision chooses)",
+        "precision": f"{chosen} (this CPU and model offer {offered}; --precision chooses)",
         "model": str(folder),
         "network": f"{facts.network.name} {facts.network.settings or ''}".strip(),
         "representation": f"{facts.representation.name} {settings}",

@@ -25,6 +25,7 @@ __all__ = [
     "OpenVinoEngine",
     "Precision",
     "TorchEngine",
+    "adds_int8_in_full",
     "available_threads",
     "check_device",
     "choose_precision",
@@ -74,16 +75,16 @@ def offered_precisions(*, has_int8: bool) -> list[Precision]:
 
 
 def choose_precision(asked: str, *, has_int8: bool) -> Precision:
-    """The precision for a model on this CPU. asked: 'auto', the fastest that both offer, or one of PRECISIONS.
+    """The precision for a model on this CPU. asked: one of PRECISIONS, or 'auto', the fastest that is exact enough.
 
-    has_int8: whether the model has an int8 network.
+    has_int8: whether the model has an int8 network. 'auto' takes it only where `adds_int8_in_full`.
 
     Raises ConfigError for a name that is none, ModelError for int8 where the model has no such network, DeviceError for
     what this CPU does not compute in.
     """
     offered = offered_precisions(has_int8=has_int8)
     if asked == "auto":
-        return offered[0]
+        return next(precision for precision in offered if precision != "int8" or adds_int8_in_full())
     if asked not in PRECISIONS:
         raise ConfigError(f"There is no precision {asked!r}; {nearest(asked, ('auto', *PRECISIONS))}")
     if asked == "int8" and not has_int8:
@@ -91,6 +92,21 @@ def choose_precision(asked: str, *, has_int8: bool) -> Precision:
     if asked not in offered:
         raise DeviceError(f"This CPU does not compute in {asked}. Use --precision auto, or f32.")
     return asked
+
+
+def adds_int8_in_full() -> bool:
+    """Whether this CPU adds products of 8-bit numbers in 32 bits: with VNNI, AMX, or Arm's dot products.
+
+    Older ones add pairs of them in 16 bits, which may be too few (OpenVINO: "saturation (overflow) issue"): how good an
+    int8 network is there cannot be told from how good it is here.
+    """
+    from llvmlite.binding import get_host_cpu_features
+
+    try:
+        features = get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know this CPU
+        return False
+    return any(features.get(name) for name in ("avx512vnni", "avxvnni", "amx-int8", "dotprod", "i8mm"))
 
 
 def cpu_precision() -> Literal["bf16", "f32"]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewcell.data.dataset import Sample
-from fewcell.data.split import as_often, grouped_split, hold_out, label_order, sampling_weights
+from fewcell.data.split import as_often, grouped_split, hold_out, label_order, sampling_weights, split_by_modality
 from fewcell.errors import DataError
 
 
@@ -62,6 +62,15 @@ def test_a_split_uses_its_share_in_every_modality() -> None:
     assert (learn, held_out) == grouped_split(samples, 0.25, seed=1)
     assert held_out != grouped_split(samples, 0.25, seed=2)[1]
     assert {s.stem for s in held_out} == {s.stem for s in grouped_split(samples[::-1], 0.25, seed=1)[1]}
+
+
+def test_a_modality_of_one_large_experiment_can_be_scored_too() -> None:
+    """What has experiments enough is held out whole; of what has not, a share of the images is."""
+    samples = samples_of(*[("x", f"x{i}", 4) for i in range(10)], ("y", "y", 20), ("z", "small", 7))
+    learn, held_out = split_by_modality(samples, 0.2, seed=3)
+    assert sorted(map(id, learn + held_out)) == sorted(map(id, samples))
+    assert Counter(s.modality for s in held_out) == {"x": 8, "y": 4}
+    assert not {s.experiment for s in learn if s.modality == "x"} & {s.experiment for s in held_out}
 
 
 def test_an_experiment_of_two_modalities_is_not_held_out_where_one_has_no_other() -> None:

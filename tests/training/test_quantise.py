@@ -59,12 +59,17 @@ def test_an_int8_network_that_is_worse_or_slower_is_left_out(model, monkeypatch,
 
 def test_a_precision_that_cannot_be_had_is_a_clear_error(monkeypatch) -> None:
     able: list[str] = ["FP32", "INT8", "BF16"]
+    features = {"avx512vnni": True}
     monkeypatch.setattr("openvino.Core", lambda: SimpleNamespace(get_property=lambda *_: able))
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: features)
     assert choose_precision("auto", has_int8=True) == "int8"
     assert choose_precision("auto", has_int8=False) == "bf16"
     assert choose_precision("f32", has_int8=True) == "f32"
     with pytest.raises(ConfigError, match="no precision 'int4'; did you mean 'int8'"):
         choose_precision("int4", has_int8=True)
+    features["avx512vnni"] = False
+    assert choose_precision("auto", has_int8=True) == "bf16", "sums of int8 may overflow"
+    assert choose_precision("int8", has_int8=True) == "int8", "but who asks for it has it"
     able.remove("BF16")
     assert choose_precision("auto", has_int8=False) == "f32"
     able.remove("INT8")

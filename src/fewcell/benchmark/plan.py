@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fewcell.config import Part, Recipe, load_recipe
 from fewcell.data.dataset import Sample, open_dataset
-from fewcell.data.split import grouped_split, label_order
+from fewcell.data.split import label_order, split_by_modality
 from fewcell.errors import ConfigError
 
 __all__ = ["Block", "Plan", "Run", "load_plan", "runs_of", "samples_of"]
@@ -51,11 +51,11 @@ class Block(_Strict):
 class Plan(_Strict):
     """A comparison: the data, what all runs share, and blocks of runs.
 
-    data: a dataset folder to learn from. test: a dataset folder to score on; without one, `test_share` of the
-    experiments of `data` is set aside, whole, the same for every run. pool: dataset folders of images without labels,
-    or with points or boxes, for objectives that learn from these as well. recipe: settings of all runs; give `minutes`
-    there, the training time that every run gets (and the one before it, with `after`). processes: how many training
-    processes share a run.
+    data: a dataset folder to learn from. test: a dataset folder to score on; without one, `test_share` of `data` is set
+    aside, the same for every run: whole experiments, and images of modalities that have too few of these. pool: dataset
+    folders of images without labels, or with points or boxes, for objectives that learn from these as well. recipe:
+    settings of all runs; give `minutes` there, the training time that every run gets (and the one before it, with
+    `after`). processes: how many training processes share a run.
     """
 
     data: Path
@@ -105,7 +105,7 @@ class Run:
         return f"{self.training}_{self.diameter}"
 
     def _set_aside(self) -> list[object]:
-        aside: list[object] = [str(self.plan.test)] if self.plan.test else [self.plan.test_share]
+        aside: list[object] = [str(self.plan.test)] if self.plan.test else ["by modality", self.plan.test_share]
         return aside + [str(folder) for folder in self.plan.pool]
 
 
@@ -147,13 +147,13 @@ def samples_of(run: Run) -> tuple[list[Sample], list[Sample]]:
     plan = run.plan
     learn = open_dataset(plan.data)
     if plan.test is None:
-        labelled, test = grouped_split([s for s in learn if s.labels], plan.test_share)
+        labelled, test = split_by_modality([s for s in learn if s.labels], plan.test_share)
         learn = [*labelled, *(s for s in learn if not s.labels)]
     else:
         test = [sample for sample in open_dataset(plan.test) if sample.labels]
     learn += [replace(sample, labels=None) for folder in plan.pool for sample in open_dataset(folder)]
     if plan.test is None:
-        apart = {sample.experiment for sample in test}
+        apart = {sample.experiment for sample in test} - {sample.experiment for sample in learn if sample.labels}
         learn = [sample for sample in learn if sample.experiment not in apart]
     return _within_budget(learn, run.labels), test
 

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -14,7 +15,15 @@ from fewcell.data.dataset import Sample, true_diameter_px
 from fewcell.errors import DataError
 from fewcell.images.read import read_labels
 
-__all__ = ["as_often", "grouped_split", "hold_out", "label_order", "sampling_weights", "split_each"]
+__all__ = [
+    "as_often",
+    "grouped_split",
+    "hold_out",
+    "label_order",
+    "sampling_weights",
+    "split_by_modality",
+    "split_each",
+]
 
 MOST_OFTEN = 3.0
 SPARED = 0.25  # of the share that is held out, so much comes from experiments that are learned from as well
@@ -71,13 +80,33 @@ def hold_out(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[li
     if max(sizes.values(), default=0) < FEWEST_SPARED_FROM:
         return grouped_split(samples, share, seed)
     learn, held = grouped_split(samples, (1 - SPARED) * share, seed)
-    rng = np.random.default_rng((seed, 1))
-    spared = set()
-    for name in sorted({sample.experiment for sample in learn if sizes[sample.experiment] >= FEWEST_SPARED_FROM}):
-        its = sorted((s for s in learn if s.experiment == name), key=lambda sample: (sample.source, sample.stem))
-        spared |= {its[i].image for i in rng.permutation(len(its))[: max(1, round(SPARED * share * len(its)))]}
-    kept = {sample.image for sample in held} | spared
+    kept = {sample.image for sample in held} | _some_of_each_experiment(learn, SPARED * share, seed)
     return [s for s in samples if s.image not in kept], [s for s in samples if s.image in kept]
+
+
+def split_by_modality(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
+    """Split samples into (to learn from, held out), so that every modality can be scored.
+
+    Whole experiments are held out, as by `grouped_split`. Where these are less than half of a modality's share (it has
+    one experiment, or large ones), a share of each of its other experiments is held out as well, of those that have
+    FEWEST_SPARED_FROM images or more. Raises as `grouped_split`.
+    """
+    learn, held = grouped_split(samples, share, seed)
+    sizes, n_held = Counter(s.modality for s in samples), Counter(s.modality for s in held)
+    poor = {modality for modality, size in sizes.items() if n_held[modality] < share * size / 2}
+    kept = {sample.image for sample in held}
+    kept |= _some_of_each_experiment([s for s in learn if s.modality in poor], share, seed)
+    return [s for s in samples if s.image not in kept], [s for s in samples if s.image in kept]
+
+
+def _some_of_each_experiment(samples: Sequence[Sample], share: float, seed: int) -> set[Path]:
+    """A share of the images of each experiment, at least one; none of those that have too few."""
+    rng, some = np.random.default_rng((seed, 1)), set[Path]()
+    sizes = Counter(sample.experiment for sample in samples)
+    for name in sorted(name for name, size in sizes.items() if size >= FEWEST_SPARED_FROM):
+        its = sorted((s for s in samples if s.experiment == name), key=lambda sample: (sample.source, sample.stem))
+        some |= {its[i].image for i in rng.permutation(len(its))[: max(1, round(share * len(its)))]}
+    return some
 
 
 def split_each(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
