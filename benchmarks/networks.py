@@ -1,13 +1,17 @@
-"""How fast networks of several sizes and forms are on a CPU, in use and in training.
+"""How fast the networks of a plan are on a CPU, in use and in training.
 
-    python benchmarks/networks.py --out docs/results/networks.csv
+    fewcell benchmark plans/networks.toml -o OUT
+    python benchmarks/networks.py plans/networks.toml --out OUT/networks.csv
+    fewcell report OUT -o networks.html
 
-In use: OpenVINO, all cores, one tile of 1,280 px, in every precision that the CPU knows. In training: bf16 autocast,
-channels last, crops of 256 px, one thread. Networks take turns, and each figure is the best of several. What they
-reach when they learn for the same time: `fewcell benchmark plans/networks.toml`.
+The first says how good they are when each has learned for the same time, the last shows that against what this says.
+In use: OpenVINO, all cores, one tile of 1,280 px, in every precision that the CPU knows, int8 included. In training:
+bf16 autocast, channels last, crops of 256 px, one thread. Networks take turns, and each figure is the best of several.
+Weights are drawn: speed does not depend on them.
 """
 
 import argparse
+import json
 import os
 import platform
 import shlex
@@ -15,44 +19,41 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
+from fewcell.benchmark.plan import load_plan, runs_of
 from fewcell.benchmark.tables import save_table
-from fewcell.engine import OpenVinoEngine, cpu_precision
+from fewcell.config import Recipe
+from fewcell.engine import OpenVinoEngine, Precision, offered_precisions
 from fewcell.networks import Network, make_network
+from fewcell.representations import make_representation
+from fewcell.training.export import export_network
+from fewcell.training.quantise import quantise
 
 SIDE_PX, CROP_PX, CROPS, TURNS = 1280, 256, 4, 5
-KINDS: dict[str, dict[str, object]] = {
-    "16-32-64-160": {},
-    "16-32-64-160 reparameterised": {"block": "reparameterised"},
-    "24-48-96-192": {"widths": [24, 48, 96, 192]},
-    "32-64-96-192": {"widths": [32, 64, 96, 192]},
-    "24-48-96-192 depthwise": {"widths": [24, 48, 96, 192], "block": "depthwise"},
-    "32-64-128-256 depthwise": {"widths": [32, 64, 128, 256], "block": "depthwise"},
-    "32-64-160 below 16": {"widths": [32, 64, 160], "stem_width": 16},
-    "48-96-192 below 16": {"widths": [48, 96, 192], "stem_width": 16},
-    "64-128-192 below 16": {"widths": [64, 128, 192], "stem_width": 16},
-}
 
 
-def make(name: str) -> Network:
+def made(recipe: Recipe) -> Network:
     torch.manual_seed(0)
-    return make_network("resunet", 3, KINDS[name])
+    representation = make_representation(recipe.representation.name, recipe.representation.settings)
+    return make_network(recipe.network.name, len(representation.channels), recipe.network.settings)
 
 
-def exported(network: Network, path: Path) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        size = {"image": {2: "height", 3: "width"}, "prediction": {2: "rows", 3: "columns"}}
-        names = {"input_names": ["image"], "output_names": ["prediction"]}
-        image = torch.zeros(1, 3, 64, 64)
-        torch.onnx.export(network.eval(), (image,), str(path), dynamic_axes=size, dynamo=False, **names)
-    return path
+def engine_of(recipe: Recipe, precision: Precision, folder: Path) -> OpenVinoEngine:
+    """The network as a user's CPU runs it, in a precision."""
+    onnx, int8 = folder / "network.onnx", folder / "int8.xml"
+    if not onnx.exists():
+        folder.mkdir(parents=True)
+        representation = make_representation(recipe.representation.name, recipe.representation.settings)
+        export_network(made(recipe).eval(), representation, onnx, folder / "weights.safetensors")
+    if precision != "int8":
+        return OpenVinoEngine(onnx, precision=precision)
+    images = np.random.default_rng(0).random((4, 3, CROP_PX, CROP_PX), dtype=np.float32)
+    quantise(onnx, int8, list(images))
+    return OpenVinoEngine(int8)
 
 
 def crops_per_second(network: Network) -> float:
@@ -73,34 +74,41 @@ def crops_per_second(network: Network) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan", type=Path)
     parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     arguments = parser.parse_args()
-    names = list(KINDS)
-    known: list[Literal["bf16", "f32"]] = ["f32"] if cpu_precision() == "f32" else ["bf16", "f32"]
+    recipes = {
+        (run.recipe.network.name, json.dumps(run.recipe.network.settings)): run.recipe
+        for run in runs_of(load_plan(arguments.plan))
+    }
+    precisions = offered_precisions(has_int8=True)
     image = np.random.default_rng(0).random((3, SIDE_PX, SIDE_PX), dtype=np.float32)
-    networks = {name: make(name) for name in names}
     with tempfile.TemporaryDirectory() as temporary:
-        files = {name: exported(network, Path(temporary) / f"{name}.onnx") for name, network in networks.items()}
-        engines = {(name, p): OpenVinoEngine(files[name], precision=p) for name in names for p in known}
+        engines = {
+            (key, precision): engine_of(recipe, precision, Path(temporary) / str(number))
+            for number, (key, recipe) in enumerate(recipes.items())
+            for precision in precisions
+        }
     best = dict.fromkeys(engines, np.inf)
     for _ in range(TURNS):
         for key, engine in engines.items():
             start = time.perf_counter()
             engine(image)
             best[key] = min(best[key], time.perf_counter() - start)
-    machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"
-    rows: list[dict[str, object]] = []
-    for name, network in networks.items():
-        millions = sum(p.numel() for p in network.parameters()) / 1e6
-        row: dict[str, object] = {"network": name, "parameters_m": millions}
-        row |= {f"mpx_per_s_{p}": SIDE_PX**2 / 1e6 / best[name, p] for p in known}
-        row["crops_per_s_one_thread"] = crops_per_second(network)
-        rows.append({**row, "machine": machine})
-        print("  ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{v:26s}" for k, v in row.items()), flush=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    rows = []
+    for key, recipe in recipes.items():
+        network = made(recipe)
+        row: dict[str, object] = {"network": key[0], "settings": key[1]}
+        row |= {"parameters": sum(p.numel() for p in network.parameters())}
+        row |= {f"{precision}_mpx_per_s": SIDE_PX**2 / 1e6 / best[key, precision] for precision in precisions}
+        row |= {"training_crops_per_s": crops_per_second(network)}
+        row |= {"machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"}
+        rows.append(row | {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])})
+        shown = [f"{name} {value:.2f}" if isinstance(value, float) else str(value) for name, value in row.items()]
+        print("  ".join(shown), flush=True)
     if arguments.out:
-        extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
-        save_table(rows, arguments.out, extra=extra, overwrite=True)
+        save_table(rows, arguments.out, overwrite=True)
 
 
 if __name__ == "__main__":

@@ -380,6 +380,31 @@ def change_table(table: Path, change: Callable[[dict[str, str]], dict[str, str]]
     save_table(rows, table, overwrite=True)
 
 
+def add_speeds(folder: Path) -> Path:
+    """The same network with two sizes: both were timed, the table names the larger first, its settings in disorder."""
+    large = {"block": "depthwise", "widths": [32, 64]}
+    settings = {"0.8": "", "0.6": json.dumps({"network": {"widths": [32, 64], "block": "depthwise"}})}
+    change_table(folder / "rows.csv", lambda row: row | {"settings": settings[row["f1_50"]]})
+    speeds = [{"network": "resunet", "settings": json.dumps(large), "int8_mpx_per_s": 4.0, "f32_mpx_per_s": 1.5}]
+    speeds += [{"network": "resunet", "settings": "{}", "int8_mpx_per_s": 40.0, "f32_mpx_per_s": 12.5}]
+    save_table([row | {"training_crops_per_s": 7, "machine": "2 cores"} for row in speeds], folder / "networks.csv")
+    return folder
+
+
+def test_networks_are_shown_by_how_fast_they_are(tmp_path: Path, no_pictures: None) -> None:
+    page, twin = (path.read_text() for path in write_report([add_speeds(make_tables(tmp_path))], tmp_path / "r.html"))
+    assert "| resunet + boundary | 1,234,567 | 0.800 | 40.0 | 12.5 | 7.0 |" in twin
+    assert "| resunet + flows | 1,234,567 | 0.600 | 4.0 | 1.5 | 7.0 |" in twin
+    assert "megapixels a second of the network" in page
+    assert "accuracy against speed" in page
+
+
+def test_a_table_of_speeds_that_is_none_is_an_error(tmp_path: Path) -> None:
+    save_table([{"network": "resunet", "mpx": 3}], make_tables(tmp_path) / "networks.csv")
+    with pytest.raises(DataError, match="no table of benchmarks/networks"):
+        write_report([tmp_path], tmp_path / "r.html")
+
+
 def test_methods_of_one_name_are_told_apart_in_words(tmp_path: Path) -> None:
     """By their settings where nothing else differs, then by the folder that they come from."""
     given, other = make_tables(tmp_path / "given"), make_tables(tmp_path / "other")

@@ -12,6 +12,7 @@ from fewcell.metrics import MISTAKES, THRESHOLDS
 from fewcell.report.budgets import Budget
 from fewcell.report.mistakes import MISTAKE_COLOURS
 from fewcell.report.results import Line, Method, Results
+from fewcell.report.speeds import Speed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,7 @@ __all__ = [
     "label_chart",
     "mistake_chart",
     "modality_chart",
+    "speed_chart",
     "threshold_chart",
     "trust_chart",
 ]
@@ -71,6 +73,25 @@ def cost_chart(results: Results) -> str:
         for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
             ticks(lambda value, _: f"{value:g}")
         axis.tick_params(axis="x", which="both", length=3, pad=4)
+        _legend(axis)
+        drawn.append(_svg(figure))
+    return drawn[0]
+
+
+def speed_chart(speeds: Sequence[Speed]) -> str:
+    """The headline F1 of methods against how fast their networks are; a line a network, a point a precision."""
+    with _drawing(7, 4) as (figure, (axis,), drawn):
+        for row, speed in enumerate(speeds):
+            mean, fast = _headline(speed.method), list(speed.mpx_per_s.values())
+            if mean is None:
+                continue
+            axis.plot(fast, [mean] * len(fast), **_line(row), label=speed.method.name)
+            for precision, x in speed.mpx_per_s.items():
+                place = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 7}
+                axis.annotate(precision, (x, mean), **place)
+        axis.set(xscale="log", xlabel="megapixels a second of the network (log)", ylabel="mean F1 at IoU 0.5")
+        for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            ticks(lambda value, _: f"{value:g}")
         _legend(axis)
         drawn.append(_svg(figure))
     return drawn[0]

@@ -19,11 +19,13 @@ from fewcell.report.charts import (
     label_chart,
     mistake_chart,
     modality_chart,
+    speed_chart,
     threshold_chart,
     trust_chart,
 )
 from fewcell.report.pictures import difficult_crops, example_crops, target_pictures
 from fewcell.report.results import Method, Results, load_results
+from fewcell.report.speeds import load_speeds
 from fewcell.report.verdicts import verdicts
 from fewcell.representations import REPRESENTATIONS, make_representation
 
@@ -75,11 +77,13 @@ def write_report(
         "networks": _networks(results),
         "ablations": load_ablations(folders),
         "heights": load_heights(folders),
+        "speeds": (speeds := load_speeds(folders, results)),
         "command": command,
     }
     charts = {
         "modality_chart": modality_chart(results),
         "cost_chart": cost_chart(results),
+        "speed_chart": speed_chart(speeds) if speeds else "",
         "threshold_chart": threshold_chart(results),
         "curve_chart": curve_chart(results),
         "label_chart": label_chart(budgets, results.modalities) if budgets else "",

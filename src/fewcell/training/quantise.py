@@ -24,7 +24,7 @@ from fewcell.segmenter import (
 from fewcell.training.held_out import f1_at_true_scale
 from fewcell.types import FloatArray
 
-__all__ = ["add_int8"]
+__all__ = ["add_int8", "quantise"]
 
 CALIBRATION_IMAGES, COMPARED_IMAGES = 120, 80
 CALIBRATION_PX, TIMED_PX, TURNS = 512, 1024, 5
@@ -48,7 +48,7 @@ def add_int8(
     files = [folder / name for name in (NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE)]
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         made = Path(temporary) / "int8.xml"
-        _quantise(folder / NETWORK_FILE, made, _calibration(folder, learned_from))
+        quantise(folder / NETWORK_FILE, made, _calibration(folder, learned_from))
         before = OpenVinoEngine(folder / NETWORK_FILE, threads=threads)
         after = OpenVinoEngine(made, threads=threads)
         f1_before, f1_after = (_f1(folder, engine, held_out) for engine in (before, after))
@@ -63,7 +63,8 @@ def add_int8(
     return measured
 
 
-def _quantise(network: Path, out: Path, images: Sequence[FloatArray]) -> None:
+def quantise(network: Path, out: Path, images: Sequence[FloatArray]) -> None:
+    """Write an exported network in int8 (OpenVINO's format), ranges found by images (3, height, width)."""
     import nncf
     import openvino
 
