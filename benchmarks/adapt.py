@@ -5,8 +5,9 @@
 For each source a few labelled images are learned from, as by `fewcell train DATA --from-model default`; with
 --unlabelled, the other images of the source are given without labels as well. Scored before and after, at the true
 diameter: the source's other images, and all images of other sources, which show what was forgotten. One row an image.
-Printed for each source: mean F1 at IoU 0.5 before and after, and how far the mean over the four modalities of the other
-sources has moved.
+Printed for each source: mean F1 at IoU 0.5 before and after, how far the mean over the four modalities of the other
+sources has moved, and each modality of these. With --unlabelled the images that are scored are given without labels as
+well.
 """
 
 import argparse
@@ -86,6 +87,10 @@ def main() -> None:
             f"({len(of_rest)} images; {share:.2f} of the way); other sources {moved:+.3f}",
             flush=True,
         )
+        for modality in sorted({s.modality for s in old}):
+            its = [s.stem for s in old if s.modality == modality and s.stem in before]
+            change = np.mean([after[stem] - before[stem] for stem in its])
+            print(f"    {modality:13s} {change:+.3f} ({len(its)} images)", flush=True)
         facts = {"learned_from": source, "images": count, "minutes": minutes, "share": share, "seed": arguments.seed}
         for sample in (s for s in [*rest, *old] if s.stem in before):
             known = {"stem": sample.stem, "source": sample.source, "modality": sample.modality}

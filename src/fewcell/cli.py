@@ -1,5 +1,6 @@
 """The command `fewcell`: one function a command. Heavy libraries are imported where they are used."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -288,10 +289,13 @@ def train(
     samples = [sample for folder in folders for sample in open_dataset(folder)] + open_unlabelled(unlabelled or [])
     with shown_progress() as report:
         folder = fit(plan, samples, out, resume=resume, report=report)
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks
+        return
     if plan.teaches:
         scores = read_model(folder).held_out
         kept = "" if scores["share"] else "; nothing was better than the start, which is kept"
-        typer.echo(f"F1 on held-out parts: {scores['f1_50_before']:.3f} before, {scores['f1_50']:.3f} after{kept}")
+        before, after = scores["f1_50_before"], scores["f1_50"]
+        typer.echo(f"F1 on held-out parts, true diameter: {before:.3f} before, {after:.3f} after{kept}")
     typer.echo(f"The model is in {folder}. Use it: fewcell segment IMAGES -o OUT --model {folder}")
 
 

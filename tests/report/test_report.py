@@ -367,6 +367,20 @@ def test_what_labels_are_worth_is_paired_with_learning_from_labels_alone(tmp_pat
     assert "What labels are worth" in page
 
 
+def test_ahead_is_of_the_seeds_that_both_have(tmp_path: Path) -> None:
+    """A second seed of labels alone, far better, must not count against a consensus that has no such run."""
+    folder = add_budgets(tmp_path)
+    for name in ("rows", "images", "curves"):
+        with open(folder / f"{name}.csv", newline="", encoding="utf-8") as file:
+            table = list(csv.DictReader(file))
+        alone = [row for row in table if "supervised" in row["run"]]
+        other = [row | {"run": row["run"].replace("resunet", "again")} for row in alone]
+        other = [row | {"f1_50": "0.99"} | ({"seed": "1"} if "seed" in row else {}) for row in other]
+        save_table([*table, *other], folder / f"{name}.csv", overwrite=True)
+    ahead = [budget.ahead for budget in label_budgets(load_results([folder]))["resunet + canopy + consensus"]]
+    assert [one and one[0] for one in ahead] == pytest.approx([0.05, 0.02])
+
+
 def test_where_all_have_the_same_labels_nothing_is_said_of_budgets(tmp_path: Path, no_pictures: None) -> None:
     folder = make_tables(tmp_path)
     assert label_budgets(load_results([folder])) == {}

@@ -279,7 +279,7 @@ def test_the_command_says_before_and_after(trained, inverted: Path, tmp_path: Pa
     with pytest.warns(UserWarning, match=why) if with_others else nullcontext():
         result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "F1 on held-out parts: 0." in result.output
+    assert "F1 on held-out parts, true diameter: 0." in result.output
     assert "before" in result.output
     recipe = read_model(run / "model").recipe
     assert recipe["objective"]["name"] == ("consensus" if with_others else "supervised")

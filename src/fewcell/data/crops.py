@@ -219,11 +219,13 @@ class CropSource:
     def _paste(
         self, plain: FloatArray, labels: Labels, index: int, rng: np.random.Generator
     ) -> tuple[FloatArray, Labels]:
-        """A crop with cells of another image of its modality; as it is where there is none that can be read."""
+        """A crop with cells of another image of its modality; as it is where there is none that can be read.
+
+        What a point or a box stands for may be a part of a cell: such images give none.
+        """
         modality = self.samples[index].modality
-        others = [
-            i for i, s in enumerate(self.samples) if s.modality == modality and s.labels is not None and i != index
-        ]
+        whole = [s.labels is not None and not (s.points or s.boxes) for s in self.samples]
+        others = [i for i, s in enumerate(self.samples) if s.modality == modality and whole[i] and i != index]
         if not others:
             return plain, labels
         try:

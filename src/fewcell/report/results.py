@@ -4,7 +4,7 @@ import csv
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,6 +47,16 @@ class Method:
     @property
     def network(self) -> str:
         return self.rows[0]["network"]
+
+    @property
+    def seeds(self) -> set[str]:
+        return {row["seed"] for row in self.rows}
+
+    def of_seeds(self, seeds: Collection[str]) -> "Method":
+        """The method as its runs of these seeds alone show it; curves and scores are left as they are."""
+        rows = tuple(row for row in self.rows if row["seed"] in seeds)
+        runs = {row["run"] for row in rows}
+        return replace(self, rows=rows, images=tuple(line for line in self.images if line["run"] in runs))
 
     def mean(self, column: str) -> float | None:
         """The mean of a column over seeds; None where a run has no such figure."""

@@ -54,7 +54,7 @@ class Memory:
 def replay(grid: Grid, processes: int) -> CropSource:
     """Crops of pictures to remember by, as many microscopes would show them.
 
-    Not of the new images, however altered: what the start says of images like these is what it is to unlearn.
+    Not of the labelled images, however altered: what the start says of images like these is what it is to unlearn.
     """
     import skimage.data
 

@@ -138,6 +138,6 @@ class Pool:
 
     def _read_facts(self, number: int, i: int) -> dict[str, Any]:
         facts = json.loads(self._facts(number, i).read_text(encoding="utf-8"))
-        if facts["image"] != str(self.samples[i].image):
+        if Path(facts["image"]).name != self.samples[i].image.name:  # the folder may have been moved
             raise DataError(f"{self.folder} is of other images: {facts['image']} was {self.samples[i].image}.")
         return facts

@@ -155,7 +155,7 @@ class Teacher:
         shape = (image.pixels.shape[1], image.pixels.shape[2])
         boxes = None if sample.points or not sample.boxes else read_boxes(sample.boxes, shape)
         is_weak = bool(sample.points or sample.boxes)
-        seen = self._look(image, None if is_weak else LESSON_PX, usual_side(boxes))
+        seen = self._look(image, None if is_weak else LESSON_PX, sample.diameter_px or usual_side(boxes))
         trust = self.trust(seen.features)
         scale_known = seen.diameter_px is not None
         diameter = seen.diameter_px or self.segmenter.facts.canonical_diameter_px
