@@ -1,5 +1,7 @@
 """Cells of one crop set into another."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -88,6 +90,14 @@ def test_crops_hold_cells_of_other_images(disc_dataset, monkeypatch):
         n_cells.append(sum(len(np.unique(labels)) - 1 for labels in found))
     assert len(calls) == 12
     assert n_cells[1] > n_cells[0]
+
+
+def test_what_a_point_stands_for_is_no_cell_to_paste(disc_dataset, tmp_path, monkeypatch):
+    samples = [sample for sample in open_dataset(disc_dataset) if sample.labels][:2]
+    monkeypatch.setattr(crops_module, "paste_cells", lambda *args: pytest.fail("cells of a weak label were pasted"))
+    samples[1] = replace(samples[1], points=tmp_path / "points.csv")
+    source = CropSource(samples, Grid(64, 2, 0, 12.0), Augmentation(empty=0, defocus=0, paste=1))
+    assert source.crop(0, np.random.default_rng(0))[1].max() > 0
 
 
 def test_a_lone_image_is_left_as_it_is(disc_dataset):

@@ -301,6 +301,12 @@ def test_a_teacher_of_any_representation_keeps_cells_and_knows_background(traine
     assert np.mean(lesson.labels[truth == 0] == 0) > 0.5, "most background is known"
 
 
+def test_a_teacher_takes_the_width_that_is_stated(trained, samples) -> None:
+    teacher = Teacher(Segmenter.load(trained.folder), [], keep=0.7)
+    assert teacher.label(replace(samples[5], diameter_px=31.5)).diameter_px == 31.5
+    assert teacher.label(samples[5]).diameter_px != 31.5
+
+
 def test_a_cell_much_larger_than_the_others_is_not_background(trained, samples, draw_discs, tmp_path: Path) -> None:
     """Views look for cells of one size."""
     small, _ = draw_discs(7, (280, 280), 11.0)
@@ -574,7 +580,9 @@ def test_images_of_a_pool_that_was_changed_are_noticed(samples, consensus, tmp_p
         1,
     )
     assert pool.taught(2)
-    others = [replace(s, image=tmp_path / s.image.name) for s in samples[4:]]
+    moved = [replace(s, image=tmp_path / s.image.name) for s in samples[4:]]
+    assert len(replace(pool, samples=moved).taught(2)) == len(pool.taught(2)), "folders may be moved"
+    others = [replace(s, image=s.image.with_name(f"other_{s.image.name}")) for s in samples[4:]]
     with pytest.raises(DataError, match="is of other images"):
         replace(pool, samples=others).taught(2)
 
