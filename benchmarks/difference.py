@@ -1,6 +1,6 @@
 """By how much one run of a comparison is above another, for every score, experiments resampled in pairs.
 
-    python benchmarks/difference.py docs/results/few-labels/going-on consensus after_supervised_7da60540
+    python benchmarks/difference.py docs/results/few-labels consensus after_supervised_7da60540
 
 The folder holds the tables that `fewcell benchmark` wrote; runs are named by any part of their names that no other has,
 several seeds of one run with commas between, of which each image's mean counts.
