@@ -52,7 +52,8 @@ def modality_chart(results: Results) -> str:
                 if interval:
                     axis.plot([interval.low, interval.high], [row, row], color=_colour(row), linewidth=2, alpha=0.5)
                 axis.plot(mean, row, MARKERS[row % len(MARKERS)], color=_colour(row))
-            count = len({line["stem"] for line in results.methods[0].images if line["modality"] == modality})
+            lines = [line for line in results.methods[0].images if line["modality"] == modality]
+            count = len({line["stem"] for line in lines if line["scorable"] != "no"})
             axis.set(title=f"{modality}\n({count} images)", xlim=(0, 1), xlabel="mean F1")
             axis.set_yticks(range(len(results.methods)), [m.name for m in results.methods] if axis is axes[0] else [])
             axis.set_ylim(len(results.methods) - 0.5, -0.5)
@@ -140,10 +141,13 @@ def label_chart(budgets: Mapping[str, Sequence[Budget]], modalities: Sequence[st
                     if interval:  # side by side, so that none hides another
                         at = x * 1.04 ** (row - (len(budgets) - 1) / 2)
                         axis.plot([at, at], [interval.low, interval.high], color=_colour(row), linewidth=2, alpha=0.4)
-            axis.set(title=panel, xscale="log", xlabel="labelled images", ylim=(0, 1))
+            axis.set(title=panel, xscale="log", xlabel="labelled images")
             axis.set_xticks(counts, [str(count) for count in counts])
             axis.set_xticks([], minor=True)
             axis.grid(alpha=0.3)
+        lowest = min(axis.dataLim.y0 for axis in axes[: len(panels)])
+        for axis in axes[: len(panels)]:  # the same for all, and not from 0: lines would lie on each other
+            axis.set_ylim(lowest - 0.02, 1.01)
         for axis in axes[::PANELS_A_ROW]:
             axis.set_ylabel("mean F1 at IoU 0.5")
         figure.tight_layout()
