@@ -239,3 +239,8 @@ def test_help_is_fast_because_nothing_slow_is_loaded(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert {name.split(".")[0] for name in json.loads(done.stdout)} & SLOW_TO_LOAD == set()
+
+
+def test_the_package_with_its_model_is_small() -> None:
+    files = [path for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert sum(path.stat().st_size for path in files) < 40e6
