@@ -153,6 +153,9 @@ def cost() -> str:
     for row in rows_of("folder.csv"):
         mpx, mib = float(row["mpx_per_s"]), float(row["peak_mb_so_far"])
         lines.append(f"| folder, diameter {row['diameter']} | {float(row['seconds']):.1f} | {mpx:.2f} | {mib:,.0f} |")
+    first, later = (float(row[name]) for name in ("first_start_s", "start_s"))
+    lines.append(f"| the first start after installing, until an image of 128 px is segmented | {first:.2f} | | |")
+    lines.append(f"| later starts, the same | {later:.2f} | | |")
     for row in rows_of("slide.csv"):
         side, seconds = int(row["side_px"]), float(row["seconds"])
         cells = f"{seconds:.1f} | {side**2 / 1e6 / seconds:.2f} | {float(row['peak_mb']):,.0f}"
