@@ -288,7 +288,7 @@ def train(
     folders = [*(data or []), *(labelled or [])]
     samples = [sample for folder in folders for sample in open_dataset(folder)] + open_unlabelled(unlabelled or [])
     with shown_progress() as report:
-        folder = fit(plan, samples, out, resume=resume, report=report)
+        folder = fit(plan, samples, out, resume=resume, report=report, say=typer.echo)
     if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks
         return
     if plan.teaches:

@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from fewcell.data.dataset import load_sample, open_dataset
-from fewcell.data.weak import read_boxes, read_points, read_regions
+from fewcell.data.weak import read_boxes, read_points, read_regions, without_outline
 from fewcell.errors import DataError
 from fewcell.types import UNKNOWN
 
@@ -114,3 +117,14 @@ def test_a_dataset_knows_its_weak_labels_and_nothing_is_known_beyond_regions(tmp
     (tmp_path / "points" / "c.csv").write_text("y,x\n")
     with pytest.raises(DataError, match="have no image, for example c"):
         open_dataset(tmp_path)
+
+
+@given(labels=arrays(np.int32, (5, 6), elements=st.sampled_from([UNKNOWN, UNKNOWN, UNKNOWN, 0, 1, 7])))
+def test_a_cell_among_nothing_but_unknown_has_no_outline(labels: np.ndarray) -> None:
+    beside = {number: set() for number in (1, 7)}
+    for y, x in np.ndindex(*labels.shape):
+        for there in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+            if labels[y, x] > 0 and 0 <= there[0] < 5 and 0 <= there[1] < 6 and labels[there] != labels[y, x]:
+                beside[labels[y, x]].add(int(labels[there]))
+    lost = [number for number, its in beside.items() if its == {UNKNOWN}]
+    assert np.array_equal(without_outline(labels), np.isin(labels, lost))

@@ -26,6 +26,8 @@ from fewcell.segmenter import (
     read_model,
     write_model,
 )
+from fewcell.segmenter.scale import Estimate
+from fewcell.training import lessons as lessons_module
 from fewcell.training.batches import sitting
 from fewcell.training.blend import recipe_from
 from fewcell.training.fit import fit
@@ -279,8 +281,9 @@ def test_the_command_says_before_and_after(trained, inverted: Path, tmp_path: Pa
     with pytest.warns(UserWarning, match=why) if with_others else nullcontext():
         result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "F1 on held-out parts, true diameter: 0." in result.output
-    assert "before" in result.output
+    before = read_model(run / "model").held_out["f1_50_before"]
+    said = f"F1 of {trained.folder} on held-out parts, true diameter: {before:.3f}"
+    assert 0 <= result.output.find(said) < result.output.find(f"diameter: {before:.3f} before")
     recipe = read_model(run / "model").recipe
     assert recipe["objective"]["name"] == ("consensus" if with_others else "supervised")
     assert len(list(run.glob("rounds/1/labels/*_new_label.json"))) == with_others
@@ -290,3 +293,23 @@ def test_an_image_with_labels_is_not_learned_from_without_them(trained, inverted
     recipe = Recipe(**(recipe_from(str(trained.folder), unlabelled=True) | {"minutes": None, "steps": 1}))
     with pytest.raises(DataError, match="there is none, but for images"):
         fit(recipe, [*open_dataset(inverted), *open_unlabelled([inverted])], tmp_path / "run")
+
+
+def test_a_model_is_taught_by_images_that_it_has_labelled_itself(trained, draw_discs, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_, **__: Estimate(22.0, 0.99))
+    for kind in ("mine/images", "mine/labels", "others"):
+        (tmp_path / kind).mkdir(parents=True)
+    for seed in range(30, 37):
+        image, labels = draw_discs(seed, shape=(96, 176))
+        Image.fromarray(image).save(tmp_path / ("mine/images" if seed < 34 else "others") / f"{seed}.png")
+        if seed < 34:
+            tifffile.imwrite(tmp_path / "mine/labels" / f"{seed}_label.tiff", labels)
+    drawn, make = [], lessons_module.CropSource
+    monkeypatch.setattr(lessons_module, "CropSource", lambda part, *args: drawn.append(part) or make(part, *args))
+    arguments = ["train", "--labelled", str(tmp_path / "mine"), "--unlabelled", str(tmp_path / "others")]
+    arguments += ["-o", str(tmp_path / "run"), "--from-model", str(trained.folder), "--steps", "4"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    facts = [json.loads(path.read_text()) for path in (tmp_path / "run" / "rounds").glob("1/labels/*.json")]
+    assert [its["used"] for its in facts] == [True] * 3
+    assert {sample.stem for part in drawn for sample in part if "rounds" in str(sample.labels)} == {"34", "35", "36"}

@@ -35,10 +35,11 @@ from fewcell.data.dataset import open_dataset
 from fewcell.segmenter import Segmenter
 from fewcell.segmenter.scale import Estimate
 from fewcell.training import fit as fit_module, lessons as lessons_module, scale as scale_module, state as state_module
+from fewcell.training.teacher import Teacher
 
 signal.alarm(int(sys.argv[4]))
 rank, out = int(os.environ["RANK"]), Path(sys.argv[1])
-values, wrote, runs = json.loads(sys.argv[3]), [], []
+values, wrote, runs, labelled = json.loads(sys.argv[3]), [], [], []
 fit_module.REPORT_SECONDS = 0.1
 if rank:
     fit_module.time = SimpleNamespace(perf_counter=lambda: 2.3 * time.perf_counter())
@@ -67,6 +68,7 @@ watch(state_module, "save_checkpoint")
 watch(lessons_module, "finish")
 watch(fit_module, "rewind_log")
 watch(fit_module, "write_log")
+label, Teacher.label = Teacher.label, lambda *args: labelled.append(args[1].stem) or label(*args)
 begin = fit_module.begin
 fit_module.begin = lambda *args: runs.append(begin(*args)) or runs[0]
 
@@ -76,7 +78,7 @@ if recipe.objective.name == "consensus":
     Segmenter.estimate_scale = lambda *_, **__: Estimate(22.0, 0.99)  # the scale of discs is not what is tested
 fit_module.fit(recipe, samples, out / "run", report=lambda _: wrote.append("report"))
 save_file({k: v.detach().contiguous() for k, v in runs[0].network.named_parameters()}, out / f"{rank}.safetensors")
-(out / f"{rank}.json").write_text(json.dumps({"step": runs[0].step, "wrote": sorted(set(wrote))}))
+(out / f"{rank}.json").write_text(json.dumps({"step": runs[0].step, "wrote": sorted(set(wrote)), "labelled": labelled}))
 """
 
 
@@ -142,6 +144,10 @@ def test_two_processes_share_the_rounds_of_a_teacher(tiny_recipe, disc_dataset, 
     facts = [json.loads(path.read_text()) for path in (tmp_path / "run" / "rounds").glob("*/labels/*.json")]
     assert len(facts) == 6, "three images in each of two rounds"
     assert any(fact["used"] for fact in facts)
+    labelled = [json.loads((tmp_path / f"{rank}.json").read_text())["labelled"] for rank in (0, 1)]
+    assert [len(stems) for stems in labelled] == [4, 2], "of three images the first takes two, in each round"
+    for first, second in zip((labelled[0][:2], labelled[0][2:]), labelled[1], strict=True):
+        assert second not in first
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(tiny_recipe, disc_dataset, tmp_path, monkeypatch):

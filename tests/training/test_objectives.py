@@ -11,17 +11,19 @@ import pytest
 import tifffile
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from fewcell.config import Augmentation, Part
 from fewcell.data import crops
 from fewcell.data.crops import CropSource, Grid
-from fewcell.data.dataset import load_sample, open_dataset
+from fewcell.data.dataset import Sample, load_sample, open_dataset
 from fewcell.errors import ConfigError, DataError, WriteError
 from fewcell.images import resize_image, resize_labels
 from fewcell.metrics import f1, match, overlaps
 from fewcell.networks import make_network
 from fewcell.representations import REPRESENTATIONS, make_representation
+from fewcell.representations.affinities import NO_TRUTH
 from fewcell.scoring import Scorer, n_features
 from fewcell.segmenter import Segmenter, read_model
 from fewcell.segmenter.scale import Estimate
@@ -30,13 +32,14 @@ from fewcell.training import pool_scale
 from fewcell.training import rounds as rounds_module
 from fewcell.training import teacher as teacher_module
 from fewcell.training.batches import Share, batches, make_batch
+from fewcell.training.checkpoint import read_facts
 from fewcell.training.fit import fit
 from fewcell.training.machine import Machine
 from fewcell.training.objective import Rounds
 from fewcell.training.objectives import OBJECTIVES, make_objective
 from fewcell.training.pool_scale import forget_diameters, with_diameters
 from fewcell.training.teacher import VIEWS, Teacher, View
-from fewcell.types import FloatArray, Labels
+from fewcell.types import UNKNOWN, FloatArray, Labels
 
 
 @pytest.fixture(autouse=True)
@@ -221,6 +224,26 @@ def test_each_part_of_a_batch_comes_from_its_own_source(samples, tiny_recipe) ->
         assert known == [[True, True], [True, False]][rank]
 
 
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+def test_a_seed_teaches_nothing_that_is_untrue_of_its_cell(name, tmp_path: Path) -> None:
+    """What is known of a seed's pixels is what would be known of them in the whole cell."""
+    from_centre = np.hypot(*(np.indices((64, 64)) - 32))
+    whole = (from_centre < 28).astype(np.int32)
+    seeds = [(whole, "whole"), (np.where(from_centre < 10, 1, np.where(from_centre < 31, UNKNOWN, 0)), "seed")]
+    representation, batch = make_representation(name), {}
+    Image.fromarray((whole * 200).astype(np.uint8)).save(tmp_path / "cell.png")
+    for labels, kind in seeds:
+        tifffile.imwrite(tmp_path / f"{kind}.tiff", labels.astype(np.int32))
+        sample = Sample(kind, tmp_path / "cell.png", tmp_path / f"{kind}.tiff", "", "", kind, diameter_px=24.0)
+        source = source_of([sample], representation, scale_jitter=1.0)
+        batch[kind] = make_batch([source], representation, [0], generators(1))
+    true, taught = (batch[kind].targets[0] for kind in ("whole", "seed"))
+    in_seed = torch.from_numpy(representation.foreground(taught.numpy())) > 0
+    untrue = ((taught - true).abs() * (taught != NO_TRUTH))[:, in_seed].mean()
+    assert batch["seed"].known[0][in_seed].any() != representation.needs_outlines
+    assert untrue > 0.1 if representation.needs_outlines else untrue < 0.03
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
@@ -402,6 +425,13 @@ def lessons_of(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted((out / "rounds").rglob("*")) if p.is_file()}
 
 
+def what_is_taught(out: Path) -> dict[str, object]:
+    """The labels of all rounds and the facts of each but for how long they took."""
+    found: dict[str, object] = {name: data for name, data in lessons_of(out).items() if "labels" in name}
+    facts = {name: json.loads(data) for name, data in found.items() if name.endswith(".json")}  # pyright: ignore
+    return found | {name: {key: value for key, value in its.items() if key != "seconds"} for name, its in facts.items()}
+
+
 def test_a_run_learns_from_what_its_teacher_says_and_ends_the_same_if_killed_in_a_round(
     samples, consensus, tmp_path: Path, monkeypatch
 ) -> None:
@@ -423,14 +453,18 @@ def test_a_run_learns_from_what_its_teacher_says_and_ends_the_same_if_killed_in_
     with pytest.raises(Killed):
         fit(consensus, samples, tmp_path / "killed")
     monkeypatch.undo()
+    (labelled,) = (tmp_path / "killed" / "rounds").glob("1/labels/*.json")
+    labelled.write_text(json.dumps(json.loads(labelled.read_text()) | {"seconds": 1000.0}))
     before = lessons_of(tmp_path / "killed")
     assert sum(name.endswith(".json") for name in before) == 2, "the teacher's own and one image"
     resumed = fit(consensus, samples, tmp_path / "killed", resume=True)
     after = lessons_of(tmp_path / "killed")
     assert before.items() <= after.items(), "what was there was not made again"
-    lessons = lessons_of(tmp_path / "whole")
-    assert {k: v for k, v in after.items() if "labels" in k} == {k: v for k, v in lessons.items() if "labels" in k}
+    assert what_is_taught(tmp_path / "killed") == what_is_taught(tmp_path / "whole")
     assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    end = read_facts(tmp_path / "killed" / "checkpoint.safetensors")
+    assert 1000 < end["seconds"] < 2000, "what the round had taken before is a part of the budget, and once"
+    assert end["n_rounds"] == 2
 
 
 def test_where_training_goes_on_from_a_model_that_is_the_first_teacher(samples, consensus, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fewcell.errors import DataError
 from fewcell.types import UNKNOWN, Labels
 
-__all__ = ["as_ellipses", "read_boxes", "read_points", "read_regions", "usual_side", "with_ellipses"]
+__all__ = ["as_ellipses", "read_boxes", "read_points", "read_regions", "usual_side", "with_ellipses", "without_outline"]
 
 
 def read_points(path: Path | str, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -98,6 +98,21 @@ def with_ellipses(labels: Labels, boxes: NDArray[np.float64], first: int, share:
         seed = ellipse((top + bottom - 1) / 2, (left + right - 1) / 2, *axes, shape=labels.shape)
         labels[seed] = np.where(labels[seed] <= 0, number, labels[seed])
     return labels
+
+
+def without_outline(labels: Labels) -> NDArray[np.bool_]:
+    """The pixels of cells that only UNKNOWN surrounds, as the seeds of points and boxes: (height, width).
+
+    How far such a cell reaches is not known. labels: (height, width) int32. The frame tells nothing.
+    """
+    doubtful, known = (np.zeros(max(int(labels.max(initial=0)), 0) + 1, dtype=bool) for _ in range(2))
+    for a, b in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
+        for cell, beside in ((a, b), (b, a)):
+            at_border = (cell > 0) & (beside != cell)
+            is_unknown = beside[at_border] == UNKNOWN
+            doubtful[cell[at_border][is_unknown]] = True
+            known[cell[at_border][~is_unknown]] = True
+    return (doubtful & ~known)[np.maximum(labels, 0)]
 
 
 def _rings(shape: Any) -> Iterator[list[NDArray[np.float64]]]:

@@ -44,6 +44,8 @@ class Representation(ABC):
     tuned: the settings that `tune` varies, each with the values that it tries; 20 combinations in all, so that every
     variant is tuned with the same effort. They are no part of what `refit` fits.
     decode_bytes: memory per pixel that a prediction and its decoding take at their peak, where cells are dense.
+    needs_outlines: whether targets tell how far cells reach: of a cell whose outline is not known, as the seed that a
+    point leaves, nothing is learned then.
     fits_model: whether settings hold a model that `refit` fits.
     contract_iou: the mean IoU at which `decode(targets(labels))` gives the labels back, on each contract scene.
     contract_bounds: scenes that the variant cannot reproduce so well: the IoU that it reaches, and why no more.
@@ -54,6 +56,7 @@ class Representation(ABC):
     margin_px: ClassVar[int]
     tuned: ClassVar[Mapping[str, tuple[float, ...]]]
     decode_bytes: ClassVar[int] = 80
+    needs_outlines: ClassVar[bool] = False
     fits_model: ClassVar[bool] = False
     contract_iou: ClassVar[float] = 0.9
     contract_bounds: ClassVar[Mapping[str, tuple[float, str]]] = {}

@@ -62,6 +62,7 @@ class Omni(Representation):
         Channel("boundary"),
     )
     margin_px: ClassVar[int] = 16
+    needs_outlines: ClassVar[bool] = True
     tuned: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "distance_threshold": (-0.6, -0.45, -0.3, -0.15, 0.0),
         "boundary_threshold": (0.3, 0.45, 0.6, 0.75),

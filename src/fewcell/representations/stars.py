@@ -60,6 +60,7 @@ class Stars(Representation):
     )
     decode_bytes: ClassVar[int] = 270
     margin_px: ClassVar[int] = 16
+    needs_outlines: ClassVar[bool] = True
     tuned: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "probability_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
         "max_overlap": (0.2, 0.3, 0.4, 0.5),

@@ -61,6 +61,7 @@ class Watershed(Representation):
     )
     # The outer distance looks `range_px` far; the inner distance of a cell that is cut is that of the part seen.
     margin_px: ClassVar[int] = 16
+    needs_outlines: ClassVar[bool] = True
     tuned: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "foreground_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
         "prominence": (0.05, 0.1, 0.15, 0.2),

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from fewcell.config import Recipe
 from fewcell.data.crops import CropSource
 from fewcell.data.split import as_often, sampling_weights
+from fewcell.data.weak import without_outline
 from fewcell.representations import Representation
 from fewcell.segmenter import WEIGHTS_FILE, find_model, read_model
 from fewcell.training.objective import Batch, Undo
@@ -49,7 +50,10 @@ def make_batch(
         inner = slice(source.grid.margin_px, -source.grid.margin_px or None)
         images.append(image)
         targets.append(representation.targets(labels)[:, inner, inner])
-        known.append(labels[inner, inner] >= 0)
+        is_known = labels >= 0
+        if representation.needs_outlines:
+            is_known &= ~without_outline(labels)
+        known.append(is_known[inner, inner])
         if plain:
             way = Undo(quarters=int(rng.integers(4)), flip=bool(rng.integers(2)))
             plains.append(np.rot90(before[..., ::-1] if way.flip else before, way.quarters, axes=(-2, -1)))

@@ -28,7 +28,7 @@ from fewcell.training.export import export_network, round_weights
 from fewcell.training.finish import SUREST_SHARE, count_sources, joined, surest_cells
 from fewcell.training.held_out import f1_at_true_scale
 
-__all__ = ["blend", "recipe_from"]
+__all__ = ["blend", "f1_of_start", "recipe_from"]
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 OF_UNLABELLED = {"name": "consensus", "settings": {"at": [0.0, 0.5], "images": 100}}
@@ -68,6 +68,7 @@ def blend(
     held_out: Sequence[Sample],
     folder: Path,
     scale: Path,
+    before: float,
     *,
     also_seen: Sequence[Sample] = (),
 ) -> None:
@@ -78,16 +79,14 @@ def blend(
     scorer and thresholds are the start's: a few images tell less of them than all that it learned from. What came of it
     stands in the model's `held_out`: F1 before (`f1_50_before`) and after (`f1_50`), and how far it went (`share`).
 
-    scale: the file of the network that tells the scale. also_seen: images without labels that the network has
-    learned from.
+    scale: the file of the network that tells the scale. before: F1 of the start, see `f1_of_start`. also_seen: images
+    without labels that the network has learned from.
 
     Source: robust fine-tuning by averaging weights (Wortsman et al., CVPR 2022).
     """
-    assert recipe.start is not None
-    start = Segmenter.load(recipe.start, threads=recipe.threads, precision=cpu_precision())  # as what it is mixed with
+    start = _load_start(recipe)
     part = start.facts.network
     began = load_network(part.name, len(representation.channels), part.settings, start.folder / WEIGHTS_FILE)
-    before = f1_at_true_scale(start, held_out)
     best, best_share, best_f1 = start, 0.0, before
     learned = count_sources(learned_from, also_seen)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -118,6 +117,17 @@ def blend(
         int8 = start.folder / INT8_FILE if not best_share and INT8_FILE in start.facts.sha256 else None
         scale = scale if best_share else start.folder / SCALE_FILE
         write_model(folder, facts, best.folder / NETWORK_FILE, scale, best.folder / WEIGHTS_FILE, int8=int8)
+
+
+def f1_of_start(recipe: Recipe, held_out: Sequence[Sample]) -> float:
+    """F1 of the model that training begins with, on held-out images, each at its true diameter."""
+    return f1_at_true_scale(_load_start(recipe), held_out)
+
+
+def _load_start(recipe: Recipe) -> Segmenter:
+    """In the precision of what it is mixed with."""
+    assert recipe.start is not None
+    return Segmenter.load(recipe.start, threads=recipe.threads, precision=cpu_precision())
 
 
 def _between(start: Network, end: Network, share: float) -> Network:

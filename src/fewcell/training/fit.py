@@ -14,6 +14,7 @@ from fewcell.config import Recipe
 from fewcell.data.dataset import Sample
 from fewcell.errors import ConfigError, DataError, WriteError, require
 from fewcell.networks import Network
+from fewcell.training.blend import f1_of_start
 from fewcell.training.checkpoint import read_facts
 from fewcell.training.held_out import HeldOut, measure
 from fewcell.training.lessons import ROUNDS_FOLDER, Lessons, check_unseen, fingerprint, read_all, split
@@ -36,11 +37,13 @@ def fit(
     *,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Train a network on labelled samples and write a model folder.
 
     out: a folder for the checkpoint, the log (log.csv) and, in the end, the model (model/). resume: go on from the
-    checkpoint in `out`. report: called every few seconds. Returns the path of the model folder.
+    checkpoint in `out`. report: called every few seconds. say: told how good a model is that is taught, on what is held
+    out, before the first step. Returns the path of the model folder.
     The network that tells the scale is trained first (scale.onnx), if the recipe wants one.
 
     Under `torchrun` each process takes its part of every batch, and only the first writes.
@@ -99,7 +102,11 @@ def fit(
         if run.objective.scale_by and others:
             others = with_diameters(others, run.objective.scale_by, out, here, recipe.threads)
         scale = scale_file(recipe, [*learn, *boxed], here, out, report)
-        lessons = Lessons(run, source, learn, held_out, others, out, scale, boxed)
+        before = None
+        if recipe.teaches and here.is_first:
+            before = f1_of_start(recipe, held_out)
+            say(f"F1 of {recipe.start} on held-out parts, true diameter: {before:.3f}")
+        lessons = Lessons(run, source, learn, held_out, others, out, scale, boxed, before)
         _train(run, lessons, fixed, out, report)
         if here.is_first:
             lessons.write_model(out / "model")
@@ -122,7 +129,10 @@ def _train(run: TrainingState, lessons: Lessons, fixed: HeldOut, out: Path, repo
     waited, reported, saved = 0.0, start, start
     share = run.share_done()
     while share < 1:
-        if lessons.hold_due_round(share):
+        if (earlier := lessons.hold_due_round(share)) is not None:
+            seconds_before += earlier
+            run.seconds = seconds_before + time.perf_counter() - start
+            run.save(out / CHECKPOINT_FILE)  # what the round took is not forgotten if the run is killed after it
             stream = lessons.stream()
         asked = time.perf_counter()
         batch = next(stream).to(here.device)

@@ -125,7 +125,8 @@ def read_all(run: TrainingState, learn: Sequence[Sample], held_out: Sequence[Sam
 class Lessons:
     """What a run learns from, as it goes on: labelled images, then those of the pool that a teacher has labelled.
 
-    scale: the file of the network that tells the scale. boxed: images without labels that it has learned from.
+    scale: the file of the network that tells the scale. boxed: images without labels that it has learned from. before:
+    F1 on the held-out images of the model that is taught, if one is.
     """
 
     run: TrainingState
@@ -136,11 +137,7 @@ class Lessons:
     out: Path
     scale: Path
     boxed: Sequence[Sample] = ()
-    n_rounds: int = 0
-
-    def __post_init__(self) -> None:
-        if self.run.share_done() >= 1 and (pool := self._pool()):  # killed when only the model was left to be written
-            self.n_rounds = pool.n_due(1)
+    before: float | None = None
 
     def write_model(self, folder: Path) -> None:
         """Write the mean network so far as a model; training can go on."""
@@ -149,23 +146,27 @@ class Lessons:
             Segmenter.load(run.recipe.start).save(folder)
             return
         network = deepcopy(cast(Network, run.average.module))  # whose weights are rounded
-        end = blend if run.recipe.teaches else finish
         also = list({sample.image: sample for sample in (*self.boxed, *self._others())}.values())
-        end(network, run.representation, run.recipe, self.learn, self.held_out, folder, self.scale, also_seen=also)
+        given = (network, run.representation, run.recipe, self.learn, self.held_out, folder, self.scale)
+        if self.before is not None:
+            blend(*given, self.before, also_seen=also)
+        else:
+            finish(*given, also_seen=also)
 
-    def hold_due_round(self, share: float) -> bool:
-        """Hold the round that is due at this share of the budget, if one is; whether there was any.
+    def hold_due_round(self, share: float) -> float | None:
+        """Hold the round that is due at this share of the budget; None if none is.
 
         A round takes a part of the budget itself. Where that makes several due at once, the last of them is held.
+        Returns the seconds that it took in earlier sittings, before the run was killed.
         """
         pool = self._pool()
         n_due = pool.n_due(share) if pool else 0
-        if pool is None or n_due == self.n_rounds:
-            return False
+        if pool is None or n_due == self.run.n_rounds:
+            return None
         self.run.save(self.out / CHECKPOINT_FILE)
-        pool.teach(n_due, self.write_model)
-        self.n_rounds = n_due
-        return True
+        earlier = pool.teach(n_due, self.write_model)
+        self.run.n_rounds = n_due
+        return earlier
 
     def stream(self) -> Iterator[Batch]:
         """Batches from the step on at which the run stands."""
@@ -190,7 +191,7 @@ class Lessons:
     def _others(self) -> Sequence[Sample]:
         """Images beyond the labelled ones that are learned from now."""
         pool = self._pool()
-        return pool.taught(self.n_rounds) if pool else self.others
+        return pool.taught(self.run.n_rounds) if pool else self.others
 
     def _pool(self) -> Pool | None:
         run, folder = self.run, self.out / ROUNDS_FOLDER

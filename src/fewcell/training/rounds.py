@@ -1,6 +1,7 @@
 """Rounds: during training, the network so far labels images of the pool. What it said is kept in a folder."""
 
 import json
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -41,12 +42,12 @@ class Pool:
         """How many rounds are due when this share of the budget is spent."""
         return sum(share >= at for at in self.rounds.at)
 
-    def teach(self, number: int, write_teacher: Callable[[Path], None]) -> None:
+    def teach(self, number: int, write_teacher: Callable[[Path], None]) -> float:
         """Hold a round, the first is 1: write the teacher, if it is not there yet, and label the next images by it.
 
         What is there already is not made again, so a round that was interrupted ends with the same labels. All
-        processes call this; the first writes the teacher, each labels its part of the images. Raises DataError if no
-        image at all can be used.
+        processes call this; the first writes the teacher, each labels its part of the images. Returns the seconds that
+        this process spent on labels that were there already. Raises DataError if no image at all can be used.
         """
         folder = self.folder / str(number)
         if self.here.is_first and not (folder / MODEL).exists():
@@ -55,6 +56,7 @@ class Pool:
         self.here.wait()
         mine = self._images(number)[self.here.rank :: self.here.world]
         missing = [i for i in mine if not self._facts(number, i).exists()]
+        earlier = sum(self._read_facts(number, i).get("seconds", 0.0) for i in mine if i not in missing)
         if missing:
             threads = self.threads or max(1, available_threads() // self.here.world)
             segmenter = Segmenter.load(folder / MODEL, threads=threads)
@@ -68,6 +70,7 @@ class Pool:
             raise DataError(f"None of the {len(problems)} images without labels can be used: {problems[0]}")
         if self.here.is_first:
             self._warn(facts, problems)
+        return earlier
 
     def _warn(self, facts: Sequence[dict[str, Any]], problems: Sequence[str]) -> None:
         """Say what a round brought to nothing."""
@@ -108,7 +111,7 @@ class Pool:
 
     def _label(self, number: int, i: int, teacher: Teacher) -> None:
         """Write the labels of an image and, last, what there is to know of them."""
-        sample = self.samples[i]
+        began, sample = time.perf_counter(), self.samples[i]
         is_weak = bool(sample.points or sample.boxes)
         facts: dict[str, object] = {"image": str(sample.image), "precision": round(teacher.precision, 4)}
         if not is_weak and teacher.precision < self.rounds.precision:
@@ -124,7 +127,7 @@ class Pool:
             tells = lesson.scale_known or lesson.labels.max(initial=0) <= 0
             facts["used"] = tells if is_weak else lesson.n_kept > 0
             write_labels(self._labels(number, i), lesson.labels, overwrite=True)
-        self._write_facts(number, i, facts)
+        self._write_facts(number, i, facts | {"seconds": round(time.perf_counter() - began, 3)})
 
     def _write_facts(self, number: int, i: int, facts: dict[str, object]) -> None:
         with whole_file(self._facts(number, i), overwrite=True) as temporary:

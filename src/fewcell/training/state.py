@@ -31,7 +31,7 @@ class TrainingState:
     """The state that a checkpoint keeps, and what it belongs to.
 
     shared: the network, as several processes train it together. memory: of the model that is taught, if one is.
-    data: the fingerprint of the images.
+    data: the fingerprint of the images. n_rounds: how many rounds of a teacher have been held.
     """
 
     recipe: Recipe
@@ -46,12 +46,14 @@ class TrainingState:
     data: str = ""
     step: int = 0
     seconds: float = 0.0
+    n_rounds: int = 0
 
     def save(self, path: Path) -> None:
         if self.here.is_first:
             facts = {
                 "step": self.step,
                 "seconds": self.seconds,
+                "n_rounds": self.n_rounds,
                 "recipe": self.recipe.model_dump(mode="json"),
                 "data": self.data,
             }
@@ -77,7 +79,7 @@ class TrainingState:
                 f"{path} was made from other images, or by another fewcell. Resume with what the run began with."
             )
         load_checkpoint(path, {"network": self.network, "average": self.average}, self.optimizer)
-        self.step, self.seconds = facts["step"], facts["seconds"]
+        self.step, self.seconds, self.n_rounds = facts["step"], facts["seconds"], facts.get("n_rounds", 0)
 
     def share_done(self) -> float:
         """How much of the budget is spent, 0 to 1. All processes must ask at the same time, and agree."""
