@@ -1,17 +1,18 @@
-"""Microscopes of which there are no labels: what a model finds in images that are drawn as DIC or phase contrast.
+"""Images as others would show or save them: drawn as DIC or phase contrast, inverted, of other depths and channels.
 
     python benchmarks/optics.py ../shared/data/train --model default --out docs/results/optics.csv
 
 The images are those of train that were held out when the model was trained, but sections of tissue, which nobody looks
 at that way, at canonical scale. Each is segmented as it is and as drawn (`fewcell.data.augment`), with its true
-diameter. No more than a hint: training draws by the same functions where its recipe asks for it (`interference`), and
-up to three tenths of the image stay as they were.
+diameter. Of microscopes no more than a hint: training draws by the same functions where its recipe asks for it
+(`interference`), and up to three tenths of the image stay as they were.
 """
 
 import argparse
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,39 @@ from fewcell.data.split import hold_out
 from fewcell.images import Pyramid, normalise, resize_labels
 from fewcell.metrics import f1, match
 from fewcell.segmenter import NETWORK_FILE, Segmenter, canonical_shape
+from fewcell.types import FloatArray
 
-OPTICS = {"as it is": lambda image, rng: image, "DIC": as_dic, "phase contrast": as_phase_contrast}
 MOST_PX = 1_500_000
+Drawn = Callable[[FloatArray, np.random.Generator], np.ndarray]
+
+
+def in_bits(low: int, span: int, dtype: type) -> Drawn:
+    """An image (height, width, 3) of 0 to 1 as whole numbers from `low` to `low + span`."""
+    return lambda image, rng: np.rint(low + span * np.clip(image, 0, 1)).astype(dtype)
+
+
+def one_of(channels: int, noise: float) -> Drawn:
+    """The mean of an image's channels as the first of so many, the others dark but for noise."""
+
+    def drawn(image: FloatArray, rng: np.random.Generator) -> np.ndarray:
+        others = rng.normal(0.02, noise, (*image.shape[:2], channels - 1))
+        return np.concatenate([image.mean(axis=2, keepdims=True), others], axis=2).astype(np.float32)
+
+    return drawn
+
+
+OPTICS: dict[str, Drawn] = {
+    "as it is": lambda image, rng: image,
+    "DIC": as_dic,
+    "phase contrast": as_phase_contrast,
+    "inverted": lambda image, rng: 1 - np.clip(image, 0, 1),
+    "8 bits": in_bits(0, 255, np.uint8),
+    "8 bits, a tenth of their range": in_bits(10, 25, np.uint8),
+    "16 bits, a hundredth of their range": in_bits(400, 655, np.uint16),
+    "one channel, gray": lambda image, rng: image.mean(axis=2, keepdims=True),
+    "the first of two channels, the other dark": one_of(2, 0.003),
+    "the first of three channels, the others dark": one_of(3, 0.003),
+}
 
 
 def main() -> None:
@@ -56,7 +87,7 @@ def main() -> None:
                 rows.append({"optics": optics, "stem": sample.stem, "modality": sample.modality, "f1_50": f1(counts)})
     for optics in OPTICS:
         values = [row["f1_50"] for row in rows if row["optics"] == optics]
-        print(f"{optics:15s} mean F1 {np.mean(values):.3f}, median {np.median(values):.3f} of {len(values)} images")
+        print(f"{optics:45s} mean F1 {np.mean(values):.3f}, median {np.median(values):.3f} of {len(values)} images")
     if arguments.out:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
         extra = {"model": facts.sha256[NETWORK_FILE][:12], "commit": commit.stdout.strip()}
