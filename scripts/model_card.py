@@ -183,7 +183,7 @@ def optics() -> str:
     rows = rows_of("optics.csv")
     lines = [
         "### As others would show or save them\n",
-        "Held-out images of train, but sections of tissue, as they are and as other microscopes and programs would give",
+        "Held-out images of train, but sections of tissue, as they are and as other microscopes or programs would give",
         "them, with their true diameters. Of DIC, of which there is no labelled image, it is a hint of what to",
         "expect: training draws by the same functions ([results/optics.csv](results/optics.csv)).\n",
         "| shown as | images | mean F1@0.5 | median |",
