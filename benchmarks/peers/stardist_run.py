@@ -46,14 +46,14 @@ def prepare(pixels: np.ndarray, true_px: float | None) -> np.ndarray:
     return normalize(resample(pixels, shape), 1, 99.8, axis=(0, 1))
 
 
-def load(samples: list[Sample], given: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Images and labels to train with, none smaller than a patch; what is beyond an image is not known."""
+def load(samples: list[Sample], given: bool, least_px: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Images and labels, no side of them shorter than `least_px`: mirrored; what is beyond an image is not known."""
     images, truths = [], []
     for sample in samples:
         pixels, labels = sample.load()
         image = prepare(pixels, diameter_px(labels) if given else None)
         labels = resample(labels, image.shape[:2], labels=True)
-        beyond = [(0, max(0, PATCH_PX - side)) for side in labels.shape]
+        beyond = [(0, max(0, least_px - side)) for side in labels.shape]
         images.append(np.pad(image, [*beyond, (0, 0)], mode="symmetric"))
         truths.append(np.pad(labels, beyond, constant_values=-1))
     return images, truths
@@ -71,9 +71,10 @@ def train(model: StarDist2D, learn: list[Sample], held: list[Sample], given: boo
     until = Until(60 * minutes)
     model.prepare_for_training()
     model.callbacks.append(until)
-    images, truths = load(held, given)
-    model.train(*load(learn, given), validation_data=(images, truths), augmenter=augment, seed=seed)
+    data = (load(part, given, PATCH_PX) for part in (learn, held))
+    model.train(*next(data), validation_data=next(data), augmenter=augment, seed=seed)
     start = time.perf_counter()
+    images, truths = load(held, given, 1)  # mirrored cells would be false ones
     model.optimize_thresholds(images, [np.maximum(labels, 0) for labels in truths])
     return {"train_s": until.took, "steps": until.steps, "after_s": time.perf_counter() - start}
 
