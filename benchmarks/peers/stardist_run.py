@@ -71,8 +71,8 @@ def train(model: StarDist2D, learn: list[Sample], held: list[Sample], given: boo
     until = Until(60 * minutes)
     model.prepare_for_training()
     model.callbacks.append(until)
-    data = (load(part, given, PATCH_PX) for part in (learn, held))
-    model.train(*next(data), validation_data=next(data), augmenter=augment, seed=seed)
+    data, validation = (load(part, given, PATCH_PX) for part in (learn, held))
+    model.train(*data, validation_data=validation, augmenter=augment, seed=seed)
     start = time.perf_counter()
     images, truths = load(held, given, 1)  # mirrored cells would be false ones
     model.optimize_thresholds(images, [np.maximum(labels, 0) for labels in truths])
