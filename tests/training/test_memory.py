@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from fewcell.config import Augmentation
+from fewcell.config import Augmentation, Recipe
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import open_dataset
 from fewcell.networks import make_network
 from fewcell.representations import make_representation
+from fewcell.segmenter import WEIGHTS_FILE
 from fewcell.training import fit as fit_module
 from fewcell.training.batches import make_batch
 from fewcell.training.blend import recipe_from
@@ -83,3 +85,13 @@ def test_training_that_begins_with_a_model_remembers_it(trained, disc_dataset, t
     fit(recipe, open_dataset(disc_dataset)[:4], tmp_path)
     assert len(losses) == 10
     assert float(losses[0].detach()) < max(float(value.detach()) for value in losses[1:]), "it began as the start"
+
+
+def test_means_and_variances_stay_those_of_the_start(trained, disc_dataset, tmp_path) -> None:
+    recipe = recipe_from(str(trained.folder)) | {"minutes": None, "steps": 3, "learning_rate": 0.01}
+    fit(Recipe(**recipe), open_dataset(disc_dataset)[:4], tmp_path)
+    start, end = load_file(trained.folder / WEIGHTS_FILE), load_file(tmp_path / "checkpoint.safetensors")
+    of_norms = [name for name in start if "running" in name]
+    assert len(of_norms) >= 8
+    assert [name for name in of_norms if not torch.equal(start[name], end[f"network/{name}"])] == []
+    assert any(not torch.equal(start[name], end[f"network/{name}"]) for name in start.keys() - of_norms)

@@ -32,7 +32,7 @@ __all__ = ["blend", "f1_of_start", "recipe_from"]
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 OF_UNLABELLED = {"name": "consensus", "settings": {"at": [0.0, 0.5], "images": 100}}
-WORTH = 0.005  # of F1: what going further has to bring
+WORTH = 0.01  # of F1: what going further has to bring
 
 
 def recipe_from(model: str, *, unlabelled: bool = False) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from fewcell.data.dataset import Sample
 from fewcell.representations import Representation
 from fewcell.training.objective import Batch, distance
 
-__all__ = ["REPLAY_SHARE", "Memory", "replay"]
+__all__ = ["REPLAY_SHARE", "Memory", "keep_statistics", "replay"]
 
 REPLAY_SHARE = 0.25  # of a batch
 WEIGHT = 4.0
@@ -49,6 +49,16 @@ class Memory:
             said = self.representation.activate(self.start(batch.images[some]).float())
         far = distance(self.representation, self.representation.activate(output[some].float()), said)
         return WEIGHT * (far * unknown[some]).sum() / unknown.sum()
+
+
+def keep_statistics(network: nn.Module) -> None:
+    """Let batch normalisation go on with the means and variances of the start, in training as well.
+
+    Those of a few images of one kind, and of photographs, are not those of all that the network is to work on.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def replay(grid: Grid, processes: int) -> CropSource:
