@@ -78,20 +78,22 @@ def main() -> None:
             model = fit(recipe, [*learn, *pool], Path(folder) / "run")
             minutes = (time.perf_counter() - began) / 60
             after = scores(Segmenter.load(model), [*rest, *old])
-            share = read_model(model).held_out["share"]
+            held_out = read_model(model).held_out
+            share, still_found = held_out["share"], held_out["still_found"]
         of_rest = [s.stem for s in rest if s.stem in before]
         means = [np.mean([f1s[stem] for stem in of_rest]) for f1s in (before, after)]
         moved = headline(after, old) - headline(before, old)
         print(
             f"{source:13s} {count} images, {minutes:.1f} minutes: F1 {means[0]:.3f} before, {means[1]:.3f} after "
-            f"({len(of_rest)} images; {share:.2f} of the way); other sources {moved:+.3f}",
+            f"({len(of_rest)} images; {share:.2f} of the way, {still_found:.3f} still found); other sources {moved:+.3f}",
             flush=True,
         )
         for modality in sorted({s.modality for s in old}):
             its = [s.stem for s in old if s.modality == modality and s.stem in before]
             change = np.mean([after[stem] - before[stem] for stem in its])
             print(f"    {modality:13s} {change:+.3f} ({len(its)} images)", flush=True)
-        facts = {"learned_from": source, "images": count, "minutes": minutes, "share": share, "seed": arguments.seed}
+        facts = {"learned_from": source, "images": count, "minutes": minutes, "share": share}
+        facts |= {"still_found": still_found, "seed": arguments.seed}
         for sample in (s for s in [*rest, *old] if s.stem in before):
             known = {"stem": sample.stem, "source": sample.source, "modality": sample.modality}
             known |= {"experiment": sample.experiment, "before": before[sample.stem], "after": after[sample.stem]}

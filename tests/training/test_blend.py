@@ -74,8 +74,15 @@ def test_few_images_are_cut_in_two_and_no_pixel_is_in_both_parts(inverted: Path)
     assert split_each(samples, 0.25, seed=1) == (learn, held_out)
 
 
-def test_a_model_learns_what_it_has_not_seen(trained, inverted: Path, tmp_path: Path) -> None:
-    folder = fit(recipe_of(trained.folder, steps=150, learning_rate=0.02), open_dataset(inverted), tmp_path / "run")
+def test_a_model_learns_what_it_has_not_seen(trained, inverted: Path, tmp_path: Path, monkeypatch) -> None:
+    """So small a network has no room for what is new beside what it knew: it may forget here, and else it is kept."""
+    monkeypatch.setattr("fewcell.training.memory.WEIGHT", 2.0)
+    recipe = recipe_of(trained.folder, steps=150, learning_rate=0.02)
+    kept = fit(recipe, open_dataset(inverted), tmp_path / "kept")
+    assert read_model(kept).held_out["share"] == 0
+    assert read_model(kept).held_out["still_found"] == 1
+    monkeypatch.setattr("fewcell.training.blend.STILL_FOUND", 0.0)
+    folder = fit(recipe, open_dataset(inverted), tmp_path / "run")
     scores = read_model(folder).held_out
     assert scores["f1_50_before"] < 0.3
     assert scores["f1_50"] > 0.7
@@ -119,6 +126,7 @@ def test_between_start_and_end_lie_their_weighted_means(trained, inverted: Path,
 
     seen = []
     reach = "f1_at_true_scale"
+    monkeypatch.setattr(module, "still_found", lambda *_: 0.96)
     monkeypatch.setattr(module, reach, lambda segmenter, _: seen.append(segmenter.folder) or len(seen) * 0.1)
     samples = open_dataset(inverted)
     fit(recipe_of(trained.folder, steps=2), samples, tmp_path / "run")

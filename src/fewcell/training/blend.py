@@ -26,12 +26,14 @@ from fewcell.segmenter import (
 )
 from fewcell.training.export import export_network, round_weights
 from fewcell.training.finish import SUREST_SHARE, count_sources, joined, surest_cells
+from fewcell.training.forgetting import found_in_drawn, still_found
 from fewcell.training.held_out import f1_at_true_scale
 
 __all__ = ["blend", "f1_of_start", "recipe_from"]
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 OF_UNLABELLED = {"name": "consensus", "settings": {"at": [0.0, 0.5], "images": 100}}
+STILL_FOUND = 0.95  # F1 against what the start finds in drawn images: with less, too much is forgotten
 WORTH = 0.01  # of F1: what going further has to bring
 
 
@@ -77,7 +79,9 @@ def blend(
     Between the two lie networks that know both what the start knew and what was learned; the way is gone no further
     than held-out images ask for. If nothing on it is better than the start, the start is kept. Settings of decoding,
     scorer and thresholds are the start's: a few images tell less of them than all that it learned from. What came of it
-    stands in the model's `held_out`: F1 before (`f1_50_before`) and after (`f1_50`), and how far it went (`share`).
+    stands in the model's `held_out`: F1 before (`f1_50_before`) and after (`f1_50`), how far it went (`share`), and the
+    F1 against what the start finds in drawn images (`still_found`): where it would be less than STILL_FOUND, the way
+    ends.
 
     scale: the file of the network that tells the scale. before: F1 of the start, see `f1_of_start`. also_seen: images
     without labels that the network has learned from.
@@ -87,7 +91,8 @@ def blend(
     start = _load_start(recipe)
     part = start.facts.network
     began = load_network(part.name, len(representation.channels), part.settings, start.folder / WEIGHTS_FILE)
-    best, best_share, best_f1 = start, 0.0, before
+    best, best_share, best_f1, best_kept = start, 0.0, before, 1.0
+    drawn = found_in_drawn(start)
     learned = count_sources(learned_from, also_seen)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         for share in SHARES:
@@ -99,13 +104,21 @@ def blend(
             export_network(mixed, start.representation, onnx, weights)
             engine = OpenVinoEngine(onnx, threads=recipe.threads)
             segmenter = Segmenter(engine, start.representation, start.scorer, start.facts, mixed_folder)
+            kept = still_found(segmenter, drawn)
+            if kept < STILL_FOUND:
+                break
             reached = f1_at_true_scale(segmenter, held_out)
             if reached > best_f1 + WORTH:
-                best, best_share, best_f1 = segmenter, share, reached
+                best, best_share, best_f1, best_kept = segmenter, share, reached, kept
         update: dict[str, object] = {
             "fewcell_version": __version__,
             "trained_on": joined(start.facts.trained_on, learned) if best_share else start.facts.trained_on,
-            "held_out": {"f1_50": round(best_f1, 4), "f1_50_before": round(before, 4), "share": best_share},
+            "held_out": {
+                "f1_50": round(best_f1, 4),
+                "f1_50_before": round(before, 4),
+                "share": best_share,
+                "still_found": round(best_kept, 4),
+            },
             "recipe": recipe.model_dump(mode="json"),
         }
         if best_share:

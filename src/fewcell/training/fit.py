@@ -20,7 +20,6 @@ from fewcell.training.held_out import HeldOut, measure
 from fewcell.training.lessons import ROUNDS_FOLDER, Lessons, check_unseen, fingerprint, read_all, split
 from fewcell.training.log import Progress, rewind_log, write_log
 from fewcell.training.machine import machine
-from fewcell.training.memory import keep_statistics
 from fewcell.training.pool_scale import forget_diameters, with_diameters
 from fewcell.training.quantise import add_int8
 from fewcell.training.scale import forget_scale, scale_file
@@ -125,8 +124,6 @@ def begun_recipe(out: Path) -> dict[str, Any]:
 def _train(run: TrainingState, lessons: Lessons, fixed: HeldOut, out: Path, report: Callable[[Progress], None]) -> None:
     recipe, here = run.recipe, run.here
     network, average = run.network.train(), cast(Network, run.average.module)
-    if run.memory:
-        keep_statistics(network)
     seconds_before, step_before, start = run.seconds, run.step, time.perf_counter()
     stream = lessons.stream()
     waited, reported, saved = 0.0, start, start

@@ -21,7 +21,7 @@ from fewcell.training.batches import Share, batches
 from fewcell.training.blend import blend
 from fewcell.training.finish import count_sources, finish
 from fewcell.training.held_out import HeldOut, fixed_crops
-from fewcell.training.memory import REPLAY_SHARE, replay
+from fewcell.training.memory import REPLAY_SHARE, draw_collages, replay
 from fewcell.training.objective import Batch
 from fewcell.training.rounds import Pool
 from fewcell.training.state import CHECKPOINT_FILE, TrainingState
@@ -29,6 +29,7 @@ from fewcell.training.state import CHECKPOINT_FILE, TrainingState
 __all__ = ["ROUNDS_FOLDER", "Lessons", "check_unseen", "fingerprint", "parts_of", "read_all", "split"]
 
 ROUNDS_FOLDER = "rounds"
+COLLAGES_FOLDER = "collages"
 FEW_IMAGES = 32  # of fewer, too few could be spared whole to tell anything: a part of each is held out
 FEWEST_WHOLE = 20  # cells in these parts; with fewer, whole images are held out
 FEWEST_IMAGES = 4  # of fewer, none can be
@@ -184,7 +185,11 @@ class Lessons:
             pool = CropSource(others, self.source.grid, settings, readers)
             shares.append(Share(pool, n_others, like=self.source))
         if n_replay:
-            shares.append(Share(replay(self.source.grid, readers), n_replay))
+            folder = self.out / COLLAGES_FOLDER
+            if run.here.is_first and run.memory:
+                draw_collages(folder, recipe.canonical_diameter_px, run.memory)
+            run.here.wait()
+            shares.append(Share(replay(self.source.grid, readers, folder), n_replay))
         place = {"start": run.step, "rank": run.here.rank, "world": run.here.world}
         return batches(shares, run.representation, recipe, **place, plain=run.objective.needs_plain)
 

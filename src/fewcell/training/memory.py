@@ -2,27 +2,30 @@
 
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from fewcell.config import Augmentation
+from fewcell.data.collage import collage, photograph_files, photographs
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample
+from fewcell.images import normalise
 from fewcell.representations import Representation
 from fewcell.training.objective import Batch, distance
 
-__all__ = ["REPLAY_SHARE", "Memory", "keep_statistics", "replay"]
+__all__ = ["REPLAY_SHARE", "Memory", "draw_collages", "replay"]
 
 REPLAY_SHARE = 0.25  # of a batch
-WEIGHT = 4.0
-# Photographs and drawings that every installation has; two show cells. What they show matters little.
-PICTURES = (
-    "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png",
-    "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "microaneurysms.png", "moon.png",
-    "retina.jpg", "rocket.jpg",
-)  # fmt: skip
+WEIGHT = 12.0
+COLLAGES, COLLAGE_PX = 48, 512
+QUALITY = 92  # of their JPEG files
+KNOWN = 0.5  # by how much the mean foreground in cells that are found is above that beside them
 
 
 @final
@@ -32,7 +35,8 @@ class Memory:
     Where pixels are UNKNOWN the network is to predict what the start predicts of the same picture.
 
     Source: learning without forgetting (Li and Hoiem, ECCV 2016); that a few large pictures, cut and altered in many
-    ways, are enough to pass on what a network knows: Asano and Saeed (ICLR 2023).
+    ways, are enough to pass on what a network knows: Asano and Saeed (ICLR 2023). Photographs alone show few cells, so
+    most pictures are collages of drawn ones.
     """
 
     def __init__(self, start: nn.Module, representation: Representation) -> None:
@@ -50,30 +54,47 @@ class Memory:
         far = distance(self.representation, self.representation.activate(output[some].float()), said)
         return WEIGHT * (far * unknown[some]).sum() / unknown.sum()
 
+    @torch.no_grad()
+    def knows(self, picture: NDArray[np.uint8], cells: NDArray[np.bool_]) -> bool:
+        """Whether the start finds the cells of a picture (3, height, width) where they are: (height, width)."""
+        image = torch.from_numpy(np.ascontiguousarray(normalise(picture)))[None]
+        device = next(self.start.parameters()).device
+        said = self.representation.activate(self.start(image.to(device)).float())[0].cpu().numpy()
+        likely = self.representation.foreground(said)
+        stride = cells.shape[0] // likely.shape[0]
+        inside = cells[stride // 2 :: stride, stride // 2 :: stride]
+        return inside.any() and not inside.all() and likely[inside].mean() - likely[~inside].mean() >= KNOWN
 
-def keep_statistics(network: nn.Module) -> None:
-    """Let batch normalisation go on with the means and variances of the start, in training as well.
 
-    Those of a few images of one kind, and of photographs, are not those of all that the network is to work on.
+def draw_collages(folder: Path, diameter_px: float, memory: Memory) -> None:
+    """Write collages to remember by into a folder, unless it is there: those whose cells the start finds.
+
+    Of others it has nothing to say that is worth keeping. diameter_px: of their cells.
     """
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
+    if folder.exists():
+        return
+    with TemporaryDirectory(dir=folder.parent) as temporary:
+        made = Path(temporary) / folder.name
+        made.mkdir()
+        pictures = photographs()
+        for number in range(COLLAGES if pictures else 0):
+            drawn, cells = collage(pictures, COLLAGE_PX, diameter_px, np.random.default_rng((77, number)))
+            picture = (np.clip(drawn, 0, 1) * 255).astype(np.uint8)
+            if memory.knows(picture.transpose(2, 0, 1), cells):
+                Image.fromarray(picture).save(made / f"{number:02d}.jpg", quality=QUALITY)
+        made.rename(folder)
 
 
-def replay(grid: Grid, processes: int) -> CropSource:
-    """Crops of pictures to remember by, as many microscopes would show them.
+def replay(grid: Grid, processes: int, folder: Path) -> CropSource:
+    """Crops of pictures to remember by, as many microscopes would show them: photographs, and collages of a folder.
 
     Not of the labelled images, however altered: what the start says of images like these is what it is to unlearn.
     """
-    import skimage.data
-
-    folder = Path(skimage.data.__file__).parent
-    pictures = [
-        Sample(Path(name).stem, folder / name, None, "scikit-image", "", Path(name).stem)
-        for name in PICTURES
-        if (folder / name).is_file()
+    undrawn = [Sample(path.stem, path, None, "scikit-image", "", path.stem) for path in photograph_files()]
+    drawn = [
+        Sample(path.stem, path, None, "collages", "", path.stem, diameter_px=grid.canonical_diameter_px)
+        for path in sorted(folder.glob("*.jpg"))
     ]
-    often = {"invert": 0.5, "gamma": 0.9, "gray": 0.4, "tint": 0.3, "shuffle_channels": 0.3, "stain": 0.7, "blur": 0.3}
-    settings = Augmentation(**often, immunostain=0, empty=0, defocus=0, off_scale=1)
-    return CropSource(pictures, grid, settings, processes)
+    often = {"gamma": 0.9, "gray": 0.4, "tint": 0.3, "shuffle_channels": 0.3, "stain": 0.7, "blur": 0.3}
+    settings = Augmentation(**often, invert=0, immunostain=0, empty=0, defocus=0, off_scale=0.4)
+    return CropSource([*undrawn, *drawn], grid, settings, processes)

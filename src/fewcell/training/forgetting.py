@@ -1,0 +1,47 @@
+"""Forgetting, measured without the images that a model has learned from: what it still finds in drawn ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewcell.data.collage import collage, photographs
+from fewcell.metrics import f1, match
+from fewcell.segmenter import Segmenter
+from fewcell.types import Labels
+
+__all__ = ["Drawn", "found_in_drawn", "still_found"]
+
+FIELDS, FIELD_PX = 32, 384
+FEWEST_CELLS = 5  # of fewer, one that is missing would say too much
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A drawn image, (3, height, width) uint8, and the cells that a model finds in it."""
+
+    picture: NDArray[np.uint8]
+    found: Labels
+
+
+def found_in_drawn(segmenter: Segmenter) -> list[Drawn]:
+    """What a model finds in collages that nothing is taught with; those in which it finds few cells are left out."""
+    pictures, diameter = photographs(), segmenter.facts.canonical_diameter_px
+    drawn = []
+    for number in range(FIELDS if pictures else 0):
+        image = collage(pictures, FIELD_PX, diameter, np.random.default_rng((78, number)))[0]
+        picture = (np.clip(image, 0, 1) * 255).astype(np.uint8).transpose(2, 0, 1)
+        found = segmenter.segment(picture, diameter_px=diameter).labels
+        if found.max(initial=0) >= FEWEST_CELLS:
+            drawn.append(Drawn(picture, found))
+    return drawn
+
+
+def still_found(segmenter: Segmenter, before: Sequence[Drawn]) -> float:
+    """How far a model finds what another has found: mean F1 at an IoU of 0.5, 1 where there is nothing to go by."""
+    f1s = []
+    for drawn in before:
+        found = segmenter.segment(drawn.picture, diameter_px=segmenter.facts.canonical_diameter_px).labels
+        f1s.append(f1(match(drawn.found, found, (0.5,))[0]))
+    return float(np.mean(f1s)) if f1s else 1.0
