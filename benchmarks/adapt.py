@@ -5,8 +5,9 @@
 For each source a few labelled images are learned from, as by `fewcell train DATA --from-model default`; with
 --unlabelled, the other images of the source are given without labels as well. Scored before and after, at the true
 diameter: the source's other images, and all images of other sources, which show what was forgotten. One row an image.
-Printed for each source: mean F1 at IoU 0.5 before and after, how far the mean over the four modalities of the other
-sources has moved, and each modality of these. With --unlabelled the images that are scored are given without labels as
+Printed for each source: mean F1 at IoU 0.5 before and after, how far the weights went and what is still found in drawn
+images (`fewcell.training.blend`), how far the mean over the four modalities of the other sources has moved, and each
+modality of these. With --unlabelled the images that are scored are given without labels as
 well.
 """
 
@@ -83,9 +84,10 @@ def main() -> None:
         of_rest = [s.stem for s in rest if s.stem in before]
         means = [np.mean([f1s[stem] for stem in of_rest]) for f1s in (before, after)]
         moved = headline(after, old) - headline(before, old)
+        way = f"{share:.2f} of the way, {still_found:.3f} still found"
         print(
             f"{source:13s} {count} images, {minutes:.1f} minutes: F1 {means[0]:.3f} before, {means[1]:.3f} after "
-            f"({len(of_rest)} images; {share:.2f} of the way, {still_found:.3f} still found); other sources {moved:+.3f}",
+            f"({len(of_rest)} images; {way}); other sources {moved:+.3f}",
             flush=True,
         )
         for modality in sorted({s.modality for s in old}):

@@ -1,0 +1,53 @@
+"""Collages: drawn cells with the textures of photographs."""
+
+import numpy as np
+import pytest
+
+from fewcell.data.collage import PICTURES, collage, photograph_files, photographs
+
+
+def drawn(seed: int, side: int = 128, diameter_px: float = 24.0) -> tuple[np.ndarray, np.ndarray]:
+    return collage(photographs(), side, diameter_px, np.random.default_rng(seed))
+
+
+def test_the_photographs_are_there() -> None:
+    assert [path.name for path in photograph_files()] == list(PICTURES)
+    assert all(picture.ndim == 3 and 0 <= picture.min() < picture.max() <= 1 for picture in photographs())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_collage_shows_cells_where_it_says(seed: int) -> None:
+    image, cells = drawn(seed)
+    assert image.shape == (128, 128, 3)
+    assert image.dtype == np.float32
+    assert np.isfinite(image).all()
+    assert cells.any()
+    assert not cells.all()
+    apart = np.abs(image[cells].mean(axis=0) - image[~cells].mean(axis=0)).max()
+    assert apart > 0.05
+    again = drawn(seed)
+    assert np.array_equal(image, again[0])
+    assert np.array_equal(cells, again[1])
+
+
+def test_collages_differ_in_sign_and_colour_and_hold_few_cells_or_many() -> None:
+    many = [drawn(seed) for seed in range(30)]
+    brighter = [image[cells].mean() > image[~cells].mean() for image, cells in many if cells.any()]
+    gray = [bool(np.allclose(image, image[..., :1])) for image, _ in many]
+    share = [cells.mean() for _, cells in many]
+    assert 5 < sum(brighter) < 25
+    assert 5 < sum(gray) < 25
+    assert min(share) < 0.1
+    assert max(share) > 0.4
+
+
+def test_cells_are_as_wide_as_is_asked_for() -> None:
+    """The share of a field that a disc of twice the width covers is four times as much, in as many discs."""
+    from scipy import ndimage
+
+    for diameter in (16.0, 32.0):
+        areas = []
+        for seed in range(12):
+            pieces, n = ndimage.label(drawn(seed, 256, diameter)[1])
+            areas += np.bincount(pieces.ravel())[1 : n + 1].tolist()
+        assert np.median(np.sqrt(4 * np.array(areas) / np.pi)) == pytest.approx(diameter, rel=0.3)
