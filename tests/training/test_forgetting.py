@@ -22,7 +22,7 @@ def test_what_is_no_longer_found_counts_image_by_image(trained, monkeypatch) -> 
     labels = np.zeros((32, 64), dtype=np.int32)
     for number, left in enumerate((4, 24, 44), 1):
         labels[8:20, left : left + 12] = number
-    picture = np.zeros((3, 32, 64), dtype=np.uint8)
+    picture = np.zeros((3, 32, 64), dtype=np.float32)
     half = np.where(labels == 1, 1, 0).astype(np.int32)
     found = iter([labels, half])
     monkeypatch.setattr(Segmenter, "segment", lambda *_, **__: SimpleNamespace(labels=next(found)))

@@ -39,7 +39,8 @@ def photograph_files() -> list[Path]:
 
 def photographs() -> list[FloatArray]:
     """The same pictures, (height, width, 3) each, 0 to 1."""
-    return [np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255 for path in photograph_files()]
+    pictures = (np.asarray(Image.open(path).convert("RGB")) for path in photograph_files())
+    return [picture.astype(np.float32) / np.float32(255) for picture in pictures]
 
 
 def collage(
@@ -69,7 +70,7 @@ def collage(
         if rng.random() < 0.5:
             image = image + mask[..., None] * step * rng.uniform(-1, 1)
     soft_px = SHARPEST_PX + rng.exponential(0.6)
-    return cv2.GaussianBlur(image.astype(np.float32), (0, 0), soft_px), body > 0.5
+    return cv2.GaussianBlur(image.astype(np.float32), (0, 0), soft_px).astype(np.float32), body > 0.5
 
 
 def _drawn_cells(side: int, diameter_px: float, rng: Generator) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -94,8 +95,10 @@ def _drawn_cells(side: int, diameter_px: float, rng: Generator) -> tuple[FloatAr
         cv2.ellipse(masks[2], place, axes, angle, 0, 360, 1.0, thickness)
     coarse = rng.normal(0, rng.uniform(0, 0.12) * diameter_px, (side // BEND_PX, side // BEND_PX, 2))
     bend = cv2.resize(coarse.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
-    grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=2).astype(np.float32) + bend
-    body, nuclei, rims = (cv2.remap(mask, grid, None, cv2.INTER_LINEAR) for mask in masks)
+    x, y = (
+        bend[..., i] + np.float32(1) * there for i, there in enumerate(np.meshgrid(np.arange(side), np.arange(side)))
+    )
+    body, nuclei, rims = (cv2.remap(mask, x, y, cv2.INTER_LINEAR).astype(np.float32) for mask in masks)
     return body, nuclei, rims
 
 

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fewcell.data.collage import collage, photographs
 from fewcell.metrics import f1, match
 from fewcell.segmenter import Segmenter
-from fewcell.types import Labels
+from fewcell.types import FloatArray, Labels
 
 __all__ = ["Drawn", "found_in_drawn", "still_found"]
 
@@ -19,9 +18,9 @@ FEWEST_CELLS = 5  # of fewer, one that is missing would say too much
 
 @dataclass(frozen=True)
 class Drawn:
-    """A drawn image, (3, height, width) uint8, and the cells that a model finds in it."""
+    """A drawn image, (3, height, width) of 0 to 255, and the cells that a model finds in it."""
 
-    picture: NDArray[np.uint8]
+    picture: FloatArray
     found: Labels
 
 
@@ -31,7 +30,7 @@ def found_in_drawn(segmenter: Segmenter) -> list[Drawn]:
     drawn = []
     for number in range(FIELDS if pictures else 0):
         image = collage(pictures, FIELD_PX, diameter, np.random.default_rng((78, number)))[0]
-        picture = (np.clip(image, 0, 1) * 255).astype(np.uint8).transpose(2, 0, 1)
+        picture = np.floor(np.clip(image, 0, 1) * np.float32(255)).transpose(2, 0, 1)
         found = segmenter.segment(picture, diameter_px=diameter).labels
         if found.max(initial=0) >= FEWEST_CELLS:
             drawn.append(Drawn(picture, found))

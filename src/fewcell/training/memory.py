@@ -63,7 +63,9 @@ class Memory:
         likely = self.representation.foreground(said)
         stride = cells.shape[0] // likely.shape[0]
         inside = cells[stride // 2 :: stride, stride // 2 :: stride]
-        return inside.any() and not inside.all() and likely[inside].mean() - likely[~inside].mean() >= KNOWN
+        if inside.all() or not inside.any():
+            return False
+        return bool(likely[inside].mean() - likely[~inside].mean() >= KNOWN)
 
 
 def draw_collages(folder: Path, diameter_px: float, memory: Memory) -> None:
