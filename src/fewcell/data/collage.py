@@ -95,9 +95,8 @@ def _drawn_cells(side: int, diameter_px: float, rng: Generator) -> tuple[FloatAr
         cv2.ellipse(masks[2], place, axes, angle, 0, 360, 1.0, thickness)
     coarse = rng.normal(0, rng.uniform(0, 0.12) * diameter_px, (side // BEND_PX, side // BEND_PX, 2))
     bend = cv2.resize(coarse.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
-    x, y = (
-        bend[..., i] + np.float32(1) * there for i, there in enumerate(np.meshgrid(np.arange(side), np.arange(side)))
-    )
+    y, x = np.indices((side, side), dtype=np.float32)
+    x, y = x + bend[..., 0], y + bend[..., 1]
     body, nuclei, rims = (cv2.remap(mask, x, y, cv2.INTER_LINEAR).astype(np.float32) for mask in masks)
     return body, nuclei, rims
 
