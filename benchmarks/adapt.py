@@ -80,7 +80,7 @@ def main() -> None:
             minutes = (time.perf_counter() - began) / 60
             after = scores(Segmenter.load(model), [*rest, *old])
             held_out = read_model(model).held_out
-            share, still_found = held_out["share"], held_out["still_found"]
+            share, still_found = held_out["share"], held_out.get("still_found", 1.0)
         of_rest = [s.stem for s in rest if s.stem in before]
         means = [np.mean([f1s[stem] for stem in of_rest]) for f1s in (before, after)]
         moved = headline(after, old) - headline(before, old)

@@ -295,7 +295,8 @@ def train(
         scores = read_model(folder).held_out
         kept = "; nothing was better than the start, which is kept"
         if scores["share"]:
-            kept = f" (against what the start finds in drawn images: {scores['still_found']:.3f})"
+            left = scores.get("still_found")
+            kept = "" if left is None else f"; {left:.3f} against what the start finds in drawn images"
         before, after = scores["f1_50_before"], scores["f1_50"]
         typer.echo(f"F1 on held-out parts, true diameter: {before:.3f} before, {after:.3f} after{kept}")
     typer.echo(f"The model is in {folder}. Use it: fewcell segment IMAGES -o OUT --model {folder}")

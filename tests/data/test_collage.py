@@ -42,7 +42,7 @@ def test_collages_differ_in_sign_and_colour_and_hold_few_cells_or_many() -> None
 
 
 def test_cells_are_as_wide_as_is_asked_for() -> None:
-    """The share of a field that a disc of twice the width covers is four times as much, in as many discs."""
+    """The median width of pieces; cells that touch are one piece, so about."""
     from scipy import ndimage
 
     for diameter in (16.0, 32.0):

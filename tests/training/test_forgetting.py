@@ -27,4 +27,9 @@ def test_what_is_no_longer_found_counts_image_by_image(trained, monkeypatch) -> 
     found = iter([labels, half])
     monkeypatch.setattr(Segmenter, "segment", lambda *_, **__: SimpleNamespace(labels=next(found)))
     assert still_found(segmenter, [Drawn(picture, labels)] * 2) == pytest.approx((1 + 0.5) / 2)
-    assert still_found(segmenter, []) == 1.0
+    assert still_found(segmenter, []) is None
+    monkeypatch.setattr(Segmenter, "segment", lambda *_, **__: SimpleNamespace(labels=labels))
+    cut = np.zeros_like(labels)
+    cut[:6, 4:16] = 1
+    assert still_found(segmenter, [Drawn(picture, cut)]) is None, "cells that the frame cuts are not scored"
+    assert still_found(segmenter, [Drawn(picture, cut), Drawn(picture, labels)]) == 1.0

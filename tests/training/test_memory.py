@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from fewcell.config import Augmentation
-from fewcell.data.collage import PICTURES
+from fewcell.data.collage import PICTURES, collage, photographs
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import open_dataset
 from fewcell.images import read_image
 from fewcell.networks import load_network, make_network
-from fewcell.representations import make_representation
+from fewcell.representations import REPRESENTATIONS, make_representation
 from fewcell.segmenter import WEIGHTS_FILE, Segmenter, read_model
 from fewcell.training import fit as fit_module
 from fewcell.training.batches import make_batch
@@ -111,3 +112,18 @@ def test_collages_to_remember_by_are_those_whose_cells_the_start_finds(trained, 
         torch.nn.init.normal_(parameter, 0, 1e-3)
     draw_collages(tmp_path / "none", 24.0, Memory(start, representation))
     assert not list((tmp_path / "none").iterdir())
+
+
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+def test_cells_that_any_representation_finds_are_known(name, monkeypatch) -> None:
+    image, cells = collage(photographs(), 256, 32.0, np.random.default_rng(4))
+    labels = ndimage.label(cells[1::2, 1::2])[0].astype(np.int32)
+    representation, picture = (
+        make_representation(name),
+        np.clip(image * 255, 0, 255).astype(np.uint8).transpose(2, 0, 1),
+    )
+    said = torch.from_numpy(representation.targets(labels))[None]
+    monkeypatch.setattr(type(representation), "activate", lambda self, output: said)
+    memory = Memory(torch.nn.Conv2d(3, 3, 1), representation)
+    assert memory.knows(picture, cells)
+    assert not memory.knows(picture, np.roll(cells, 128, axis=0) & ~cells)

@@ -230,17 +230,21 @@ def test_a_seed_teaches_nothing_that_is_untrue_of_its_cell(name, tmp_path: Path)
     from_centre = np.hypot(*(np.indices((64, 64)) - 32))
     whole = (from_centre < 28).astype(np.int32)
     seeds = [(whole, "whole"), (np.where(from_centre < 10, 1, np.where(from_centre < 31, UNKNOWN, 0)), "seed")]
-    representation, batch = make_representation(name), {}
+    representation, batch, marks = make_representation(name), {}, tmp_path / "points.csv"
     Image.fromarray((whole * 200).astype(np.uint8)).save(tmp_path / "cell.png")
     for labels, kind in seeds:
         tifffile.imwrite(tmp_path / f"{kind}.tiff", labels.astype(np.int32))
-        sample = Sample(kind, tmp_path / "cell.png", tmp_path / f"{kind}.tiff", "", "", kind, diameter_px=24.0)
-        source = source_of([sample], representation, scale_jitter=1.0)
-        batch[kind] = make_batch([source], representation, [0], generators(1))
+        sample = Sample(
+            kind, tmp_path / "cell.png", tmp_path / f"{kind}.tiff", "", "", kind, points=marks, diameter_px=24
+        )
+        for name_of, its in ((kind, sample), (f"{kind}, by trust", replace(sample, points=None))):
+            source = source_of([its], representation, scale_jitter=1.0)
+            batch[name_of] = make_batch([source], representation, [0], generators(1))
     true, taught = (batch[kind].targets[0] for kind in ("whole", "seed"))
     in_seed = torch.from_numpy(representation.foreground(taught.numpy())) > 0
     untrue = ((taught - true).abs() * (taught != NO_TRUTH))[:, in_seed].mean()
     assert batch["seed"].known[0][in_seed].any() != representation.needs_outlines
+    assert batch["seed, by trust"].known[0][in_seed].all(), "a teacher's cell has an outline"
     assert untrue > 0.1 if representation.needs_outlines else untrue < 0.03
 
 

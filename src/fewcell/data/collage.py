@@ -83,7 +83,7 @@ def _drawn_cells(side: int, diameter_px: float, rng: Generator) -> tuple[FloatAr
     at = at[rng.random(len(at)) < rng.uniform(0.2, 1)]
     masks = np.zeros((3, side, side), dtype=np.float32)
     for centre in at:
-        longer = np.sqrt(np.exp(rng.uniform(0, np.log(longest)))) if longest > 1 else 1.0
+        longer = np.sqrt(np.exp(rng.uniform(0, np.log(longest))))
         width = diameter_px * np.exp(rng.normal(0, spread))
         place, angle = (int(centre[0]), int(centre[1])), float(rng.uniform(0, 180))
         axes = (max(int(width * longer / 2), 1), max(int(width / longer / 2), 1))
@@ -102,7 +102,7 @@ def _drawn_cells(side: int, diameter_px: float, rng: Generator) -> tuple[FloatAr
 
 
 def _texture(pictures: Sequence[FloatArray], side: int, is_gray: bool, rng: Generator) -> FloatArray:
-    """A part of a photograph, enlarged and blurred, its mean taken away: (side, side, 3)."""
+    """A part of a photograph, brought to a size, blurred, of any contrast, its mean taken away: (side, side, 3)."""
     picture = pictures[int(rng.integers(len(pictures)))]
     size = int(min(picture.shape[:2]) * rng.uniform(0.15, 1))
     top, left = (int(rng.integers(whole - size + 1)) for whole in picture.shape[:2])

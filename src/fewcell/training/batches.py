@@ -51,8 +51,8 @@ def make_batch(
         images.append(image)
         targets.append(representation.targets(labels)[:, inner, inner])
         is_known = labels >= 0
-        if representation.needs_outlines:
-            is_known &= ~without_outline(labels)
+        if representation.needs_outlines and (source.samples[index].points or source.samples[index].boxes):
+            is_known &= ~without_outline(labels)  # else it is a cell that a teacher is sure of, among doubtful ground
         known.append(is_known[inner, inner])
         if plain:
             way = Undo(quarters=int(rng.integers(4)), flip=bool(rng.integers(2)))

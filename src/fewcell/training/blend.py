@@ -77,8 +77,9 @@ def blend(
     """Write a model whose weights lie between those of the start and those of the network, as good as they get.
 
     Between the two lie networks that know both what the start knew and what was learned; the way is gone no further
-    than held-out images ask for. If nothing on it is better than the start, the start is kept. Settings of decoding,
-    scorer and thresholds are the start's: a few images tell less of them than all that it learned from. What came of it
+    than held-out images ask for. What goes further has to be better by WORTH; if nothing is, the start is kept.
+    Settings of decoding, scorer and thresholds are the start's: a few images tell less of them than all that it learned
+    from. What came of it
     stands in the model's `held_out`: F1 before (`f1_50_before`) and after (`f1_50`), how far it went (`share`), and the
     F1 against what the start finds in drawn images (`still_found`): where it would be less than STILL_FOUND, the way
     ends.
@@ -91,7 +92,7 @@ def blend(
     start = _load_start(recipe)
     part = start.facts.network
     began = load_network(part.name, len(representation.channels), part.settings, start.folder / WEIGHTS_FILE)
-    best, best_share, best_f1, best_kept = start, 0.0, before, 1.0
+    best, best_share, best_f1, best_kept = start, 0.0, before, None
     drawn = found_in_drawn(start)
     learned = count_sources(learned_from, also_seen)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -105,7 +106,7 @@ def blend(
             engine = OpenVinoEngine(onnx, threads=recipe.threads)
             segmenter = Segmenter(engine, start.representation, start.scorer, start.facts, mixed_folder)
             kept = still_found(segmenter, drawn)
-            if kept < STILL_FOUND:
+            if kept is not None and kept < STILL_FOUND:
                 break
             reached = f1_at_true_scale(segmenter, held_out)
             if reached > best_f1 + WORTH:
@@ -117,8 +118,8 @@ def blend(
                 "f1_50": round(best_f1, 4),
                 "f1_50_before": round(before, 4),
                 "share": best_share,
-                "still_found": round(best_kept, 4),
-            },
+            }
+            | ({} if best_kept is None else {"still_found": round(best_kept, 4)}),
             "recipe": recipe.model_dump(mode="json"),
         }
         if best_share:

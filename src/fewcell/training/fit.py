@@ -1,6 +1,7 @@
 """Training, from top to bottom: a recipe and labelled images in, a model folder out."""
 
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from fewcell.networks import Network
 from fewcell.training.blend import f1_of_start
 from fewcell.training.checkpoint import read_facts
 from fewcell.training.held_out import HeldOut, measure
-from fewcell.training.lessons import ROUNDS_FOLDER, Lessons, check_unseen, fingerprint, read_all, split
+from fewcell.training.lessons import COLLAGES_FOLDER, ROUNDS_FOLDER, Lessons, check_unseen, fingerprint, read_all, split
 from fewcell.training.log import Progress, rewind_log, write_log
 from fewcell.training.machine import machine
 from fewcell.training.pool_scale import forget_diameters, with_diameters
@@ -98,6 +99,8 @@ def fit(
         if not resume:
             forget_scale(here, out)
             forget_diameters(here, out)
+            if here.is_first:
+                shutil.rmtree(out / COLLAGES_FOLDER, ignore_errors=True)
             run.save(checkpoint)  # from here on the folder holds a run, of this recipe and these images
         if run.objective.scale_by and others:
             others = with_diameters(others, run.objective.scale_by, out, here, recipe.threads)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewcell.data.collage import collage, photographs
-from fewcell.metrics import f1, match
+from fewcell.metrics import f1, match, remove_border
 from fewcell.segmenter import Segmenter
 from fewcell.types import FloatArray, Labels
 
@@ -25,22 +25,23 @@ class Drawn:
 
 
 def found_in_drawn(segmenter: Segmenter) -> list[Drawn]:
-    """What a model finds in collages that nothing is taught with; those in which it finds few cells are left out."""
+    """What a model finds in collages that nothing is taught with, but for those in which it finds few whole cells."""
     pictures, diameter = photographs(), segmenter.facts.canonical_diameter_px
     drawn = []
     for number in range(FIELDS if pictures else 0):
         image = collage(pictures, FIELD_PX, diameter, np.random.default_rng((78, number)))[0]
         picture = np.floor(np.clip(image, 0, 1) * np.float32(255)).transpose(2, 0, 1)
         found = segmenter.segment(picture, diameter_px=diameter).labels
-        if found.max(initial=0) >= FEWEST_CELLS:
+        if np.count_nonzero(np.unique(remove_border(found))) >= FEWEST_CELLS:
             drawn.append(Drawn(picture, found))
     return drawn
 
 
-def still_found(segmenter: Segmenter, before: Sequence[Drawn]) -> float:
-    """How far a model finds what another has found: mean F1 at an IoU of 0.5, 1 where there is nothing to go by."""
+def still_found(segmenter: Segmenter, before: Sequence[Drawn]) -> float | None:
+    """How far a model finds what another has found: mean F1 at an IoU of 0.5; None where there is nothing to go by."""
     f1s = []
     for drawn in before:
         found = segmenter.segment(drawn.picture, diameter_px=segmenter.facts.canonical_diameter_px).labels
-        f1s.append(f1(match(drawn.found, found, (0.5,))[0]))
-    return float(np.mean(f1s)) if f1s else 1.0
+        counts = match(drawn.found, found, (0.5,))[0]
+        f1s += [f1(counts)] if counts.n_true else []
+    return float(np.mean(f1s)) if f1s else None

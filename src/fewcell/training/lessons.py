@@ -26,7 +26,16 @@ from fewcell.training.objective import Batch
 from fewcell.training.rounds import Pool
 from fewcell.training.state import CHECKPOINT_FILE, TrainingState
 
-__all__ = ["ROUNDS_FOLDER", "Lessons", "check_unseen", "fingerprint", "parts_of", "read_all", "split"]
+__all__ = [
+    "COLLAGES_FOLDER",
+    "ROUNDS_FOLDER",
+    "Lessons",
+    "check_unseen",
+    "fingerprint",
+    "parts_of",
+    "read_all",
+    "split",
+]
 
 ROUNDS_FOLDER = "rounds"
 COLLAGES_FOLDER = "collages"
@@ -140,12 +149,17 @@ class Lessons:
     boxed: Sequence[Sample] = ()
     before: float | None = None
 
+    def write_teacher(self, folder: Path) -> None:
+        """Write the model of a round: the mean network so far; before the first step, what it begins with as it was."""
+        run = self.run
+        if run.step == 0 and run.recipe.start is not None and not run.recipe.scale_steps:
+            Segmenter.load(run.recipe.start).save(folder)
+        else:
+            self.write_model(folder)
+
     def write_model(self, folder: Path) -> None:
         """Write the mean network so far as a model; training can go on."""
         run = self.run
-        if run.step == 0 and run.recipe.start is not None and not run.recipe.scale_steps:  # it is what it was
-            Segmenter.load(run.recipe.start).save(folder)
-            return
         network = deepcopy(cast(Network, run.average.module))  # whose weights are rounded
         also = list({sample.image: sample for sample in (*self.boxed, *self._others())}.values())
         given = (network, run.representation, run.recipe, self.learn, self.held_out, folder, self.scale)
@@ -158,14 +172,14 @@ class Lessons:
         """Hold the round that is due at this share of the budget; None if none is.
 
         A round takes a part of the budget itself. Where that makes several due at once, the last of them is held.
-        Returns the seconds that it took in earlier sittings, before the run was killed.
+        Returns the seconds that labels took which were there already, as the run was killed in this round before.
         """
         pool = self._pool()
         n_due = pool.n_due(share) if pool else 0
         if pool is None or n_due == self.run.n_rounds:
             return None
         self.run.save(self.out / CHECKPOINT_FILE)
-        earlier = pool.teach(n_due, self.write_model)
+        earlier = pool.teach(n_due, self.write_teacher)
         self.run.n_rounds = n_due
         return earlier
 

@@ -25,7 +25,7 @@ REPLAY_SHARE = 0.25  # of a batch
 WEIGHT = 12.0
 COLLAGES, COLLAGE_PX = 48, 512
 QUALITY = 92  # of their JPEG files
-KNOWN = 0.5  # by how much the mean foreground in cells that are found is above that beside them
+KNOWN = 0.6  # IoU of all that is found with all cells
 
 
 @final
@@ -60,12 +60,10 @@ class Memory:
         image = torch.from_numpy(np.ascontiguousarray(normalise(picture)))[None]
         device = next(self.start.parameters()).device
         said = self.representation.activate(self.start(image.to(device)).float())[0].cpu().numpy()
-        likely = self.representation.foreground(said)
-        stride = cells.shape[0] // likely.shape[0]
-        inside = cells[stride // 2 :: stride, stride // 2 :: stride]
-        if inside.all() or not inside.any():
-            return False
-        return bool(likely[inside].mean() - likely[~inside].mean() >= KNOWN)
+        found = self.representation.decode(said).labels > 0
+        stride = cells.shape[0] // found.shape[0]
+        there = cells[stride // 2 :: stride, stride // 2 :: stride]
+        return bool(np.sum(found & there) >= KNOWN * max(np.sum(found | there), 1))
 
 
 def draw_collages(folder: Path, diameter_px: float, memory: Memory) -> None:

@@ -31,7 +31,7 @@ class TrainingState:
     """The state that a checkpoint keeps, and what it belongs to.
 
     shared: the network, as several processes train it together. memory: of the model that is taught, if one is.
-    data: the fingerprint of the images. n_rounds: how many rounds of a teacher have been held.
+    data: the fingerprint of the images. n_rounds: the number of the last round of a teacher that was held.
     """
 
     recipe: Recipe
