@@ -118,10 +118,8 @@ def test_collages_to_remember_by_are_those_whose_cells_the_start_finds(trained, 
 def test_cells_that_any_representation_finds_are_known(name, monkeypatch) -> None:
     image, cells = collage(photographs(), 256, 32.0, np.random.default_rng(4))
     labels = ndimage.label(cells[1::2, 1::2])[0].astype(np.int32)
-    representation, picture = (
-        make_representation(name),
-        np.clip(image * 255, 0, 255).astype(np.uint8).transpose(2, 0, 1),
-    )
+    picture = np.clip(image * 255, 0, 255).astype(np.uint8).transpose(2, 0, 1)
+    representation = make_representation(name)
     said = torch.from_numpy(representation.targets(labels))[None]
     monkeypatch.setattr(type(representation), "activate", lambda self, output: said)
     memory = Memory(torch.nn.Conv2d(3, 3, 1), representation)

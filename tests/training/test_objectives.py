@@ -234,9 +234,8 @@ def test_a_seed_teaches_nothing_that_is_untrue_of_its_cell(name, tmp_path: Path)
     Image.fromarray((whole * 200).astype(np.uint8)).save(tmp_path / "cell.png")
     for labels, kind in seeds:
         tifffile.imwrite(tmp_path / f"{kind}.tiff", labels.astype(np.int32))
-        sample = Sample(
-            kind, tmp_path / "cell.png", tmp_path / f"{kind}.tiff", "", "", kind, points=marks, diameter_px=24
-        )
+        files = (tmp_path / "cell.png", tmp_path / f"{kind}.tiff")
+        sample = Sample(kind, *files, "", "", kind, points=marks, diameter_px=24.0)
         for name_of, its in ((kind, sample), (f"{kind}, by trust", replace(sample, points=None))):
             source = source_of([its], representation, scale_jitter=1.0)
             batch[name_of] = make_batch([source], representation, [0], generators(1))
