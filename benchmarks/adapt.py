@@ -2,13 +2,12 @@
 
     python benchmarks/adapt.py ../shared/data/test --out docs/results/adapt.csv
 
-For each source a few labelled images are learned from, as by `fewcell train DATA --from-model default`; with
---unlabelled, the other images of the source are given without labels as well. Scored before and after, at the true
-diameter: the source's other images, and all images of other sources, which show what was forgotten. One row an image.
-Printed for each source: mean F1 at IoU 0.5 before and after, how far the weights went and what is still found in drawn
-images (`fewcell.training.blend`), how far the mean over the four modalities of the other sources has moved, and each
-modality of these. With --unlabelled the images that are scored are given without labels as
-well.
+For each source a few labelled images are learned from, as by `fewcell train DATA --from-model default`. Scored before
+and after, at the true diameter: the source's other images, and all images of other sources, which show what was
+forgotten. One row an image. Printed for each source: mean F1 at IoU 0.5 before and after, how far the weights went and
+what is still found in drawn images (`fewcell.training.blend`), how far the mean over the four modalities of the other
+sources has moved, and each modality of these. With --unlabelled the source's other images, which are scored, are
+learned from as well, without their labels.
 """
 
 import argparse
