@@ -8,9 +8,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fewcell.errors import ConfigError, nearest
 
-__all__ = ["CANONICAL_DIAMETER_PX", "Augmentation", "Part", "Probability", "Recipe", "load_recipe"]
+__all__ = [
+    "CANONICAL_DIAMETER_PX",
+    "NONE_BEYOND_LABELS",
+    "Augmentation",
+    "Part",
+    "Probability",
+    "Recipe",
+    "load_recipe",
+]
 
 CANONICAL_DIAMETER_PX = 24.0
+
+# Augmentation without what is drawn for microscopes, sizes and cells of which there are no labels.
+NONE_BEYOND_LABELS = {"interference": 0.0, "from_afar": 0.0, "collage": 0.0}
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -38,6 +49,7 @@ class Augmentation(_Strict):
     empty, defocus: of crops without any cell, drawn, or so far out of focus that nothing is left of the cells.
     from_afar: of crops in which cells are so small that none is to be found: what they make up, glands and clumps, is
     none either.
+    collage: of crops with drawn cells, that have the textures of photographs.
     """
 
     scale_jitter: Annotated[float, Field(ge=1, le=4)] = 1.8
@@ -59,13 +71,14 @@ class Augmentation(_Strict):
     empty: Probability = 0.04
     defocus: Probability = 0.03
     from_afar: Probability = 0.0
+    collage: Probability = 0.0
 
     def stronger(self) -> "Augmentation":
         """For images whose labels come from a teacher: a student learns more than it only where it sees less."""
         often = {"invert": 0.25, "gamma": 0.7, "gray": 0.25, "shade": 0.3, "blur": 0.4, "noise": 0.5, "jpeg": 0.2}
         changes = {name: max(getattr(self, name), value) for name, value in often.items()}
         # The last draws a stain around the cells that are known: it would paint over the others.
-        drawn = {"empty": 0.0, "defocus": 0.0, "from_afar": 0.0, "immunostain": 0.0}
+        drawn = {"empty": 0.0, "defocus": 0.0, "immunostain": 0.0, "from_afar": 0.0, "collage": 0.0}
         return self.model_copy(update=changes | drawn)
 
 
@@ -81,6 +94,7 @@ class Recipe(_Strict):
         kept, or that of the model inside the package.
     batch: crops a step, over all processes. crop_px: side of a crop, a multiple of the network's down-sampling.
     balance: 1 draws sources in proportion to their number of images, 0 draws each source equally often.
+    even_modalities: 0 draws modalities as often as that makes them, 1 draws each equally often.
     held_out: share of the images kept for thresholds, scorer and the log, mostly whole experiments at a time.
     precision: "auto" is bf16 where the CPU or GPU computes in it, else fp32.
     workers: processes that prepare crops.
@@ -104,6 +118,7 @@ class Recipe(_Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     balance: Probability = 0.5
+    even_modalities: Probability = 0.0
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.12
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None

@@ -11,7 +11,7 @@ pytest.importorskip("cv2")
 from fewcell.data.augment import as_dic, as_phase_contrast, immunostain, vary_intensity
 
 OTHERS = {"scale_jitter": 1.0} | dict.fromkeys(
-    ("off_scale", "rotate", "immunostain", "paste", "empty", "defocus", "from_afar"), 0.0
+    ("off_scale", "rotate", "immunostain", "paste", "empty", "defocus", "from_afar", "collage"), 0.0
 )
 KINDS = sorted(set(Augmentation.model_fields) - set(OTHERS))
 

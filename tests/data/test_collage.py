@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fewcell.data.collage import PICTURES, collage, photograph_files, photographs
+from fewcell.types import UNKNOWN
 
 
 def drawn(seed: int, side: int = 128, diameter_px: float = 24.0) -> tuple[np.ndarray, np.ndarray]:
@@ -17,9 +18,11 @@ def test_the_photographs_are_there() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_collage_shows_cells_where_it_says(seed: int) -> None:
-    image, cells = drawn(seed)
+    image, labels = drawn(seed)
     assert image.shape == (128, 128, 3)
     assert image.dtype == np.float32
+    assert labels.dtype == np.int32
+    cells = labels > 0
     assert np.isfinite(image).all()
     assert cells.any()
     assert not cells.all()
@@ -27,11 +30,11 @@ def test_a_collage_shows_cells_where_it_says(seed: int) -> None:
     assert apart > 0.05
     again = drawn(seed)
     assert np.array_equal(image, again[0])
-    assert np.array_equal(cells, again[1])
+    assert np.array_equal(labels, again[1])
 
 
 def test_collages_differ_in_sign_and_colour_and_hold_few_cells_or_many() -> None:
-    many = [drawn(seed) for seed in range(30)]
+    many = [(image, labels > 0) for image, labels in map(drawn, range(30))]
     brighter = [image[cells].mean() > image[~cells].mean() for image, cells in many if cells.any()]
     gray = [bool(np.allclose(image, image[..., :1])) for image, _ in many]
     share = [cells.mean() for _, cells in many]
@@ -42,12 +45,20 @@ def test_collages_differ_in_sign_and_colour_and_hold_few_cells_or_many() -> None
 
 
 def test_cells_are_as_wide_as_is_asked_for() -> None:
-    """The median width of pieces; cells that touch are one piece, so about."""
+    for diameter in (16.0, 32.0):
+        areas = [np.bincount(np.maximum(drawn(seed, 256, diameter)[1], 0).ravel())[1:] for seed in range(12)]
+        assert np.median(np.sqrt(4 * np.concatenate(areas) / np.pi)) == pytest.approx(diameter, rel=0.25)
+
+
+def test_each_cell_is_in_one_piece_and_slivers_are_unknown() -> None:
     from scipy import ndimage
 
-    for diameter in (16.0, 32.0):
-        areas = []
-        for seed in range(12):
-            pieces, n = ndimage.label(drawn(seed, 256, diameter)[1])
-            areas += np.bincount(pieces.ravel())[1 : n + 1].tolist()
-        assert np.median(np.sqrt(4 * np.array(areas) / np.pi)) == pytest.approx(diameter, rel=0.3)
+    n_slivers = 0
+    for seed in range(20):
+        labels = drawn(seed, 192)[1]
+        for number in np.unique(labels[labels > 0]):
+            assert ndimage.label(labels == number)[1] == 1
+        area = np.unique(labels[labels > 0], return_counts=True)[1]
+        assert area.min() > 0.05 * np.median(area)
+        n_slivers += ndimage.label(labels == UNKNOWN)[1]
+    assert n_slivers > 0

@@ -301,6 +301,24 @@ def test_cells_seen_from_afar_are_background_and_what_is_not_known_stays_so(tmp_
     assert 1 / 8 <= min(widths) < max(widths) <= 1 / 4 + 1e-9
 
 
+def test_a_crop_may_be_a_collage_whose_labels_lie_on_its_cells(tmp_path: Path) -> None:
+    settings = STILL.model_copy(update={"collage": 1.0, "scale_jitter": 1.8})
+    source = source_of(save(tmp_path, discs((100, 100), 24)), settings=settings)
+    grid, widths = source.grid, []
+    for seed in range(12):
+        image, labels = source.crop(0, np.random.default_rng(seed))
+        assert image.shape == (3, grid.size_px, grid.size_px)
+        assert labels.shape == (grid.size_px // grid.stride + 2 * grid.margin_px,) * 2
+        inner = slice(grid.margin_px, -grid.margin_px or None)
+        cells = labels[inner, inner].repeat(grid.stride, axis=0).repeat(grid.stride, axis=1) > 0
+        if 0.02 < cells.mean() < 0.98:
+            shifted = [np.roll(cells, shift, axis=(0, 1)) for shift in ((0, 0), (12, 12), (-12, 12))]
+            apart = [np.abs(image[:, where].mean(axis=1) - image[:, ~where].mean(axis=1)).max() for where in shifted]
+            assert apart[0] > max(apart[1:])
+        widths += np.sqrt(np.bincount(np.maximum(labels, 0).ravel())[1:] * 4 / np.pi).tolist()
+    assert np.median(widths) * grid.stride == pytest.approx(grid.canonical_diameter_px, rel=0.4)
+
+
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stems of the samples that are read from disk, in order."""

@@ -126,6 +126,16 @@ def test_balance_between_draws_sources_by_the_root_of_their_size() -> None:
     assert drawn_by(samples, weights, "source") == pytest.approx({"a": 0.75, "b": 0.25})
 
 
+def test_modalities_are_drawn_more_evenly_as_asked() -> None:
+    samples = samples_of(("x", "a", 6), ("x", "b", 2), ("y", "c", 2))
+    before = sampling_weights(samples, 1)
+    weights = sampling_weights(samples, 1, 1)
+    assert drawn_by(samples, weights, "modality") == pytest.approx({"x": 0.5, "y": 0.5})
+    assert weights[:8] == pytest.approx(before[:8] * weights[0] / before[0]), "within a modality nothing changes"
+    between = drawn_by(samples, sampling_weights(samples, 1, 0.5), "modality")
+    assert between == pytest.approx({"x": 2 / 3, "y": 1 / 3}), "the roots of 0.8 and 0.2"
+
+
 def test_a_pool_is_drawn_as_often_of_each_modality_as_labels_are() -> None:
     labelled, pool = samples_of(("x", "a", 3), ("y", "b", 1)), samples_of(("x", "a", 2), ("y", "b", 6), ("z", "c", 2))
     weights = as_often(sampling_weights(pool, 1), pool, labelled, sampling_weights(labelled, 1))
@@ -138,9 +148,10 @@ def test_a_pool_is_drawn_as_often_of_each_modality_as_labels_are() -> None:
 @given(
     groups=st.lists(st.tuples(st.sampled_from("xyz"), letters, st.integers(1, 9)), min_size=1, max_size=12),
     balance=st.floats(0, 1),
+    even=st.floats(0, 1),
 )
-def test_weights_are_shares(groups: list[tuple[str, str, int]], balance: float) -> None:
-    weights = sampling_weights(of_sources(*groups), balance)
+def test_weights_are_shares(groups: list[tuple[str, str, int]], balance: float, even: float) -> None:
+    weights = sampling_weights(of_sources(*groups), balance, even)
     assert weights.sum() == pytest.approx(1)
     assert (weights > 0).all()
 

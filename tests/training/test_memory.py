@@ -124,4 +124,4 @@ def test_cells_that_any_representation_finds_are_known(name, monkeypatch) -> Non
     monkeypatch.setattr(type(representation), "activate", lambda self, output: said)
     memory = Memory(torch.nn.Conv2d(3, 3, 1), representation)
     assert memory.knows(picture, cells)
-    assert not memory.knows(picture, np.roll(cells, 128, axis=0) & ~cells)
+    assert not memory.knows(picture, np.where(cells > 0, 0, np.roll(cells, 128, axis=0)))

@@ -4,14 +4,15 @@ Images here are (height, width, 3) float32 with values of about 0 to 1, as those
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
+import cc3d
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from fewcell.types import FloatArray
+from fewcell.types import UNKNOWN, FloatArray, Labels
 
 __all__ = ["PICTURES", "collage", "photograph_files", "photographs"]
 
@@ -27,6 +28,7 @@ BEND_PX = 16  # from one bend of an outline to the next, about
 STAINED = 0.5  # of those in colour; with the colours of haematoxylin on eosin
 EOSIN, HAEMATOXYLIN = (0.88, 0.70, 0.83), (0.42, 0.25, 0.55)
 SHARPEST_PX = 0.4  # standard deviation of the blur that every outline has
+SLIVER = 0.1  # share of the median cell; less than that of a hidden one is no cell, and nothing is known of it
 
 
 def photograph_files() -> list[Path]:
@@ -37,16 +39,15 @@ def photograph_files() -> list[Path]:
     return [folder / name for name in PICTURES if (folder / name).is_file()]
 
 
+@cache
 def photographs() -> list[FloatArray]:
-    """The same pictures, (height, width, 3) each, 0 to 1."""
+    """The same pictures, (height, width, 3) each, 0 to 1; read once, they are about 50 MB."""
     pictures = (np.asarray(Image.open(path).convert("RGB")) for path in photograph_files())
     return [picture.astype(np.float32) / np.float32(255) for picture in pictures]
 
 
-def collage(
-    pictures: Sequence[FloatArray], side: int, diameter_px: float, rng: Generator
-) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Draw an image of cells, (side, side, 3), and say where they are, (side, side).
+def collage(pictures: Sequence[FloatArray], side: int, diameter_px: float, rng: Generator) -> tuple[FloatArray, Labels]:
+    """Draw an image of cells, (side, side, 3), and their labels, (side, side) int32.
 
     Cells are bent ellipses of about one size, apart or crowded, darker or lighter than the ground, some with a nucleus,
     a rim or both; cells and ground have textures that are cut out of photographs, gray or coloured.
@@ -55,7 +56,7 @@ def collage(
 
     Source: domain randomisation (Tobin et al., IROS 2017): what is drawn in enough ways covers what is real.
     """
-    body, nuclei, rims = _drawn_cells(side, diameter_px, rng)
+    (body, nuclei, rims), labels = _drawn_cells(side, diameter_px, rng)
     is_gray = rng.random() < 0.5
     ground, inside = (_texture(pictures, side, is_gray, rng) for _ in range(2))
     level = rng.uniform(0, 1, 3)
@@ -70,35 +71,44 @@ def collage(
         if rng.random() < 0.5:
             image = image + mask[..., None] * step * rng.uniform(-1, 1)
     soft_px = SHARPEST_PX + rng.exponential(0.6)
-    return cv2.GaussianBlur(image.astype(np.float32), (0, 0), soft_px).astype(np.float32), body > 0.5
+    return cv2.GaussianBlur(image.astype(np.float32), (0, 0), soft_px).astype(np.float32), labels
 
 
-def _drawn_cells(side: int, diameter_px: float, rng: Generator) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Where cells, their nuclei and their rims are: three masks (side, side), 0 to 1, bent alike."""
+def _drawn_cells(side: int, diameter_px: float, rng: Generator) -> tuple[list[FloatArray], Labels]:
+    """Where cells, their nuclei and their rims are: three masks (side, side), 0 to 1; and labels, bent alike."""
     spacing = diameter_px * np.exp(rng.uniform(np.log(0.9), np.log(3)))
     longest, of_nucleus = np.exp(rng.uniform(0, np.log(2))), rng.uniform(0.3, 0.75)
     thickness, spread = int(rng.integers(1, 4)), rng.uniform(0, 0.3)
     at = np.mgrid[0 : side + spacing : spacing, 0 : side + spacing : spacing].reshape(2, -1).T
     at = at + rng.uniform(-0.4, 0.4, at.shape) * spacing
     at = at[rng.random(len(at)) < rng.uniform(0.2, 1)]
-    masks = np.zeros((3, side, side), dtype=np.float32)
-    for centre in at:
+    masks, numbers = np.zeros((3, side, side), dtype=np.float32), np.zeros((side, side), dtype=np.float32)
+    for number, centre in enumerate(at, 1):
         longer = np.sqrt(np.exp(rng.uniform(0, np.log(longest))))
         width = diameter_px * np.exp(rng.normal(0, spread))
         place, angle = (int(centre[0]), int(centre[1])), float(rng.uniform(0, 180))
         axes = (max(int(width * longer / 2), 1), max(int(width / longer / 2), 1))
         inner = (max(int(axes[0] * of_nucleus), 1), max(int(axes[1] * of_nucleus), 1))
-        for mask in masks:  # a cell hides what is below it
+        for mask in (*masks, numbers):  # a cell hides what is below it
             cv2.ellipse(mask, place, (axes[0] + 1, axes[1] + 1), angle, 0, 360, 0.0, cv2.FILLED)
         cv2.ellipse(masks[0], place, axes, angle, 0, 360, 1.0, cv2.FILLED)
         cv2.ellipse(masks[1], place, inner, angle, 0, 360, 1.0, cv2.FILLED)
         cv2.ellipse(masks[2], place, axes, angle, 0, 360, 1.0, thickness)
+        cv2.ellipse(numbers, place, axes, angle, 0, 360, float(number), cv2.FILLED)
     coarse = rng.normal(0, rng.uniform(0, 0.12) * diameter_px, (side // BEND_PX, side // BEND_PX, 2))
     bend = cv2.resize(coarse.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
     y, x = np.indices((side, side), dtype=np.float32)
     x, y = x + bend[..., 0], y + bend[..., 1]
-    body, nuclei, rims = (cv2.remap(mask, x, y, cv2.INTER_LINEAR).astype(np.float32) for mask in masks)
-    return body, nuclei, rims
+    bent = [cv2.remap(mask, x, y, cv2.INTER_LINEAR).astype(np.float32) for mask in masks]
+    return bent, _pieces(cv2.remap(numbers, x, y, cv2.INTER_NEAREST).astype(np.int32))
+
+
+def _pieces(numbers: Labels) -> Labels:
+    """Labels of what is to be seen of each cell: a piece is a cell, and nothing is known of slivers."""
+    pieces = np.asarray(cc3d.connected_components(numbers, connectivity=4)).astype(np.int32)
+    area = np.bincount(pieces.ravel())
+    is_sliver = area < SLIVER * (np.median(area[1:]) if len(area) > 1 else 0)
+    return np.where(is_sliver[pieces] & (pieces > 0), UNKNOWN, pieces).astype(np.int32)
 
 
 def _texture(pictures: Sequence[FloatArray], side: int, is_gray: bool, rng: Generator) -> FloatArray:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fewcell.config import Augmentation
 from fewcell.data.augment import immunostain, vary_intensity
+from fewcell.data.collage import collage, photographs
 from fewcell.data.dataset import Sample, load_sample, true_diameter_px
 from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.data.paste import paste_cells
@@ -138,6 +139,8 @@ class CropSource:
             labels = self._no_labels()
         elif self.settings.from_afar > 0 and rng.random() < self.settings.from_afar:
             plain, labels = self._from_afar(item, rng)
+        elif self.settings.collage > 0 and rng.random() < self.settings.collage:
+            plain, labels = self._collage(rng)
         else:
             step = item.diameter_px / self.grid.canonical_diameter_px
             view = draw_view(item.shape, self.grid.size_px, step, self.settings, rng)
@@ -215,6 +218,16 @@ class CropSource:
         plain, level = self._image(item, view)
         labels = warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
         return plain, np.where(labels == UNKNOWN, UNKNOWN, 0).astype(np.int32)
+
+    def _collage(self, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
+        """A crop of a collage of drawn cells, which differ in width from crop to crop as those of images do."""
+        grid, beyond = self.grid, self.grid.margin_px * self.grid.stride
+        diameter_px = grid.canonical_diameter_px * self.settings.scale_jitter ** rng.uniform(-1, 1)
+        drawn, labels = collage(photographs(), grid.size_px + 2 * beyond, diameter_px, rng)
+        inner = slice(beyond, beyond + grid.size_px)
+        plain = normalise(np.ascontiguousarray(drawn[inner, inner].transpose(2, 0, 1)))
+        at = slice(grid.stride // 2, None, grid.stride)
+        return np.ascontiguousarray(plain.transpose(1, 2, 0)), labels[at, at]
 
     def _paste(
         self, plain: FloatArray, labels: Labels, index: int, rng: np.random.Generator

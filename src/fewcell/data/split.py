@@ -134,11 +134,12 @@ def split_each(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[
     return learn, held_out
 
 
-def sampling_weights(samples: Sequence[Sample], balance: float) -> NDArray[np.float64]:
+def sampling_weights(samples: Sequence[Sample], balance: float, even_modalities: float = 0.0) -> NDArray[np.float64]:
     """How often to draw each sample: (n,) float64 that sums to 1.
 
     A source is drawn in proportion to its number of images to the power `balance`, then an experiment of it
-    likewise, then an image evenly: a large source does not drown a small one.
+    likewise, then an image evenly: a large source does not drown a small one. even_modalities: by how much the
+    modalities' shares are evened out, from 0, not at all, to 1, where each is drawn equally often.
     """
     sources: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for i, sample in enumerate(samples):
@@ -149,6 +150,8 @@ def sampling_weights(samples: Sequence[Sample], balance: float) -> NDArray[np.fl
         total = sum(len(i) ** balance for i in groups.values())
         for indices in groups.values():
             weights[indices] = source_weight[source] * len(indices) ** balance / total / len(indices)
+    shares = _by_modality(samples, weights)
+    weights = weights * [shares[sample.modality] ** -even_modalities for sample in samples]
     return weights / weights.sum()
 
 

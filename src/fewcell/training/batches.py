@@ -78,7 +78,7 @@ class _Steps(Dataset):
         sources = [share.source for share in shares for _ in range(share.crops)]
         self.slots = range(rank, recipe.batch, world)
         self.sources = [sources[slot] for slot in self.slots]
-        weights = {id(s.source): _weights(s, recipe.balance) for s in shares}
+        weights = {id(s.source): _weights(s, recipe) for s in shares}
         self.weights = [weights[id(source)] for source in self.sources]
         self.sitting = sitting(recipe)
 
@@ -90,12 +90,13 @@ class _Steps(Dataset):
         return make_batch(self.sources, self.representation, indices, generators, plain=self.plain)
 
 
-def _weights(share: Share, balance: float) -> NDArray[np.float64]:
-    own = sampling_weights(share.source.samples, balance)
-    if share.like is None:
-        return own
-    others = share.like.samples
-    return as_often(own, share.source.samples, others, sampling_weights(others, balance))
+def _weights(share: Share, recipe: Recipe) -> NDArray[np.float64]:
+    own, *others = (
+        sampling_weights(source.samples, recipe.balance, recipe.even_modalities)
+        for source in (share.source, share.like)
+        if source is not None
+    )
+    return as_often(own, share.source.samples, share.like.samples, *others) if share.like else own
 
 
 def sitting(recipe: Recipe) -> tuple[int, ...]:

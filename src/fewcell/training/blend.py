@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fewcell import __version__
-from fewcell.config import Recipe
+from fewcell.config import NONE_BEYOND_LABELS, Recipe
 from fewcell.data.dataset import Sample
 from fewcell.engine import OpenVinoEngine, cpu_precision
 from fewcell.networks import Network, load_network
@@ -56,8 +56,8 @@ def recipe_from(model: str, *, unlabelled: bool = False) -> dict[str, Any]:
         "warmup": 0.1,
         "held_out": 0.25,
     }
-    # What is drawn for microscopes and sizes of which there are no labels tells nothing of the user's own.
-    augmentation = recipe["augmentation"] | {"interference": 0.0, "from_afar": 0.0}
+    # What is beyond those labels tells nothing of the user's own.
+    augmentation = recipe["augmentation"] | NONE_BEYOND_LABELS
     objective = OF_UNLABELLED if unlabelled else {"name": "supervised"}
     return recipe | {"objective": objective, "augmentation": augmentation} | gentle
 

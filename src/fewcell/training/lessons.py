@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from fewcell.config import Recipe, load_recipe
+from fewcell.config import NONE_BEYOND_LABELS, Recipe, load_recipe
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample, load_sample
 from fewcell.data.split import hold_out, split_each
@@ -120,8 +120,8 @@ def read_all(run: TrainingState, learn: Sequence[Sample], held_out: Sequence[Sam
     recipe = run.recipe
     grid = Grid(recipe.crop_px, run.network.stride, run.representation.margin_px, recipe.canonical_diameter_px)
     source = CropSource(learn, grid, recipe.augmentation, run.here.world)
-    # Not as other microscopes would show them, or from afar: curves of several recipes would be of other crops.
-    plain = recipe.augmentation.model_copy(update={"interference": 0.0, "from_afar": 0.0})
+    # Curves of several recipes would be of other crops.
+    plain = recipe.augmentation.model_copy(update=NONE_BEYOND_LABELS)
     held = CropSource(held_out, grid, plain, run.here.world)
     problems = source.preload() + held.preload()
     if problems:

@@ -18,6 +18,7 @@ from fewcell.data.dataset import Sample
 from fewcell.images import normalise
 from fewcell.representations import Representation
 from fewcell.training.objective import Batch, distance
+from fewcell.types import Labels
 
 __all__ = ["REPLAY_SHARE", "Memory", "draw_collages", "replay"]
 
@@ -55,14 +56,14 @@ class Memory:
         return WEIGHT * (far * unknown[some]).sum() / unknown.sum()
 
     @torch.no_grad()
-    def knows(self, picture: NDArray[np.uint8], cells: NDArray[np.bool_]) -> bool:
-        """Whether the start finds the cells of a picture (3, height, width) where they are: (height, width)."""
+    def knows(self, picture: NDArray[np.uint8], cells: Labels) -> bool:
+        """Whether the start finds the cells of a picture (3, height, width) where their labels are: (height, width)."""
         image = torch.from_numpy(np.ascontiguousarray(normalise(picture)))[None]
         device = next(self.start.parameters()).device
         said = self.representation.activate(self.start(image.to(device)).float())[0].cpu().numpy()
         found = self.representation.decode(said).labels > 0
         stride = cells.shape[0] // found.shape[0]
-        there = cells[stride // 2 :: stride, stride // 2 :: stride]
+        there = cells[stride // 2 :: stride, stride // 2 :: stride] > 0
         return bool(np.sum(found & there) >= KNOWN * max(np.sum(found | there), 1))
 
 

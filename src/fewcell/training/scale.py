@@ -103,7 +103,7 @@ class _Crops(Dataset):
         self.source, self.seed = CropSource(learn, grid, settings, world, boxes_tell=True), recipe.seed
         self.slots = range(BATCH)[rank::world]
         self.source.preload()
-        self.weights = sampling_weights(learn, recipe.balance)
+        self.weights = sampling_weights(learn, recipe.balance, recipe.even_modalities)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         generators = [np.random.default_rng((self.seed, 7, step, slot)) for slot in self.slots]
