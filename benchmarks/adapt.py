@@ -11,9 +11,6 @@ learned from as well, without their labels.
 """
 
 import argparse
-import shlex
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,9 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from rows import save_rows
 
 from fewcell.benchmark import HEADLINE_MODALITIES
-from fewcell.benchmark.tables import save_table
 from fewcell.config import load_recipe
 from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
 from fewcell.metrics import f1, match, remove_border
@@ -99,10 +96,7 @@ def main() -> None:
             known = {"stem": sample.stem, "source": sample.source, "modality": sample.modality}
             known |= {"experiment": sample.experiment, "before": before[sample.stem], "after": after[sample.stem]}
             rows.append(facts | known)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    if arguments.out:
-        extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
-        save_table(rows, arguments.out, extra=extra, overwrite=True)
+    save_rows(rows, arguments.out, model=arguments.model)
 
 
 if __name__ == "__main__":

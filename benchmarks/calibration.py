@@ -10,11 +10,10 @@ cells below the model's threshold are never kept, and an image in which no cell 
 """
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
-from fewcell.benchmark.tables import save_table
+from rows import save_rows
+
 from fewcell.benchmark.trust import JudgedImage, calibration_error, judge_image, score_table
 from fewcell.data.dataset import diameter_px, find_manifest, load_sample, open_dataset, read_manifest
 from fewcell.segmenter import Segmenter
@@ -42,15 +41,13 @@ def main() -> None:
             found = segmenter.segment(image, diameter_px=given, min_score=0)
             seen = sample.experiment in trained
             judged[diameter].append(judge_image(truth, found.instances, sample.modality, seen))
-    command = shlex.join(["python", *sys.argv])
     rows = []
     for diameter, images in judged.items():
         for seen, name in ((True, "seen"), (False, "unseen")):
             error = calibration_error([image for image in images if image.seen is seen])
             print(f"{diameter:9s} diameter, {name:6s} experiments: {'-' if error is None else f'{error:.3f}'}")
         rows += [{"diameter": diameter} | row for row in score_table(images)]
-    if arguments.out:
-        save_table(rows, arguments.out, extra={"command": command}, overwrite=True)
+    save_rows(rows, arguments.out, model=arguments.model)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,7 @@ Ways with a scorer, fitted to their own candidates:
 """
 
 import argparse
-import csv
 import heapq
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,6 +39,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rows import save_rows
 
 from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
 from fewcell.data.split import label_order
@@ -519,8 +518,7 @@ def main() -> None:
         sys.exit(f"{arguments.model} is a model of {name!r}; train one with --representation canopy.")
     cases = read_all(arguments.model, arguments.train, arguments.test, LastLayer)
     rows = judge(*cases, SETTINGS_ONLY, LEARNED, ORACLES)
-    if arguments.out:
-        save(rows, arguments.out)
+    save_rows(rows, arguments.out, model=arguments.model)
 
 
 def read_all(
@@ -539,13 +537,6 @@ def read_all(
     tests = [sample for sample in open_dataset(test) if sample.labels] if test else None
     score = predict(tests, model, trained, last_layer) if tests else None
     return int(facts.recipe["seed"]), learned, fit_to, folds, score
-
-
-def save(rows: Sequence[dict[str, object]], out: Path) -> None:
-    with open(out, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=[*rows[0], "command"])
-        writer.writeheader()
-        writer.writerows({**row, "command": shlex.join(["python", *sys.argv])} for row in rows)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,9 @@ components above each of these heights, one after the other, with nothing measur
 
 import argparse
 import cProfile
-import csv
 import os
 import platform
 import pstats
-import shlex
-import sys
 import time
 from collections.abc import Callable, Sized
 from dataclasses import replace
@@ -31,6 +28,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 import cc3d
 import numpy as np
 from canopy import stepped
+from rows import save_rows
 from scipy import ndimage
 
 from fewcell.representations import REPRESENTATIONS, Canopy, Representation
@@ -150,21 +148,10 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="representations and rivals; all by default")
     parser.add_argument("--side", type=int, default=512, help="side of the network's grid")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", help="write the rows, with machine and command, to this CSV")
+    parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     arguments = parser.parse_args()
     rows = measure(arguments.side, arguments.repeats, arguments.names or [*REPRESENTATIONS, *RIVALS])
-    if arguments.out:
-        facts = {
-            "processor": platform.processor() or platform.machine(),
-            "python": platform.python_version(),
-            "command": shlex.join(["python", *sys.argv]),
-        }
-        with open(arguments.out, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*rows[0], *facts])
-            writer.writeheader()
-            writer.writerows(
-                {k: f"{v:.3f}" if isinstance(v, float) else v for k, v in row.items()} | facts for row in rows
-            )
+    save_rows(rows, arguments.out, python=platform.python_version())
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ loop over pixels has been compiled before, as after installing (once: files may 
 
 import argparse
 import os
-import platform
 import resource
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -21,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as PillowImage
+from rows import save_rows
 from skimage import data
 
-from fewcell.benchmark.tables import save_table
 from fewcell.images.read import read_labels
 
 IMAGES, SIDE_PX, SMALL_PX, STARTS = 100, 1000, 128, 5
@@ -79,11 +77,8 @@ def main() -> None:
             row = {"diameter": name, "images": IMAGES, "seconds": seconds, "mpx_per_s": mpx_per_s}
             row |= {"peak_mb_so_far": peak_mb, **of_start}
             print("  ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
-            rows.append({**row, "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"})
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    if arguments.out:
-        extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
-        save_table(rows, arguments.out, extra=extra, overwrite=True)
+            rows.append(row)
+    save_rows(rows, arguments.out, model="default")
 
 
 if __name__ == "__main__":

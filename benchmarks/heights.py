@@ -27,7 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from canopy import CANOPY, Case, Way, joined_by_borders, judge, read_all, save
+from canopy import CANOPY, Case, Way, joined_by_borders, judge, read_all
+from rows import save_rows
 
 from fewcell.representations import Representation, make_representation
 from fewcell.representations.affinities import OFFSETS
@@ -104,8 +105,7 @@ def main() -> None:
         trees = {f"{title}, {height}": tree_of(of, cuts) for height, of in HEIGHTS.get(name, {}).items()}
         trees |= {f"{title}, {height}": tree_of(of, cuts, nearest) for height, of in JOINED.get(name, {}).items()}
         rows += judge(*read_all(model, arguments.train, arguments.test), own, trees, {})
-    if arguments.out:
-        save(rows, arguments.out)
+    save_rows(rows, arguments.out)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,15 @@ experiments resampled.
 """
 
 import argparse
-import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+from rows import save_rows
 
 from fewcell.benchmark import bootstrap
-from fewcell.benchmark.tables import save_table
 from fewcell.data.dataset import load_sample, open_dataset
 from fewcell.images import resize_image, resize_labels
 from fewcell.metrics import count_matches, f1, remove_border, scored_overlaps
@@ -107,10 +104,7 @@ def main() -> None:
             rows += [{**facts, **row} for row in measure(segmenter, *shown, width)]
     print(f"{too_large} images of more than {MOST_PX / 1e6:g} Mpx are left out")
     report(rows)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    if arguments.out:
-        extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
-        save_table(rows, arguments.out, extra=extra, overwrite=True)
+    save_rows(rows, arguments.out, model=arguments.model)
 
 
 if __name__ == "__main__":

@@ -12,20 +12,15 @@ Weights are drawn: speed does not depend on them.
 
 import argparse
 import json
-import os
-import platform
-import shlex
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from rows import save_rows
 
 from fewcell.benchmark.plan import load_plan, runs_of
-from fewcell.benchmark.tables import save_table
 from fewcell.config import Recipe
 from fewcell.engine import OpenVinoEngine, Precision, offered_precisions
 from fewcell.networks import Network, make_network
@@ -95,7 +90,6 @@ def main() -> None:
             start = time.perf_counter()
             engine(image)
             best[key] = min(best[key], time.perf_counter() - start)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     rows = []
     for key, recipe in recipes.items():
         network = made(recipe)
@@ -103,12 +97,10 @@ def main() -> None:
         row |= {"parameters": sum(p.numel() for p in network.parameters())}
         row |= {f"{precision}_mpx_per_s": SIDE_PX**2 / 1e6 / best[key, precision] for precision in precisions}
         row |= {"training_crops_per_s": crops_per_second(network)}
-        row |= {"machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"}
-        rows.append(row | {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])})
+        rows.append(row)
         shown = [f"{name} {value:.2f}" if isinstance(value, float) else str(value) for name, value in row.items()]
         print("  ".join(shown), flush=True)
-    if arguments.out:
-        save_table(rows, arguments.out, overwrite=True)
+    save_rows(rows, arguments.out)
 
 
 if __name__ == "__main__":

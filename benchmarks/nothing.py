@@ -11,14 +11,12 @@ each kind.
 """
 
 import argparse
-import csv
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from rows import save_rows
 from scipy.ndimage import gaussian_filter
 
 from fewcell.benchmark.examples import EXAMPLES
@@ -116,11 +114,7 @@ def main() -> None:
             rows.append({**about, "cells": len(found.scores), "cells_per_mpx": per_mpx[-1], "surest": surest})
         mean, most = np.mean(per_mpx), max(per_mpx)
         print(f"{kind:13s} {len(per_mpx):3d} images   cells per Mpx: mean {mean:.2f}, most {most:.1f}")
-    if arguments.out:
-        with open(arguments.out, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=[*rows[0], "command"])
-            writer.writeheader()
-            writer.writerows({**row, "command": shlex.join(["python", *sys.argv])} for row in rows)
+    save_rows(rows, arguments.out, model=arguments.model)
 
 
 if __name__ == "__main__":

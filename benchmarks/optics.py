@@ -9,22 +9,19 @@ diameter. Of microscopes no more than a hint: training draws by the same functio
 """
 
 import argparse
-import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from rows import save_rows
 
-from fewcell.benchmark.tables import save_table
 from fewcell.config import load_recipe
 from fewcell.data.augment import as_dic, as_phase_contrast
 from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
 from fewcell.data.split import hold_out
 from fewcell.images import Pyramid, normalise, resize_labels
 from fewcell.metrics import f1, match
-from fewcell.segmenter import NETWORK_FILE, Segmenter, canonical_shape
+from fewcell.segmenter import Segmenter, canonical_shape
 from fewcell.types import FloatArray
 
 MOST_PX = 1_500_000
@@ -88,10 +85,7 @@ def main() -> None:
     for optics in OPTICS:
         values = [row["f1_50"] for row in rows if row["optics"] == optics]
         print(f"{optics:45s} mean F1 {np.mean(values):.3f}, median {np.median(values):.3f} of {len(values)} images")
-    if arguments.out:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-        extra = {"model": facts.sha256[NETWORK_FILE][:12], "commit": commit.stdout.strip()}
-        save_table(rows, arguments.out, extra={**extra, "command": shlex.join(["python", *sys.argv])}, overwrite=True)
+    save_rows(rows, arguments.out, model=arguments.model)
 
 
 if __name__ == "__main__":

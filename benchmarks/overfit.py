@@ -8,13 +8,12 @@ training. A representation passes with a mean F1 (IoU 0.5) of 0.95 or better.
 """
 
 import argparse
-import csv
-import shlex
-import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
+from rows import save_rows
 
 from fewcell.config import Augmentation
 from fewcell.data.crops import CropSource, Grid
@@ -85,19 +84,14 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="representations; all by default")
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
-    parser.add_argument("--out", help="write the rows to this CSV")
+    parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     arguments = parser.parse_args()
     samples = choose(open_dataset(arguments.dataset))
     rows = []
     for name in arguments.names or REPRESENTATIONS:
         rows.append(overfit(name, samples, arguments.steps, arguments.learning_rate))
         print(rows[-1], flush=True)
-    if arguments.out:
-        facts = {"torch": torch.__version__, "command": shlex.join(["python", *sys.argv])}
-        with open(arguments.out, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*rows[0], *facts])
-            writer.writeheader()
-            writer.writerows(row | facts for row in rows)
+    save_rows(rows, arguments.out, torch=torch.__version__)
 
 
 if __name__ == "__main__":

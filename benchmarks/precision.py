@@ -7,17 +7,12 @@ Speed is that of the network alone, on a tile of 1,280 px, the best of several t
 """
 
 import argparse
-import os
-import platform
-import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from rows import save_rows
 
-from fewcell.benchmark.tables import save_table
 from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
 from fewcell.engine import offered_precisions
 from fewcell.metrics import f1, match
@@ -58,18 +53,14 @@ def main() -> None:
             found = segmenter.segment(picture, diameter_px=true_px)
             counts = match(truth, found.labels, (0.5, 0.8))
             reached[way] += [[f1(one) for one in counts]] if counts[0].n_true else []  # else the frame cuts all cells
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"
     rows: list[dict[str, object]] = []
     for (precision, accurate), values in reached.items():
         f1_50, f1_80 = np.mean(values, axis=0)
         speed = SIDE_PX**2 / 1e6 / best[precision, accurate]
         row = {"precision": precision, "accurate": accurate, "mpx_per_s": speed, "f1_50": f1_50, "f1_80": f1_80}
-        rows.append({**row, "n_images": len(values), "machine": machine})
+        rows.append({**row, "n_images": len(values)})
         print(f"{precision:5s} accurate {accurate!s:5s} {speed:6.2f} Mpx/s  F1 {f1_50:.4f}  at 0.8 {f1_80:.4f}")
-    if arguments.out:
-        extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
-        save_table(rows, arguments.out, extra=extra, overwrite=True)
+    save_rows(rows, arguments.out, model=arguments.model)
 
 
 if __name__ == "__main__":

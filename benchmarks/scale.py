@@ -12,14 +12,12 @@ Time nothing else on the machine meanwhile. --held-out: of a model's own trainin
 """
 
 import argparse
-import csv
-import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from rows import save_rows
 
 from fewcell.benchmark.summary import HEADLINE_MODALITIES
 from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
@@ -132,12 +130,7 @@ def main() -> None:
         if remove_border(load_sample(sample)[1]).max(initial=0) > 0:  # pyright: ignore
             rows.append(measure(segmenter, sample, arguments.enlarge))
     report(rows, arguments.enlarge)
-    if arguments.out:
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        with open(arguments.out, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=[*columns, "command"])
-            writer.writeheader()
-            writer.writerows({**row, "command": shlex.join(["python", *sys.argv])} for row in rows)
+    save_rows(rows, arguments.out, model=arguments.model)
 
 
 if __name__ == "__main__":

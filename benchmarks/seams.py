@@ -10,10 +10,6 @@ with an IoU of 0.99 or more.
 """
 
 import argparse
-import os
-import platform
-import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -23,9 +19,9 @@ import tifffile
 import zarr
 
 sys.path.insert(0, str(Path(__file__).parent))
+from rows import save_rows
 from slide import CELL_PX, KINDS, PATCH_PX, Mosaic, sources_of
 
-from fewcell.benchmark.tables import save_table
 from fewcell.images import read_image
 from fewcell.metrics import overlaps
 from fewcell.segmenter import FileSettings, Segmenter
@@ -63,7 +59,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     arguments = parser.parse_args()
     segmenter, rows = Segmenter.load(), []
-    machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"
     block_px = plan_module.BLOCK_PX
     predict_module.AT_ONCE_PX = 10**9  # what slides are compared with is seen at once
     with tempfile.TemporaryDirectory() as temporary:
@@ -99,11 +94,8 @@ def main() -> None:
                         f"{kind:12s} {how:9s} {name:22s} {cells} cells, {alone} without a twin, least IoU {least:.3f}"
                     )
                     facts = {"kind": kind, "diameter": how, "compared": name, "cells": cells, "without_twin": alone}
-                    rows.append({**facts, "least_iou": least, "machine": machine})
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    if arguments.out:
-        extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
-        save_table(rows, arguments.out, extra=extra, overwrite=True)
+                    rows.append({**facts, "least_iou": least})
+    save_rows(rows, arguments.out, model="default")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,7 @@ Exports are timed apart.
 
 import argparse
 import json
-import os
-import platform
 import resource
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -33,8 +30,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from imagecodecs import jpeg8_decode, jpeg8_encode
+from rows import save_rows
 
-from fewcell.benchmark.tables import save_table
 from fewcell.data.dataset import diameter_px, load_sample, open_dataset
 from fewcell.engine import cpu_precision
 from fewcell.images import Pyramid, normalise, resize_image, resize_labels
@@ -235,9 +232,6 @@ def main() -> None:
 
     import zarr
 
-    machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
     rows: list[dict[str, object]] = []
     segmenter = Segmenter.load(threads=arguments.threads)
     with tempfile.TemporaryDirectory() as temporary:
@@ -261,15 +255,14 @@ def main() -> None:
                 facts |= {"f1_50": f1(match(mosaic.truth(), labels, (0.5,))[0])}
                 facts |= {"f1_50_by_patch": of_slide, "f1_50_of_sources": of_sources}
                 facts |= {"times_bare_network": facts["seconds"] / facts[f"bare_{cpu_precision()}_network_s"]}
-                rows.append({"kind": kind, "side_px": side, "sources": len(sources), **facts, "machine": machine})
+                rows.append({"kind": kind, "side_px": side, "sources": len(sources), **facts})
                 print(
                     f"{kind:12s} {side:6d} px: {facts['seconds']:.1f} s, {facts['times_bare_network']:.2f} times the "
                     f"bare network, {facts['peak_mb']:.0f} MB, {facts['cells']} cells, F1 {facts['f1_50']:.3f}; by "
                     f"patch {of_slide:.4f}, of sources {of_sources:.4f}",
                     flush=True,
                 )
-                if arguments.out:
-                    save_table(rows, arguments.out, extra=extra, overwrite=True)
+                save_rows(rows, arguments.out, model="default")
 
 
 if __name__ == "__main__":

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from canopy import judge, read_all, save
+from canopy import judge, read_all
 from heights import own_decoding
 from numpy.typing import NDArray
+from rows import save_rows
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
 
@@ -163,7 +164,7 @@ def main() -> None:
         decode = own_decoding(make_representation(found.name, found.settings))
         cases = read_all(folder / "model", arguments.train, arguments.test)
         rows += judge(*cases, {f"trails by {name}": (decode, {})}, {}, {})
-    save(rows, arguments.out / "heights-steps.csv")
+    save_rows(rows, arguments.out / "heights-steps.csv")
 
 
 if __name__ == "__main__":

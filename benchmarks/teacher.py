@@ -12,18 +12,15 @@ Images of which no cell is kept are not learned from ("used": no), and left out 
 """
 
 import argparse
-import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from rows import save_rows
 
 from fewcell.benchmark import load_plan, runs_of
 from fewcell.benchmark.plan import samples_of
-from fewcell.benchmark.tables import save_table
 from fewcell.data.dataset import Sample, load_sample, open_dataset
 from fewcell.data.split import label_order
 from fewcell.metrics import overlaps
@@ -95,7 +92,6 @@ def main() -> None:
     segmenter = Segmenter.load(arguments.results / "models" / run.training / "model")
     teacher = Teacher(segmenter, held_out, KEEP)
     print(f"On held-out parts {teacher.precision:.3f} of the kept cells are right.")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     rows: list[dict[str, object]] = []
     for doubt in (proposals.DOUBT, 2.0):
         proposals.DOUBT = doubt
@@ -115,9 +111,7 @@ def main() -> None:
             facts["used"] = "yes" if lesson.n_kept else "no"
             rows.append(facts | {"found": lesson.n_found} | compare(truth[part], lesson.labels[part]))
     report(rows)
-    if arguments.out:
-        extra = {"run": run.training, "commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
-        save_table(rows, arguments.out, extra=extra, overwrite=True)
+    save_rows(rows, arguments.out, run=run.training)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,6 @@ training steps of the default recipe passes in waiting for crops, with workers a
 """
 
 import argparse
-import csv
-import os
-import platform
-import shlex
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -25,6 +20,7 @@ import cv2
 import numpy as np
 import tifffile
 import torch
+from rows import save_rows
 
 from fewcell.config import Recipe
 from fewcell.data import crops
@@ -154,19 +150,6 @@ def waiting(
     ]
 
 
-def facts() -> dict[str, str]:
-    """The machine and the command: a time says nothing without them."""
-    return {
-        "platform": platform.system(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": str(os.cpu_count()),
-        "threads": str(torch.get_num_threads()),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "command": shlex.join(["python", *sys.argv]),
-    }
-
-
 def measure(samples: Sequence[Sample], count: int, steps: int, batch: int) -> list[Row]:
     recipe = Recipe(steps=steps + WARM_UP_STEPS, batch=batch)
     representation = make_representation(recipe.representation.name, recipe.representation.settings)
@@ -186,21 +169,16 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=300, help="crops to time, by part")
     parser.add_argument("--steps", type=int, default=30, help="training steps to time, after a few to warm up")
     parser.add_argument("--batch", type=int, default=8, help="crops a step")
-    parser.add_argument("--out", help="write the rows, with machine and command, to this CSV")
+    parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.dataset or draw_dataset(Path(temporary))
         samples = [sample for sample in open_dataset(folder) if sample.labels]
         rows = measure(samples, arguments.crops, arguments.steps, arguments.batch)
-    for name, value in facts().items():
-        print(f"{name}: {value}")
     for what, value, unit in rows:
         print(f"{what:32} {value:9.2f} {unit}")
-    if arguments.out:
-        with open(arguments.out, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["what", "value", "unit", *facts()])
-            writer.writerows([what, f"{value:.3f}", unit, *facts().values()] for what, value, unit in rows)
+    named = [{"what": what, "value": value, "unit": unit} for what, value, unit in rows]
+    save_rows(named, arguments.out, threads=torch.get_num_threads(), torch=torch.__version__)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ others, and compares the last with the first: with the same --seed, or they are 
 """
 
 import argparse
-import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from rows import save_rows
 
 from fewcell.benchmark import bootstrap
 from fewcell.benchmark.tables import save_table
@@ -126,7 +125,6 @@ def main() -> None:
         WITHOUT: (Part(name="supervised"), []),
         WITH: (Part(name="consensus", settings={"images": len(pool), "at": [0.4, 0.7]}), pool),
     }
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     rows: list[dict[str, object]] = []
 
     def score(segmenter: Segmenter, way: str, minutes: float | str) -> None:
@@ -143,9 +141,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             score(Segmenter.load(fit(recipe, [*labelled, *others], Path(folder) / "run")), way, arguments.minutes)
     report(rows)
-    if arguments.out:
-        extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
-        save_table(rows, arguments.out, extra=extra, overwrite=True)
+    save_rows(rows, arguments.out)
 
 
 if __name__ == "__main__":

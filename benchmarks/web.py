@@ -11,7 +11,6 @@ longest time in milliseconds, errors, and the server's memory in MiB (resident, 
 import argparse
 import csv
 import re
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -22,8 +21,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import tifffile
+from rows import save_rows
 
-from fewcell.benchmark.tables import save_table
 from fewcell.images import open_slide
 from fewcell.segmenter import FileSettings, Segmenter
 from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk
@@ -123,10 +122,7 @@ def main() -> None:
     for row in rows:
         row |= {"side_px": arguments.side, "cells": n_cells}
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    if arguments.out:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-        extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
-        save_table(rows, arguments.out, extra=extra, overwrite=True)
+    save_rows(rows, arguments.out, model="default")
 
 
 def measure(address: str, process: int, side_px: int) -> list[dict]:

@@ -10,6 +10,7 @@ import csv
 import sys
 from pathlib import Path
 
+from fewcell.benchmark.provenance import machine_name
 from fewcell.engine import cpu_precision
 from fewcell.training.fit import begun_recipe
 
@@ -20,7 +21,8 @@ def main(part: int, run: Path) -> None:
     with open(TABLE, newline="", encoding="utf-8") as file:
         kept = [row for row in csv.DictReader(file) if int(row["part"]) < part]
     recipe = begun_recipe(run)
-    facts = {"seed": recipe["seed"], "minutes": recipe["minutes"], "processes": 2, "machine": machine()}
+    machine = f"{machine_name()} ({cpu_precision()})"
+    facts = {"seed": recipe["seed"], "minutes": recipe["minutes"], "processes": 2, "machine": machine}
     with open(run / "log.csv", newline="", encoding="utf-8") as file:
         rows = [{"part": part, **row, **facts} for row in csv.DictReader(file) if row["held_out_f1"]]
     if not rows:
@@ -29,12 +31,6 @@ def main(part: int, run: Path) -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows([*kept, *rows])
-
-
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} cores, {names[0]} ({cpu_precision()})"
 
 
 if __name__ == "__main__":

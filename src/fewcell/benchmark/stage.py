@@ -5,8 +5,6 @@ A process a stage, so that a run that dies takes no other with it, and so that t
 
 import json
 import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from fewcell import __version__
 from fewcell.benchmark.evaluate import Evaluation, Row
 from fewcell.benchmark.examples import segment_examples
 from fewcell.benchmark.plan import Run, load_plan, runs_of, samples_of
+from fewcell.benchmark.provenance import commit_of_source, machine_name
 from fewcell.benchmark.summary import HEADLINE_MODALITIES, Group, summarise
 from fewcell.benchmark.tables import row_columns, save_table
 from fewcell.benchmark.trust import JudgedImage, calibration_error, judge_image, score_table, threshold_table
 from fewcell.data.dataset import Sample, load_sample, read_truth, true_diameter_px
-from fewcell.engine import Engine, available_threads
+from fewcell.engine import Engine
 from fewcell.errors import ConfigError, FewcellError
 from fewcell.family import end_with_parent
 from fewcell.images import whole_file, write_labels
@@ -80,8 +78,8 @@ def train(run: Run, models: Path) -> None:
     channels = make_representation(recipe.representation.name, recipe.representation.settings).channels
     network = make_network(part.name, len(channels), part.settings)
     facts = {
-        "commit": _commit(),
-        "machine": f"{available_threads()} cores, {_processor()}",
+        "commit": commit_of_source(),
+        "machine": machine_name(),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "labelled_images": sum(sample.labels is not None for sample in learn),
         "experiments": sorted({sample.experiment for sample in learn}),
@@ -269,25 +267,6 @@ class _TimedDecoding:
     def decode(self, prediction: FloatArray) -> Instances:
         with self.watch.timing("decode"):
             return self.representation.decode(prediction)
-
-
-def _commit() -> str:
-    """The commit of the source, with a mark if it has been changed since; the version outside of a checkout."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    commit = git("rev-parse", "--short", "HEAD")
-    changed = "+changes" if git("status", "--porcelain", "--", str(folder.parent)) else ""
-    return f"{commit}{changed}" if commit else __version__
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _peak_memory_mb() -> float | None:
