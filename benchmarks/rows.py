@@ -1,5 +1,6 @@
 """How the benchmarks keep their rows: each with what is needed to make it again."""
 
+import hashlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from fewcell.benchmark.provenance import commit_of_source, machine_name
 from fewcell.benchmark.tables import save_table
-from fewcell.segmenter import NETWORK_FILE, find_model, read_model
+from fewcell.segmenter import FACTS_FILE, find_model
 
 __all__ = ["save_rows"]
 
@@ -17,13 +18,14 @@ def save_rows(
 ) -> None:
     """Save rows as CSV, if there is a file to save to; what was there is written over.
 
-    Each row gets what is the same in all: `also`, the model they are about (the first 12 digits of its network's
-    SHA-256), the machine, the commit, and the command.
+    Each row gets what is the same in all: `also`, the model they are about (the first 12 digits of the SHA-256
+    of its model.json, which holds thresholds, scorers, and the SHA-256 of its networks), the machine, the commit, and
+    the command.
     """
     if out is None:
         return
     facts = dict(also)
     if model is not None:
-        facts["model"] = read_model(find_model(model)).sha256[NETWORK_FILE][:12]
+        facts["model"] = hashlib.sha256((find_model(model) / FACTS_FILE).read_bytes()).hexdigest()[:12]
     facts |= {"machine": machine_name(), "commit": commit_of_source(), "command": shlex.join(["python", *sys.argv])}
     save_table(rows, out, extra=facts, overwrite=True)

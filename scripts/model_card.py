@@ -8,6 +8,7 @@ docs/learning_curve.svg.
 
 import csv
 import json
+from hashlib import sha256
 from pathlib import Path
 from statistics import mean, median
 
@@ -128,7 +129,7 @@ def calibration() -> str:
     lines = [
         "### Calibration\n",
         "Expected calibration error of the scores, the mean over the cells of how far the share of right cells is from",
-        "the mean score, in 20 ranges of scores ([results/calibration.csv](results/calibration.csv)).\n",
+        f"the mean score, in 20 ranges of scores ([results/calibration.csv](results/calibration.csv)).{whose(rows)}\n",
         "| diameter | experiments | cells | error |",
         "|---|---|---|---|",
     ]
@@ -141,22 +142,23 @@ def calibration() -> str:
 
 
 def cost() -> str:
+    folder, slide = rows_of("folder.csv"), rows_of("slide.csv")
     lines = [
         "### Time and memory\n",
         "A megapixel is one of the image. Folders of 100 images of 1 megapixel, the whole command",
         "([results/folder.csv](results/folder.csv)); slides with cells 24 px wide, from loading the model to written",
         "labels ([results/slide.csv](results/slide.csv)). Both name machine and command; a",
-        "machine's cores are not equally fast on every day, so compare within one file only.\n",
+        f"machine's cores are not equally fast on every day, so compare within one file only.{whose(folder + slide)}\n",
         "| | seconds | megapixels a second | memory, MiB |",
         "|---|---|---|---|",
     ]
-    for row in rows_of("folder.csv"):
+    for row in folder:
         mpx, mib = float(row["mpx_per_s"]), float(row["peak_mb_so_far"])
         lines.append(f"| folder, diameter {row['diameter']} | {float(row['seconds']):.1f} | {mpx:.2f} | {mib:,.0f} |")
-    first, later = (float(row[name]) for name in ("first_start_s", "start_s"))
+    first, later = (float(folder[-1][name]) for name in ("first_start_s", "start_s"))
     lines.append(f"| the first start after installing, until an image of 128 px is segmented | {first:.2f} | | |")
     lines.append(f"| later starts, the same | {later:.2f} | | |")
-    for row in rows_of("slide.csv"):
+    for row in slide:
         side, seconds = int(row["side_px"]), float(row["seconds"])
         cells = f"{seconds:.1f} | {side**2 / 1e6 / seconds:.2f} | {float(row['peak_mb']):,.0f}"
         lines.append(f"| slide, {row['kind']}, {side:,} px | {cells} |")
@@ -164,16 +166,16 @@ def cost() -> str:
 
 
 def precisions() -> str:
+    rows = rows_of("precision.csv")
     lines = [
-        "### Precision, and four views\n",
+        "### Precision, and `--accurate`\n",
         "Held-out images of train at the true scale (of at most 1.5 megapixels), and the speed of the network alone on",
-        "a tile of 1,280 px ([results/precision.csv](results/precision.csv)). `--precision` and `--accurate` choose.",
-        "Measured with the scorer of candidates before this one; rows of four views before `--accurate` saw a second",
-        "scale as well.\n",
-        "| precision | four views | images | mean F1@0.5 | @0.8 | megapixels a second |",
+        "a tile of 1,280 px ([results/precision.csv](results/precision.csv)). `--precision` and `--accurate` (four",
+        f"views, two scales) choose.{whose(rows)}\n",
+        "| precision | accurate | images | mean F1@0.5 | @0.8 | megapixels a second |",
         "|---|---|---|---|---|---|",
     ]
-    for row in rows_of("precision.csv"):
+    for row in rows:
         views, f1s = "yes" if row["accurate"] == "True" else "no", f"{number(row['f1_50'])} | {number(row['f1_80'])}"
         lines.append(f"| {row['precision']} | {views} | {row['n_images']} | {f1s} | {float(row['mpx_per_s']):.2f} |")
     return "\n".join(lines)
@@ -185,7 +187,7 @@ def optics() -> str:
         "### As others would show or save them\n",
         "Held-out images of train, but sections of tissue, as they are and as other microscopes or programs would give",
         "them, with their true diameters. Of DIC, of which there is no labelled image, it is a hint of what to",
-        "expect: training draws by the same functions ([results/optics.csv](results/optics.csv)).\n",
+        f"expect: training draws by the same functions ([results/optics.csv](results/optics.csv)).{whose(rows)}\n",
         "| shown as | images | mean F1@0.5 | median |",
         "|---|---|---|---|",
     ]
@@ -236,6 +238,12 @@ def draw(parts: dict[str, list[tuple[float, float]]], path: Path) -> None:
 def rows_of(name: str) -> list[dict[str, str]]:
     with open(ROOT / "docs/results" / name, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def whose(rows: list[dict[str, str]]) -> str:
+    """A sentence that says so where rows are of another model than the present one; see benchmarks/rows.py."""
+    present = sha256((ROOT / "src/fewcell/models/default/model.json").read_bytes()).hexdigest()[:12]
+    return "" if {row.get("model") for row in rows} == {present} else " Measured with an earlier model."
 
 
 def held_out(facts: dict) -> str:
