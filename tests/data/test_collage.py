@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from fewcell.data import collage as collage_module
 from fewcell.data.collage import PICTURES, collage, photograph_files, photographs
+from fewcell.errors import MissingDependencyError
 from fewcell.types import UNKNOWN
 
 
@@ -14,6 +16,12 @@ def drawn(seed: int, side: int = 128, diameter_px: float = 24.0) -> tuple[np.nda
 def test_the_photographs_are_there() -> None:
     assert [path.name for path in photograph_files()] == list(PICTURES)
     assert all(picture.ndim == 3 and 0 <= picture.min() < picture.max() <= 1 for picture in photographs())
+
+
+def test_without_the_photographs_it_is_said_what_is_missing(monkeypatch) -> None:
+    monkeypatch.setattr(collage_module, "photograph_files", list)
+    with pytest.raises(MissingDependencyError, match="scikit-image with the photographs"):
+        collage_module.photographs.__wrapped__()
 
 
 @pytest.mark.parametrize("seed", range(5))

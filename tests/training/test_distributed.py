@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from fewcell.data.dataset import open_dataset
 from fewcell.errors import ConfigError
 from fewcell.training import fit as fit_module
 from fewcell.training import scale as scale_module
+from fewcell.training import state as state_module
 from fewcell.training.machine import Machine
 
 TIMEOUT_S = 120
@@ -148,6 +150,19 @@ def test_two_processes_share_the_rounds_of_a_teacher(tiny_recipe, disc_dataset, 
     assert [len(stems) for stems in labelled] == [4, 2], "of three images the first takes two, in each round"
     for first, second in zip((labelled[0][:2], labelled[0][2:]), labelled[1], strict=True):
         assert second not in first
+
+
+def test_every_process_needs_a_crop_with_labels_where_a_pool_has_none(tiny_recipe, disc_dataset, tmp_path, monkeypatch):
+    machines = Machine(torch.device("cpu"), torch.float32, world=4)
+    monkeypatch.setattr(Machine, "wait", lambda here: None)
+    monkeypatch.setattr(fit_module, "machine", lambda recipe: nullcontext(machines))
+    monkeypatch.setattr(state_module, "DistributedDataParallel", lambda network: network)
+    monkeypatch.setattr(fit_module, "with_diameters", lambda others, *args: others)
+    samples = open_dataset(disc_dataset)
+    data = [*samples[:5], *(replace(sample, labels=None) for sample in samples[5:])]
+    recipe = tiny_recipe(steps=1, batch=4, objective=Part(name="mean_teacher"))
+    with pytest.raises(ConfigError, match="2 have labels, and each of 4 processes needs one"):
+        fit_module.fit(recipe, data, tmp_path / "run")
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(tiny_recipe, disc_dataset, tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ from fewcell.representations.affinities import NO_TRUTH
 from fewcell.scoring import Scorer, n_features
 from fewcell.segmenter import Segmenter, read_model
 from fewcell.segmenter.scale import Estimate
+from fewcell.training import fit as fit_module
 from fewcell.training import lessons as lessons_module
 from fewcell.training import pool_scale
 from fewcell.training import rounds as rounds_module
@@ -296,6 +297,14 @@ def test_a_teacher_knows_which_of_its_cells_are_right(trained, samples) -> None:
     assert no_teacher.precision == 0, "so its own labels are not used"
 
 
+def test_a_few_cells_do_not_show_that_a_teacher_is_right(trained, samples) -> None:
+    teacher = Teacher(Segmenter.load(trained.folder), samples[:1], keep=0.0)
+    features = np.zeros((3, 1 + len(teacher.views)))
+    for n_right, expected in ((3, 4 / 5), (1, 2 / 3), (0, 0.0)):
+        right = np.ones(n_right, dtype=bool)
+        assert teacher._learn([features[:n_right]], [right], ["one"])[1] == pytest.approx(expected)
+
+
 class _Sees:
     """A network that is always right about discs: the targets of what is bright in an image."""
 
@@ -410,6 +419,21 @@ def test_cells_without_a_mark_are_wrong_if_nearly_all_have_one_and_else_not_know
     assert np.mean(labels[truth == 0] == 0) > 0.5
     if others:
         assert np.mean(np.array(others) == (0 if regions else -1)) > 0.9
+
+
+@pytest.mark.parametrize("kind", ["points", "boxes"])
+def test_marks_on_cells_that_were_not_found_do_not_make_the_others_background(
+    trained, samples, tmp_path: Path, kind
+) -> None:
+    truth = load_sample(open_dataset(samples[0].image.parent.parent)[5])[1]
+    assert truth is not None
+    y, x = np.unravel_index(np.argmax(ndimage.distance_transform_edt(truth == 0)), truth.shape)  # far from any cell
+    mark = f"y,x\n{y},{x}" if kind == "points" else f"y0,x0,y1,x1\n{y - 9},{x - 9},{y + 9},{x + 9}"
+    (tmp_path / "m.csv").write_text(mark)
+    teacher = Teacher(Segmenter.load(trained.folder), samples[:4], keep=0.7)
+    labels = teacher.label(replace(samples[5], **{kind: tmp_path / "m.csv"})).labels
+    assert np.mean(labels[truth > 0] == UNKNOWN) > 0.9
+    assert np.mean(labels[truth == 0] == 0) > 0.5
 
 
 @pytest.fixture
@@ -572,6 +596,73 @@ def test_what_shares_an_experiment_with_held_out_images_is_not_in_the_pool(
     assert learn == others == {f"plate {i}" for i in range(4)} - held_out
 
 
+@pytest.mark.parametrize("name", ["mean_teacher", "consensus"])
+def test_images_without_labels_are_altered_more_than_labelled_ones_and_nothing_is_drawn_into_them(
+    samples, tiny_recipe, tmp_path: Path, monkeypatch, name
+) -> None:
+    settings, make = [], lessons_module.CropSource
+    monkeypatch.setattr(lessons_module, "finish", lambda *args, **kwargs: None)
+    monkeypatch.setattr(lessons_module.Pool, "teach", lambda *args: 0.0)
+    monkeypatch.setattr(lessons_module.Pool, "taught", lambda pool, n: pool.samples)
+    monkeypatch.setattr(
+        lessons_module, "CropSource", lambda part, grid, how, n: settings.append(how) or make(part, grid, how, n)
+    )
+    rounds = {"at": [0.0]} if name == "consensus" else {}
+    fit(tiny_recipe(steps=1, objective=Part(name=name, settings=rounds)), samples, tmp_path / "run")
+    labelled, pool = settings[0], settings[-1]
+    for change in ("invert", "gamma", "gray", "shade", "blur", "noise", "jpeg"):
+        assert getattr(pool, change) > getattr(labelled, change)
+    assert pool.scale_jitter == labelled.scale_jitter > 1
+    assert pool.empty == pool.defocus == pool.immunostain == pool.collage == 0
+
+
+def test_the_time_that_a_finished_model_looks_at_a_pool_is_part_of_the_budget(
+    samples, tiny_recipe, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(lessons_module, "finish", lambda *args, **kwargs: None)
+    now, clock = [0.0], fit_module.time.perf_counter
+    monkeypatch.setattr(fit_module.time, "perf_counter", lambda: clock() + now[0])
+
+    def look(others, *args):
+        now[0] += 90
+        return others
+
+    monkeypatch.setattr(fit_module, "with_diameters", look)
+    recipe = tiny_recipe(minutes=1, objective=Part(name="mean_teacher"))
+    with pytest.raises(ConfigError, match="took all of 1 minutes"):
+        fit(recipe, samples, tmp_path / "short")
+    fit(tiny_recipe(steps=1, objective=Part(name="mean_teacher")), samples, tmp_path / "run")
+    assert read_facts(tmp_path / "run" / "checkpoint.safetensors")["seconds"] >= 90
+
+
+def test_images_without_labels_that_are_labelled_elsewhere_are_none_of_the_pool(
+    samples, tiny_recipe, tmp_path: Path, monkeypatch
+) -> None:
+    """Linked or copied into another folder, under another name: what is held out would be learned from."""
+    sources, make = [], lessons_module.CropSource
+    monkeypatch.setattr(lessons_module, "finish", lambda *args, **kwargs: None)
+    monkeypatch.setattr(lessons_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
+    labelled = [sample for sample in samples if sample.labels]
+    copy, link = tmp_path / "copy.png", tmp_path / "link.png"
+    copy.write_bytes(labelled[0].image.read_bytes())
+    link.symlink_to(labelled[1].image)
+    again = [replace(labelled[0], image=copy, stem="copy", labels=None, experiment="x")]
+    again += [replace(labelled[1], image=link, stem="link", labels=None, experiment="y")]
+    around = labelled[2].image.parent / ".." / labelled[2].image.parent.name / labelled[2].image.name
+    again += [replace(labelled[2], image=around, stem="around", labels=None, experiment="z")]
+    fit(tiny_recipe(steps=1, objective=Part(name="mean_teacher")), [*samples, *again], tmp_path / "run")
+    pool = {sample.stem for sample in sources[-1]}
+    assert pool
+    assert not pool & {"copy", "link", "around"}
+
+
+def test_regions_without_any_mark_are_told_of(samples, tiny_recipe, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(lessons_module, "finish", lambda *args, **kwargs: None)
+    data = [*samples[:5], replace(samples[5], labels=None, regions=tmp_path / "r.geojson")]
+    with pytest.warns(UserWarning, match="1 images have regions .* but no points or boxes"):
+        fit(tiny_recipe(steps=1, objective=Part(name="mean_teacher")), data, tmp_path / "run")
+
+
 def test_cells_that_a_teacher_is_sure_of_are_set_into_other_images_of_the_pool(
     samples, consensus, tmp_path: Path, monkeypatch
 ) -> None:
@@ -662,6 +753,7 @@ from dataclasses import replace
 from pathlib import Path
 from fewcell.config import Recipe
 from fewcell.data.dataset import open_dataset
+from fewcell.training import fit as fit_module
 from fewcell.training.fit import fit
 samples = open_dataset(Path(sys.argv[2]))
 samples = samples[:5] + [replace(sample, labels=None) for sample in samples[5:]]

@@ -49,7 +49,7 @@ def test_what_is_not_trusted_is_not_known_and_background_is_what_no_view_takes_f
 def test_a_cell_with_one_point_is_right_and_one_without_is_background() -> None:
     found = cells()
     points = np.array([[15.0, 8.0], [12.0, 42.0], [18.0, 46.0]])
-    labels = by_points(found, points, all_marked(EVERYWHERE), 10.0)
+    labels = by_points(found, points, all_marked(EVERYWHERE, cells()), 10.0)
     assert np.array_equal(labels == 1, found == 1)
     assert not labels[found == 2].any(), "no point, no cell"
     assert set(np.unique(labels[found == 3])) == {UNKNOWN, 4, 5}, "two points: two seeds in what is not known"
@@ -59,7 +59,7 @@ def test_a_cell_with_one_point_is_right_and_one_without_is_background() -> None:
 
 def test_a_point_that_no_cell_holds_becomes_a_seed_with_a_ring_around_it() -> None:
     found = cells()
-    labels = by_points(found, np.array([[30.0, 30.0], [39.4, 59.4]]), all_marked(EVERYWHERE), 10.0)
+    labels = by_points(found, np.array([[30.0, 30.0], [39.4, 59.4]]), all_marked(EVERYWHERE, cells()), 10.0)
     assert labels[30, 30] == 4
     assert (labels == 4).sum() < 10
     assert labels[30, 34] == UNKNOWN
@@ -69,7 +69,7 @@ def test_a_point_that_no_cell_holds_becomes_a_seed_with_a_ring_around_it() -> No
 
 def test_a_seed_does_not_cover_a_cell() -> None:
     found = cells()
-    labels = by_points(found, np.array([[15.0, 8.0], [15.0, 15.0]]), all_marked(EVERYWHERE), 10.0)
+    labels = by_points(found, np.array([[15.0, 8.0], [15.0, 15.0]]), all_marked(EVERYWHERE, cells()), 10.0)
     assert np.array_equal(labels == 1, found == 1)
     assert labels[15, 15] == 4
 
@@ -77,10 +77,25 @@ def test_a_seed_does_not_cover_a_cell() -> None:
 def test_beyond_what_is_annotated_only_cells_with_a_point_are_known() -> None:
     found, inside = cells(), EVERYWHERE.copy()
     inside[:, 30:] = False
-    labels = by_points(found, np.array([[15.0, 44.0]]), all_marked(inside), 10.0)
+    labels = by_points(found, np.array([[15.0, 44.0]]), all_marked(inside, found), 10.0)
     assert np.array_equal(labels == 3, found == 3)
     assert not labels[:, :30].any(), "cells 1 and 2 have no point where every cell has one"
     assert np.all(labels[:, 30:][found[:, 30:] == 0] == UNKNOWN)
+
+
+def test_of_a_cell_that_lies_mostly_beyond_what_is_annotated_nothing_is_known() -> None:
+    found, inside = cells(), EVERYWHERE.copy()
+    inside[:, 27:] = False  # cell 2 begins at 20: 7 of its 10 columns lie inside
+    inside[:, :11] = False  # cell 1 ends at 14: 3 of its 10 columns lie inside
+    nothing = np.zeros((0, 2))
+    for labels in (
+        by_points(found, nothing, all_marked(inside, found), 10.0),
+        by_boxes(found, np.zeros((0, 4)), all_marked(inside, found)),
+    ):
+        assert np.all(labels[found == 1] == UNKNOWN)
+        assert not labels[(found == 2) & inside].any(), "annotated, and without a mark"
+        assert np.all(labels[~inside] == UNKNOWN)
+        assert not labels[inside & (found != 1)].any()
 
 
 def test_cells_with_a_mark_are_told() -> None:
@@ -111,7 +126,7 @@ def test_where_not_all_is_marked_other_cells_are_not_known_and_background_is_wha
 def test_a_cell_that_fills_a_box_is_right() -> None:
     found = cells()
     boxes = np.array([[9.0, 4, 20, 14], [10, 18, 20, 44], [28, 44, 38, 56]])
-    labels = by_boxes(found, boxes, all_marked(EVERYWHERE))
+    labels = by_boxes(found, boxes, all_marked(EVERYWHERE, cells()))
     assert np.array_equal(labels == 1, found == 1)
     assert not np.isin(labels, (2, 3)).any(), "these fill no box"
     assert labels[15, 31] == 4, "a box that nothing fills is not known, but for its middle"
@@ -123,7 +138,7 @@ def test_a_cell_that_fills_a_box_is_right() -> None:
 def test_a_box_is_filled_by_one_cell_and_a_cell_fills_one_box() -> None:
     found = np.zeros((40, 60), dtype=np.int32)
     found[10:20, 10:20], found[20:22, 10:20] = 1, 2
-    labels = by_boxes(found, np.array([[10.0, 10, 20, 20], [10, 10, 22, 20]]), all_marked(EVERYWHERE))
+    labels = by_boxes(found, np.array([[10.0, 10, 20, 20], [10, 10, 22, 20]]), all_marked(EVERYWHERE, found))
     assert np.array_equal(labels == 1, found == 1)
     assert not np.isin(labels, 2).any()
     assert labels[21, 15] == UNKNOWN, "the other box is not filled"
@@ -132,7 +147,7 @@ def test_a_box_is_filled_by_one_cell_and_a_cell_fills_one_box() -> None:
 def test_without_any_box_all_is_background_where_every_cell_has_one() -> None:
     inside = EVERYWHERE.copy()
     inside[:, 30:] = False
-    labels = by_boxes(cells(), np.zeros((0, 4)), all_marked(inside))
+    labels = by_boxes(cells(), np.zeros((0, 4)), all_marked(inside, cells()))
     assert not labels[:, :30].any()
     assert np.all(labels[:, 30:] == UNKNOWN)
 

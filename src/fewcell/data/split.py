@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from filecmp import cmp
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ __all__ = [
     "sampling_weights",
     "split_by_modality",
     "split_each",
+    "without_copies",
 ]
 
 MOST_OFTEN = 3.0
+TELLING_BYTES = 4096  # of the middle of a file: where these differ, the rest need not be read
 SPARED = 0.25  # of the share that is held out, so much comes from experiments that are learned from as well
 FEWEST_SPARED_FROM = 8  # images of an experiment, of which one or more can be spared
 
@@ -132,6 +135,40 @@ def split_each(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[
         learn.append(replace(sample, window=parts[0]))
         held_out.append(replace(sample, window=parts[1]))
     return learn, held_out
+
+
+def without_copies(others: Sequence[Sample], labelled: Sequence[Sample]) -> list[Sample]:
+    """Those of the others that show none of the labelled images: no link to such a file, nor a copy of one.
+
+    People label some images of a folder, and give the folder as images without labels: what is held out of the labelled
+    ones must not be learned from as well.
+    """
+    known, copies = {sample.image.resolve() for sample in labelled}, defaultdict[tuple[int, bytes], list[Path]](list)
+    for image in (sample.image for sample in labelled if _size(sample.image) > 0):
+        copies[_size(image), _middle(image)].append(image)
+    sizes = {size for size, _ in copies}
+
+    def is_new(image: Path) -> bool:
+        if image.resolve() in known:
+            return False
+        if (size := _size(image)) not in sizes:
+            return True
+        return not any(cmp(image, other, shallow=False) for other in copies.get((size, _middle(image)), ()))
+
+    return [sample for sample in others if is_new(sample.image)]
+
+
+def _size(file: Path) -> int:
+    """How many bytes a file has; -1 if it cannot be read, which is said when it is needed."""
+    return file.stat().st_size if file.is_file() else -1
+
+
+def _middle(file: Path) -> bytes:
+    if (size := _size(file)) < 0:
+        return b""
+    with file.open("rb") as opened:
+        opened.seek(max(0, size - TELLING_BYTES) // 2)
+        return opened.read(TELLING_BYTES)
 
 
 def sampling_weights(samples: Sequence[Sample], balance: float, even_modalities: float = 0.0) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from fewcell.config import Recipe
 from fewcell.data.dataset import Sample
+from fewcell.data.split import without_copies
 from fewcell.errors import ConfigError, DataError, WriteError, require
 from fewcell.networks import Network
 from fewcell.training.blend import f1_of_start
@@ -49,8 +50,8 @@ def fit(
 
     Under `torchrun` each process takes its part of every batch, and only the first writes.
 
-    Warns of images without labels that nothing is learned from. An image that comes with labels and once more without
-    counts once.
+    Warns of images without labels that nothing is learned from. An image that comes with labels and once more without,
+    as a link or a copy too, counts once.
 
     Raises DataError if there is nothing to learn from, WriteError if `out` holds a run and resume is False,
     ConfigError if the recipe names what does not exist or fit, or if the run in `out` was made by another recipe.
@@ -72,23 +73,8 @@ def fit(
         run = begin(recipe, here)
         learn, held_out = split(recipe, labelled)
         check_unseen(recipe, learn, held_out)
-        apart = {s.experiment for s in held_out} - {s.experiment for s in learn}
-        known = {s.image.absolute() for s in labelled}
-        unlabelled = [s for s in samples if not s.labels and s.image.absolute() not in known]
-        n_unlabelled = len(unlabelled)
-        unlabelled = [s for s in unlabelled if s.experiment not in apart]
-        others = unlabelled if run.objective.pool_share else []
-        boxed = [s for s in unlabelled if s.boxes] if recipe.scale_steps else []
-        if here.is_first and (n_left_alone := n_unlabelled - len(others or boxed)):
-            why = "they are of experiments that are held out"
-            if not run.objective.pool_share:
-                why = f"{recipe.objective.name} takes none. Choose --objective consensus to learn from them as well"
-            warnings.warn(f"{n_left_alone} images without labels are not learned from: {why}.", stacklevel=2)
-        if run.objective.pool_share and not others:
-            raise DataError(
-                f"{recipe.objective.name} learns from images without labels as well; there is none, but for images of "
-                "experiments that are held out."
-            )
+        unlabelled = without_copies([s for s in samples if not s.labels], labelled)
+        others, boxed = _learned_without_labels(run, unlabelled, learn, held_out)
         run.data = fingerprint(learn, held_out, others or boxed)
         if resume:
             run.load(checkpoint)
@@ -103,7 +89,14 @@ def fit(
                 shutil.rmtree(out / COLLAGES_FOLDER, ignore_errors=True)
             run.save(checkpoint)  # from here on the folder holds a run, of this recipe and these images
         if run.objective.scale_by and others:
+            began = time.perf_counter()
             others = with_diameters(others, run.objective.scale_by, out, here, recipe.threads)
+            run.seconds += time.perf_counter() - began  # as a teacher's rounds are
+            if run.share_done() >= 1 and run.step == 0:
+                raise ConfigError(
+                    f"Finding out how wide the cells of {len(others)} images without labels are took all of "
+                    f"{recipe.minutes:g} minutes. Give more minutes, and another folder."
+                )
         scale = scale_file(recipe, [*learn, *boxed], here, out, report)
         before = None
         if recipe.teaches and here.is_first:
@@ -117,6 +110,44 @@ def fit(
                 add_int8(out / "model", learn, held_out, threads=recipe.threads)
         here.wait()
     return out / "model"
+
+
+def _learned_without_labels(
+    run: TrainingState, unlabelled: Sequence[Sample], learn: Sequence[Sample], held_out: Sequence[Sample]
+) -> tuple[list[Sample], list[Sample]]:
+    """Images without labels that the objective learns from, and those whose boxes tell the scale.
+
+    Warns of those that are left alone. Raises DataError where the objective asks for some and there is none.
+    """
+    recipe, takes_some = run.recipe, run.objective.pool_share > 0
+    apart = {s.experiment for s in held_out} - {s.experiment for s in learn}
+    free = [s for s in unlabelled if s.experiment not in apart]
+    others = free if takes_some else []
+    boxed = [s for s in free if s.boxes] if recipe.scale_steps else []
+    if run.here.is_first and (n_left_alone := len(unlabelled) - len(others or boxed)):
+        why = "they are of experiments that are held out"
+        if not takes_some:
+            why = f"{recipe.objective.name} takes none. Choose --objective consensus to learn from them as well"
+        warnings.warn(f"{n_left_alone} images without labels are not learned from: {why}.", stacklevel=2)
+    if takes_some and not others:
+        raise DataError(
+            f"{recipe.objective.name} learns from images without labels as well; there is none, but for images of "
+            "experiments that are held out."
+        )
+    rounds = run.objective.rounds
+    if run.here.is_first and rounds and (most := rounds.images * len(rounds.at)) < len(others):
+        how = f"in {len(rounds.at)} rounds (settings images = {rounds.images}, at)"
+        said = f"Of {len(others)} images without labels a teacher labels {most}, spread over all, {how}."
+        warnings.warn(said, stacklevel=2)
+    regions = [s for s in others if s.regions and not (s.points or s.boxes)]
+    if run.here.is_first and regions:
+        warnings.warn(
+            f"{len(regions)} images have regions in which every cell is annotated, but no points or boxes: they are "
+            f"learned from as images of which nothing is known, for example {regions[0].image.name}. Where there are "
+            "no cells, give points without any row.",
+            stacklevel=2,
+        )
+    return others, boxed
 
 
 def begun_recipe(out: Path) -> dict[str, Any]:

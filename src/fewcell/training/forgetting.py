@@ -28,7 +28,7 @@ def found_in_drawn(segmenter: Segmenter) -> list[Drawn]:
     """What a model finds in collages that nothing is taught with, but for those in which it finds few whole cells."""
     pictures, diameter = photographs(), segmenter.facts.canonical_diameter_px
     drawn = []
-    for number in range(FIELDS if pictures else 0):
+    for number in range(FIELDS):
         image = collage(pictures, FIELD_PX, diameter, np.random.default_rng((78, number)))[0]
         picture = np.floor(np.clip(image, 0, 1) * np.float32(255)).transpose(2, 0, 1)
         found = segmenter.segment(picture, diameter_px=diameter).labels

@@ -194,6 +194,11 @@ class Lessons:
         n_replay = round(recipe.batch * REPLAY_SHARE) if run.memory else 0
         n_new = recipe.batch - n_replay
         n_others = min(max(round(n_new * run.objective.pool_share), 1), n_new - 1) if others else 0
+        if n_others and run.objective.rounds is None and n_new - n_others < run.here.world:
+            raise ConfigError(  # the mean over processes would count those without a label as if they had learned it
+                f"Of a batch of {recipe.batch} crops {n_new - n_others} have labels, and each of {run.here.world} "
+                f"processes needs one. Give --batch {recipe.batch * run.here.world // (n_new - n_others)} or more."
+            )
         shares = [Share(self.source, n_new - n_others)]
         if n_others:
             pool = CropSource(others, self.source.grid, settings, readers)

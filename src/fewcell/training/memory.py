@@ -78,7 +78,7 @@ def draw_collages(folder: Path, diameter_px: float, memory: Memory) -> None:
         made = Path(temporary) / folder.name
         made.mkdir()
         pictures = photographs()
-        for number in range(COLLAGES if pictures else 0):
+        for number in range(COLLAGES):
             drawn, cells = collage(pictures, COLLAGE_PX, diameter_px, np.random.default_rng((77, number)))
             picture = (np.clip(drawn, 0, 1) * 255).astype(np.uint8)
             if memory.knows(picture.transpose(2, 0, 1), cells):

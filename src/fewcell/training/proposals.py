@@ -45,9 +45,15 @@ def by_trust(found: Labels, kept: NDArray[np.bool_], views: Sequence[Labels], fo
     return labels
 
 
-def all_marked(inside: NDArray[np.bool_]) -> Labels:
-    """What is known of what bears no mark, if all cells inside have one: it is background; beyond, nothing is."""
-    return np.where(inside, 0, UNKNOWN).astype(np.int32)
+def all_marked(inside: NDArray[np.bool_], found: Labels) -> Labels:
+    """What is known of what bears no mark, if all cells inside have one: it is background; beyond, nothing is.
+
+    A cell that lies mostly beyond need not have a mark: nothing is known of any of it.
+    """
+    n_px = np.bincount(found.ravel())
+    is_beyond = 2 * np.bincount(found[inside], minlength=len(n_px)) < n_px
+    is_beyond[0] = False
+    return np.where(inside & ~is_beyond[found], 0, UNKNOWN).astype(np.int32)
 
 
 def with_points(found: Labels, points: NDArray[np.float64]) -> NDArray[np.intp]:

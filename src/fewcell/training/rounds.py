@@ -81,7 +81,8 @@ class Pool:
         if precision < self.rounds.precision and not any(its["used"] for its in facts):
             warnings.warn(
                 f"Nothing is learned yet from {len(facts)} images without labels: of the cells that the model was "
-                f"surest of, {precision:.0%} were right on held-out images, and {self.rounds.precision:.0%} must be.",
+                f"surest of, {precision:.0%} were right on held-out images (one more taken for right and one for "
+                f"wrong), and {self.rounds.precision:.0%} must be.",
                 stacklevel=2,
             )
 

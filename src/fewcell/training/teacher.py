@@ -104,7 +104,8 @@ class Teacher:
     the network has not learned from, as far as these are enough to tell. (The segmenter's scorer was fitted to them, so
     its score is somewhat too sure.)
     precision: of the cells that it would keep there, the share that is right, each experiment judged by what was
-    learned from others (where there is only one, each fifth of its cells by the rest); 0 if it would keep none.
+    learned from others (where there is only one, each fifth of its cells by the rest). As if one more were right and
+    one more were wrong (Laplace), so that it is 0.8 at most of three that are all right; 0 if it would keep none.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class Teacher:
             of_fold = fold == one
             kept = _fit_trust(all_features[~of_fold], all_right[~of_fold])(all_features[of_fold]) >= self.keep
             n_kept, n_right = n_kept + kept.sum(), n_right + all_right[of_fold][kept].sum()
-        return _fit_trust(all_features, all_right), float(n_right / max(n_kept, 1))
+        return _fit_trust(all_features, all_right), float((n_right + 1) / (n_kept + 2)) if n_kept else 0.0
 
     def label(self, sample: Sample) -> Lesson:
         """Label an image by its points or boxes, if there are any, and otherwise a part of it by trust.
@@ -161,10 +162,11 @@ class Teacher:
         diameter = seen.diameter_px or self.segmenter.facts.canonical_diameter_px
         if sample.points:
             points = read_points(sample.points, shape)
-            unmarked = self._unmarked(sample, seen, trust, with_points(seen.found, points) > 0)
+            unmarked = self._unmarked(sample, seen, trust, with_points(seen.found, points) > 0, len(points))
             labels = by_points(seen.found, points, unmarked, diameter)
         elif boxes is not None:
-            labels = by_boxes(seen.found, boxes, self._unmarked(sample, seen, trust, in_boxes(seen.found, boxes)))
+            unmarked = self._unmarked(sample, seen, trust, in_boxes(seen.found, boxes), len(boxes))
+            labels = by_boxes(seen.found, boxes, unmarked)
         else:
             labels = np.full(shape, UNKNOWN, dtype=np.int32)
             labels[_slices(seen.window)] = by_trust(seen.found, trust >= self.keep, seen.views, seen.foreground)
@@ -172,15 +174,17 @@ class Teacher:
         mean_trust = float(np.sum(trust) / max(len(trust), 1))
         return Lesson(labels, len(trust), n_kept, mean_trust, diameter, scale_known, seen.window)
 
-    def _unmarked(self, sample: Sample, seen: _Seen, trust: FloatArray, has_mark: NDArray[np.bool_]) -> Labels:
-        """What is known where people marked nothing. has_mark: (cell,)."""
+    def _unmarked(
+        self, sample: Sample, seen: _Seen, trust: FloatArray, has_mark: NDArray[np.bool_], n_marks: int
+    ) -> Labels:
+        """What is known where people marked nothing. has_mark: (cell,); marks may lie on cells that were not found."""
         shape = seen.found.shape
         if sample.regions:
-            return all_marked(read_regions(sample.regions, (shape[0], shape[1])))
+            return all_marked(read_regions(sample.regions, (shape[0], shape[1])), seen.found)
         sure = trust >= self.keep
-        if has_mark.any() and sure.sum() >= FEWEST_SURE and has_mark[sure].mean() < MOSTLY_MARKED:
+        if n_marks and sure.sum() >= FEWEST_SURE and has_mark[sure].mean() < MOSTLY_MARKED:
             return by_trust(seen.found, np.zeros_like(has_mark), seen.views, seen.foreground)
-        return all_marked(np.ones(shape, dtype=bool))
+        return all_marked(np.ones(shape, dtype=bool), seen.found)
 
     def _look(self, image: Image, side_px: int | None = LESSON_PX, diameter_px: float | None = None) -> _Seen:
         """Look at the busiest part of an image, or all of it.
