@@ -69,7 +69,12 @@ def test_a_run_that_goes_on_from_another_has_it_made_first(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("minutes = 20", "minutes = 21"), ('"train"', '"other"'), ("[recipe]", "test_share = 0.3\n[recipe]")],
+    [
+        ("minutes = 20", "minutes = 21"),
+        ('"train"', '"other"'),
+        ("[recipe]", "test_share = 0.3\n[recipe]"),
+        ("[recipe]", "test_sources = ['a']\n[recipe]"),
+    ],
 )
 def test_the_key_changes_with_what_decides_the_outcome(tmp_path: Path, old: str, new: str) -> None:
     assert set(keys(tmp_path, PLAN)).isdisjoint(keys(tmp_path, PLAN.replace(old, new)))
@@ -92,6 +97,7 @@ def test_runs_that_are_only_scored_differently_share_their_training(tmp_path: Pa
         ("data = 'x'\n[[compare]]\nlabels = ['some']", "labels"),
         ("data = 'x'\n[[compare]]\nlabels = [1]", "greater than or equal to 2"),
         ("data = 'x'\n[[compare]]\nseed = []", "at least 1 item"),
+        ("data = 'x'\ntest = 'y'\ntest_sources = ['z']\n[[compare]]", "give what is to be scored once"),
         ("data = ", "no valid TOML"),
     ],
 )
@@ -122,4 +128,24 @@ def test_a_budget_is_part_of_a_larger_one_and_the_test_images_are_the_same(tmp_p
         f"data = '{disc_dataset}'\nrecipe = {{minutes = 1}}\n[[compare]]\nlabels = [1000]"
     )
     with pytest.raises(ConfigError, match="asks for 1000 labelled images; there are"):
+        samples_of(runs_of(load_plan(tmp_path / "plan.toml"))[0])
+
+
+def test_whole_sources_are_set_aside_in_the_pool_too(tmp_path: Path, disc_dataset: Path) -> None:
+    files = sorted((disc_dataset / "images").iterdir())
+    rows = [f"{file.stem},{'ab'[i % 2]},fluorescence,{file.stem}" for i, file in enumerate(files)]
+    for name in ("data", "pool"):
+        (tmp_path / name).mkdir()
+        for part in ("images", "labels") if name == "data" else ("images",):
+            (tmp_path / name / part).symlink_to(disc_dataset / part)
+        (tmp_path / name / "manifest.csv").write_text("\n".join(["stem,source,modality,experiment", *rows]))
+    plan = "data = 'data'\npool = ['pool']\ntest_sources = ['b']\nrecipe = {minutes = 1}\n[[compare]]"
+    (tmp_path / "plan.toml").write_text(plan)
+    learn, test = samples_of(runs_of(load_plan(tmp_path / "plan.toml"))[0])
+    assert {s.source for s in learn} == {"a"}
+    assert {s.source for s in test} == {"b"}
+    assert len(test) == len(files) // 2
+    assert sum(s.labels is None for s in learn) == sum(s.labels is not None for s in learn)
+    (tmp_path / "plan.toml").write_text(plan.replace("'b'", "'c'"))
+    with pytest.raises(ConfigError, match="No labelled image is of the source 'c'; there are a, b"):
         samples_of(runs_of(load_plan(tmp_path / "plan.toml"))[0])

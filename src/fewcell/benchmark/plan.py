@@ -52,7 +52,8 @@ class Plan(_Strict):
     """A comparison: the data, what all runs share, and blocks of runs.
 
     data: a dataset folder to learn from. test: a dataset folder to score on; without one, `test_share` of `data` is set
-    aside, the same for every run: whole experiments, and images of modalities that have too few of these. pool: dataset
+    aside, the same for every run: whole experiments, and images of modalities that have too few of these. test_sources:
+    these sources are set aside instead, in the pool too: how good a model is where nobody labelled. pool: dataset
     folders of images without labels, or with points or boxes, for objectives that learn from these as well. recipe:
     settings of all runs; give `minutes` there, the training time that every run gets (and the one before it, with
     `after`). processes: how many training processes share a run.
@@ -61,6 +62,7 @@ class Plan(_Strict):
     data: Path
     test: Path | None = None
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    test_sources: list[str] = []
     processes: Annotated[int, Field(ge=1)] = 1
     pool: list[Path] = []
     recipe: dict[str, Any] = {}
@@ -106,6 +108,8 @@ class Run:
 
     def _set_aside(self) -> list[object]:
         aside: list[object] = [str(self.plan.test)] if self.plan.test else ["by modality", self.plan.test_share]
+        if self.plan.test_sources:
+            aside = ["sources", *sorted(self.plan.test_sources)]
         return aside + [str(folder) for folder in self.plan.pool]
 
 
@@ -124,6 +128,8 @@ def load_plan(path: Path | str) -> Plan:
     except ValidationError as error:
         problems = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
         raise ConfigError(f"The plan {path} is wrong: {'; '.join(problems)}.") from None
+    if plan.test is not None and plan.test_sources:
+        raise ConfigError(f"The plan {path} has both test and test_sources; give what is to be scored once.")
     folder = path.resolve().parent
     test = None if plan.test is None else folder / plan.test
     return plan.model_copy(update={"data": folder / plan.data, "test": test, "pool": [folder / p for p in plan.pool]})
@@ -142,20 +148,34 @@ def samples_of(run: Run) -> tuple[list[Sample], list[Sample]]:
     """The images that a run learns from, and those that it is scored on.
 
     Beyond the run's budget, images keep their place but lose their labels. Raises DataError as `open_dataset` does,
-    ConfigError if there are fewer labelled images than the budget asks for.
+    ConfigError if there are fewer labelled images than the budget asks for, or none of a source that is set aside.
     """
     plan = run.plan
     learn = open_dataset(plan.data)
-    if plan.test is None:
+    if plan.test_sources:
+        learn, test = _without_sources(learn, plan.test_sources)
+    elif plan.test is None:
         labelled, test = split_by_modality([s for s in learn if s.labels], plan.test_share)
         learn = [*labelled, *(s for s in learn if not s.labels)]
     else:
         test = [sample for sample in open_dataset(plan.test) if sample.labels]
-    learn += [replace(sample, labels=None) for folder in plan.pool for sample in open_dataset(folder)]
+    pool = [replace(sample, labels=None) for folder in plan.pool for sample in open_dataset(folder)]
+    learn += [sample for sample in pool if sample.source not in plan.test_sources]
     if plan.test is None:
         apart = {sample.experiment for sample in test} - {sample.experiment for sample in learn if sample.labels}
         learn = [sample for sample in learn if sample.experiment not in apart]
     return _within_budget(learn, run.labels), test
+
+
+def _without_sources(samples: Sequence[Sample], sources: Sequence[str]) -> tuple[list[Sample], list[Sample]]:
+    """The samples of other sources, and the labelled ones of these."""
+    labelled = {sample.source for sample in samples if sample.labels}
+    if missing := sorted(set(sources) - labelled):
+        raise ConfigError(
+            f"No labelled image is of the source {missing[0]!r}; there are {', '.join(sorted(labelled))}."
+        )
+    test = [sample for sample in samples if sample.source in sources and sample.labels]
+    return [sample for sample in samples if sample.source not in sources], test
 
 
 def _within_budget(samples: Sequence[Sample], labels: int | None) -> list[Sample]:
