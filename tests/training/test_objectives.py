@@ -494,6 +494,36 @@ def test_a_run_learns_from_what_its_teacher_says_and_ends_the_same_if_killed_in_
     assert end["n_rounds"] == 2
 
 
+def test_a_run_that_is_killed_between_its_first_round_and_its_first_step_goes_on_with_that_round(
+    samples, consensus, tmp_path: Path, monkeypatch
+) -> None:
+    recipe = recipe_with(consensus, at=[0.0], precision=0.0).model_copy(update={"steps": 12})
+    whole = fit(recipe, samples, tmp_path / "whole")
+    labelled, label, stream = [], rounds_module.Teacher.label, lessons_module.Lessons.stream
+
+    def counted(teacher, sample):
+        labelled.append(sample.stem)
+        return label(teacher, sample)
+
+    def dies(lessons):
+        if lessons.run.n_rounds:
+            raise Killed
+        return stream(lessons)
+
+    monkeypatch.setattr(rounds_module.Teacher, "label", counted)
+    with monkeypatch.context() as patched:
+        patched.setattr(lessons_module.Lessons, "stream", dies)
+        with pytest.raises(Killed):
+            fit(recipe, samples, tmp_path / "killed")
+    assert len(labelled) == 3
+    facts = read_facts(tmp_path / "killed" / "checkpoint.safetensors")
+    assert (facts["step"], facts["n_rounds"]) == (0, 1)
+    resumed = fit(recipe, samples, tmp_path / "killed", resume=True)
+    assert len(labelled) == 3, "nothing is labelled again"
+    assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert (resumed / "model.json").read_bytes() == (whole / "model.json").read_bytes()
+
+
 def test_where_training_goes_on_from_a_model_that_is_the_first_teacher(samples, consensus, tmp_path: Path) -> None:
     first = fit(
         consensus.model_copy(update={"objective": Part(name="supervised"), "steps": 30}), samples, tmp_path / "1"

@@ -136,8 +136,8 @@ def _learned_without_labels(
         )
     rounds = run.objective.rounds
     if run.here.is_first and rounds and (most := rounds.images * len(rounds.at)) < len(others):
-        how = f"in {len(rounds.at)} rounds (settings images = {rounds.images}, at)"
-        said = f"Of {len(others)} images without labels a teacher labels {most}, spread over all, {how}."
+        how = f"images = {rounds.images}, at = {list(rounds.at)}"
+        said = f"Of {len(others)} images without labels a teacher labels {most}, spread over all (settings: {how})."
         warnings.warn(said, stacklevel=2)
     regions = [s for s in others if s.regions and not (s.points or s.boxes)]
     if run.here.is_first and regions:
