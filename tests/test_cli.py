@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -338,3 +339,15 @@ def test_the_model_finds_cells_of_real_images(run, tmp_path):
     for image in images:
         true = read_labels(SHARED / "train" / "labels" / f"{image.stem}_label.tiff")
         assert f1(match(true, read_labels(tmp_path / f"{image.stem}_label.tiff"), (0.5,))[0]) > 0.4
+
+
+def test_what_fewcell_warns_of_is_said_without_where_in_its_source_it_was(monkeypatch, capsys):
+    def warn() -> None:
+        warnings.simplefilter("always")
+        warnings.warn_explicit("3 images are left alone.", UserWarning, cli.__file__, 7)
+        warnings.warn_explicit("old", FutureWarning, "/lib/other.py", 8)
+
+    monkeypatch.setattr(cli, "app", warn)
+    with warnings.catch_warnings():
+        cli.main()
+    assert capsys.readouterr().err == "fewcell: 3 images are left alone.\n/lib/other.py:8: FutureWarning: old\n"

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,7 @@ Precision = Annotated[str, typer.Option(help="int8, bf16 or f32, in which a CPU 
 
 def main() -> None:
     """Run the command line; an error that fewcell raises on purpose, or the system, is one message and exit code 1."""
+    warnings.showwarning = _warn
     try:
         app()
     except FewcellError as error:
@@ -467,6 +469,14 @@ def _segment_all(segmenter, images, out: Path, settings, exports=(), how=None) -
             where = "" if str(failure.path) in str(failure.error) else f"{failure.path}: "
             typer.echo(printable(f"  {where}{failure.error}"), err=True)
         raise typer.Exit(1)
+
+
+def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    """Say what fewcell warns of as it says all else; of libraries, where in their source it was."""
+    own = Path(__file__).parent in Path(filename).parents
+    typer.echo(
+        printable(f"fewcell: {message}" if own else f"{filename}:{lineno}: {category.__name__}: {message}"), err=True
+    )
 
 
 def _fail(message: str) -> None:
