@@ -12,6 +12,8 @@ from fewcell.segmenter import FACTS_FILE, find_model
 
 __all__ = ["save_rows"]
 
+COMMIT = commit_of_source()  # now: the source may be changed while a benchmark runs
+
 
 def save_rows(
     rows: Sequence[Mapping[str, object]], out: Path | None, *, model: str | Path | None = None, **also: object
@@ -27,5 +29,5 @@ def save_rows(
     facts = dict(also)
     if model is not None:
         facts["model"] = hashlib.sha256((find_model(model) / FACTS_FILE).read_bytes()).hexdigest()[:12]
-    facts |= {"machine": machine_name(), "commit": commit_of_source(), "command": shlex.join(["python", *sys.argv])}
+    facts |= {"machine": machine_name(), "commit": COMMIT, "command": shlex.join(["python", *sys.argv])}
     save_table(rows, out, extra=facts, overwrite=True)

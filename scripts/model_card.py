@@ -129,7 +129,9 @@ def calibration() -> str:
     lines = [
         "### Calibration\n",
         "Expected calibration error of the scores, the mean over the cells of how far the share of right cells is from",
-        f"the mean score, in 20 ranges of scores ([results/calibration.csv](results/calibration.csv)).{whose(rows)}\n",
+        "the mean score, in 20 ranges of scores ([results/calibration.csv](results/calibration.csv))."
+        + whose("calibration.csv")
+        + "\n",
         "| diameter | experiments | cells | error |",
         "|---|---|---|---|",
     ]
@@ -148,7 +150,9 @@ def cost() -> str:
         "A megapixel is one of the image. Folders of 100 images of 1 megapixel, the whole command",
         "([results/folder.csv](results/folder.csv)); slides with cells 24 px wide, from loading the model to written",
         "labels ([results/slide.csv](results/slide.csv)). Both name machine and command; a",
-        f"machine's cores are not equally fast on every day, so compare within one file only.{whose(folder + slide)}\n",
+        "machine's cores are not equally fast on every day, so compare within one file only."
+        + whose("folder.csv", "slide.csv")
+        + "\n",
         "| | seconds | megapixels a second | memory, MiB |",
         "|---|---|---|---|",
     ]
@@ -171,7 +175,7 @@ def precisions() -> str:
         "### Precision, and `--accurate`\n",
         "Held-out images of train at the true scale (of at most 1.5 megapixels), and the speed of the network alone on",
         "a tile of 1,280 px ([results/precision.csv](results/precision.csv)). `--precision` and `--accurate` (four",
-        f"views, two scales) choose.{whose(rows)}\n",
+        "views, two scales) choose." + whose("precision.csv") + "\n",
         "| precision | accurate | images | mean F1@0.5 | @0.8 | megapixels a second |",
         "|---|---|---|---|---|---|",
     ]
@@ -187,7 +191,9 @@ def optics() -> str:
         "### As others would show or save them\n",
         "Held-out images of train, but sections of tissue, as they are and as other microscopes or programs would give",
         "them, with their true diameters. Of DIC, of which there is no labelled image, it is a hint of what to",
-        f"expect: training draws by the same functions ([results/optics.csv](results/optics.csv)).{whose(rows)}\n",
+        "expect: training draws by the same functions ([results/optics.csv](results/optics.csv))."
+        + whose("optics.csv")
+        + "\n",
         "| shown as | images | mean F1@0.5 | median |",
         "|---|---|---|---|",
     ]
@@ -240,10 +246,11 @@ def rows_of(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def whose(rows: list[dict[str, str]]) -> str:
-    """A sentence that says so where rows are of another model than the present one; see benchmarks/rows.py."""
+def whose(*names: str) -> str:
+    """A sentence that names the tables that are not, or not known to be, of this model; see benchmarks/rows.py."""
     present = sha256((ROOT / "src/fewcell/models/default/model.json").read_bytes()).hexdigest()[:12]
-    return "" if {row.get("model") for row in rows} == {present} else " Measured with an earlier model."
+    others = [name for name in names if {row.get("model") for row in rows_of(name)} != {present}]
+    return f" Of an earlier model, or of one that is not named: {', '.join(others)}." if others else ""
 
 
 def held_out(facts: dict) -> str:

@@ -350,4 +350,4 @@ def test_what_fewcell_warns_of_is_said_without_where_in_its_source_it_was(monkey
     monkeypatch.setattr(cli, "app", warn)
     with warnings.catch_warnings():
         cli.main()
-    assert capsys.readouterr().err == "fewcell: 3 images are left alone.\n/lib/other.py:8: FutureWarning: old\n"
+    assert capsys.readouterr().err == "fewcell warns: 3 images are left alone.\n/lib/other.py:8: FutureWarning: old\n"

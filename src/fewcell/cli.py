@@ -475,7 +475,8 @@ def _warn(message: Warning | str, category: type[Warning], filename: str, lineno
     """Say what fewcell warns of as it says all else; of libraries, where in their source it was."""
     own = Path(__file__).parent in Path(filename).parents
     typer.echo(
-        printable(f"fewcell: {message}" if own else f"{filename}:{lineno}: {category.__name__}: {message}"), err=True
+        printable(f"fewcell warns: {message}" if own else f"{filename}:{lineno}: {category.__name__}: {message}"),
+        err=True,
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from fewcell.data import collage as collage_module
 from fewcell.data.collage import PICTURES, collage, photograph_files, photographs
-from fewcell.errors import MissingDependencyError
+from fewcell.errors import DataError
 from fewcell.types import UNKNOWN
 
 
@@ -20,7 +20,7 @@ def test_the_photographs_are_there() -> None:
 
 def test_without_the_photographs_it_is_said_what_is_missing(monkeypatch) -> None:
     monkeypatch.setattr(collage_module, "photograph_files", list)
-    with pytest.raises(MissingDependencyError, match="scikit-image with the photographs"):
+    with pytest.raises(DataError, match="this installation of it has none"):
         collage_module.photographs.__wrapped__()
 
 

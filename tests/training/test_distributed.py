@@ -153,16 +153,15 @@ def test_two_processes_share_the_rounds_of_a_teacher(tiny_recipe, disc_dataset, 
 
 
 def test_every_process_needs_a_crop_with_labels_where_a_pool_has_none(tiny_recipe, disc_dataset, tmp_path, monkeypatch):
-    machines = Machine(torch.device("cpu"), torch.float32, world=4)
-    monkeypatch.setattr(Machine, "wait", lambda here: None)
-    monkeypatch.setattr(fit_module, "machine", lambda recipe: nullcontext(machines))
+    four = Machine(torch.device("cpu"), torch.float32, world=4)
+    monkeypatch.setattr(fit_module, "machine", lambda recipe: nullcontext(four))
     monkeypatch.setattr(state_module, "DistributedDataParallel", lambda network: network)
-    monkeypatch.setattr(fit_module, "with_diameters", lambda others, *args: others)
     samples = open_dataset(disc_dataset)
     data = [*samples[:5], *(replace(sample, labels=None) for sample in samples[5:])]
     recipe = tiny_recipe(steps=1, batch=4, objective=Part(name="mean_teacher"))
     with pytest.raises(ConfigError, match="2 have labels, and each of 4 processes needs one"):
         fit_module.fit(recipe, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(tiny_recipe, disc_dataset, tmp_path, monkeypatch):

@@ -27,7 +27,6 @@ from fewcell.representations.affinities import NO_TRUTH
 from fewcell.scoring import Scorer, n_features
 from fewcell.segmenter import Segmenter, read_model
 from fewcell.segmenter.scale import Estimate
-from fewcell.training import fit as fit_module
 from fewcell.training import lessons as lessons_module
 from fewcell.training import pool_scale
 from fewcell.training import rounds as rounds_module
@@ -160,15 +159,16 @@ def test_a_finished_model_tells_how_wide_cells_are(samples, trained, tmp_path) -
     here = Machine(torch.device("cpu"), torch.float32)
     pool = [*samples[4:], blank, torn]
     with pytest.warns(UserWarning, match=r"Not learned from: .*torn\.png"):
-        found = with_diameters(pool, trained.folder, tmp_path, here)
+        found, took = with_diameters(pool, trained.folder, tmp_path, here)
+    assert took > 0
     assert found == [replace(sample, diameter_px=22.0) for sample in samples[4:]]
     moved = [replace(sample, image=Path("elsewhere") / sample.image.name) for sample in pool]
-    assert [s.stem for s in with_diameters(moved, tmp_path / "gone", tmp_path, here)] == [s.stem for s in found]
+    assert [s.stem for s in with_diameters(moved, tmp_path / "gone", tmp_path, here)[0]] == [s.stem for s in found]
     (file,) = tmp_path.glob("pool-diameters*")
     file.write_text(file.read_text()[:-8])  # by a kill
     with pytest.warns(UserWarning, match="Not learned from"):
-        assert with_diameters(pool, trained.folder, tmp_path, here) == found
-    assert with_diameters(pool, tmp_path / "gone", tmp_path, here) == found, "it is known again"
+        assert with_diameters(pool, trained.folder, tmp_path, here)[0] == found
+    assert with_diameters(pool, tmp_path / "gone", tmp_path, here)[0] == found, "it is known again"
     forget_diameters(here, tmp_path)
     with pytest.raises(DataError, match="In none of the 1 images"):
         with_diameters([blank], trained.folder, tmp_path, here)
@@ -177,8 +177,8 @@ def test_a_finished_model_tells_how_wide_cells_are(samples, trained, tmp_path) -
 def test_a_width_that_is_known_is_not_estimated(samples, trained, tmp_path) -> None:
     here = Machine(torch.device("cpu"), torch.float32)
     said = replace(samples[4], diameter_px=31.5)
-    assert with_diameters([said], tmp_path / "no model", tmp_path, here) == [said]
-    found = with_diameters([said, samples[5]], trained.folder, tmp_path, here)
+    assert with_diameters([said], tmp_path / "no model", tmp_path, here) == ([said], 0)
+    found, _ = with_diameters([said, samples[5]], trained.folder, tmp_path, here)
     assert [sample.diameter_px for sample in found] == [31.5, 22.0]
 
 
@@ -299,10 +299,9 @@ def test_a_teacher_knows_which_of_its_cells_are_right(trained, samples) -> None:
 
 def test_a_few_cells_do_not_show_that_a_teacher_is_right(trained, samples) -> None:
     teacher = Teacher(Segmenter.load(trained.folder), samples[:1], keep=0.0)
-    features = np.zeros((3, 1 + len(teacher.views)))
-    for n_right, expected in ((3, 4 / 5), (1, 2 / 3), (0, 0.0)):
-        right = np.ones(n_right, dtype=bool)
-        assert teacher._learn([features[:n_right]], [right], ["one"])[1] == pytest.approx(expected)
+    features = np.zeros((5, 1 + len(teacher.views)))
+    for n_right, expected in ((4, 0.0), (5, 1.0)):
+        assert teacher._learn([features[:n_right]], [np.ones(n_right, dtype=bool)], ["one"])[1] == expected
 
 
 class _Sees:
@@ -421,10 +420,12 @@ def test_cells_without_a_mark_are_wrong_if_nearly_all_have_one_and_else_not_know
         assert np.mean(np.array(others) == (0 if regions else -1)) > 0.9
 
 
+@pytest.mark.parametrize("fewest_sure", [5, 1000])
 @pytest.mark.parametrize("kind", ["points", "boxes"])
 def test_marks_on_cells_that_were_not_found_do_not_make_the_others_background(
-    trained, samples, tmp_path: Path, kind
+    trained, samples, tmp_path: Path, monkeypatch, kind, fewest_sure
 ) -> None:
+    monkeypatch.setattr(teacher_module, "FEWEST_SURE", fewest_sure)
     truth = load_sample(open_dataset(samples[0].image.parent.parent)[5])[1]
     assert truth is not None
     y, x = np.unravel_index(np.argmax(ndimage.distance_transform_edt(truth == 0)), truth.shape)  # far from any cell
@@ -580,7 +581,7 @@ def test_of_very_many_images_a_finished_model_looks_at_some(samples, trained, tm
     monkeypatch.setattr(pool_scale, "_diameter_px", lambda sample, segmenter: 20.0)
     pool = [replace(samples[4], stem=f"{i}", modality=f"m{i % 2}", experiment=f"e{i % 6}") for i in range(600)]
     with pytest.warns(UserWarning, match="Of 600 images without labels 6"):
-        found = with_diameters(pool, trained.folder, tmp_path, Machine(torch.device("cpu"), torch.float32))
+        found, _ = with_diameters(pool, trained.folder, tmp_path, Machine(torch.device("cpu"), torch.float32))
     assert len(found) == 6
     assert sorted(sample.modality for sample in found) == ["m0"] * 3 + ["m1"] * 3
     assert len({sample.experiment for sample in found}) == 6
@@ -650,19 +651,30 @@ def test_the_time_that_a_finished_model_looks_at_a_pool_is_part_of_the_budget(
     samples, tiny_recipe, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(lessons_module, "finish", lambda *args, **kwargs: None)
-    now, clock = [0.0], fit_module.time.perf_counter
-    monkeypatch.setattr(fit_module.time, "perf_counter", lambda: clock() + now[0])
+    now, clock = [0.0], pool_scale.time.perf_counter
+    monkeypatch.setattr(pool_scale.time, "perf_counter", lambda: clock() + now[0])
 
-    def look(others, *args):
-        now[0] += 90
-        return others
+    def look(sample, segmenter):
+        now[0] += 60
+        if sample.stem in dies_at:
+            raise Killed
+        return 20.0
 
-    monkeypatch.setattr(fit_module, "with_diameters", look)
-    recipe = tiny_recipe(minutes=1, objective=Part(name="mean_teacher"))
-    with pytest.raises(ConfigError, match="took all of 1 minutes"):
-        fit(recipe, samples, tmp_path / "short")
-    fit(tiny_recipe(steps=1, objective=Part(name="mean_teacher")), samples, tmp_path / "run")
-    assert read_facts(tmp_path / "run" / "checkpoint.safetensors")["seconds"] >= 90
+    monkeypatch.setattr(pool_scale, "_diameter_px", look)
+    objective, dies_at = Part(name="mean_teacher"), {samples[-1].stem}
+    short, run = tiny_recipe(minutes=3, objective=objective), tiny_recipe(steps=1, objective=objective)
+    n_pool = sum(sample.labels is None for sample in samples)
+    for recipe, name in ((short, "short"), (run, "run")):
+        with pytest.raises(Killed):
+            fit(recipe, samples, tmp_path / name)
+    dies_at = set()
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="took all of 3 minutes"):
+            fit(short, samples, tmp_path / "short", resume=True)
+    for _ in range(2):
+        fit(run, samples, tmp_path / "run", resume=True)
+        seconds = read_facts(tmp_path / "run" / "checkpoint.safetensors")["seconds"]
+        assert 60 * n_pool <= seconds < 60 * n_pool + 50, "what an interrupted look took as well, and once"
 
 
 def test_images_without_labels_that_are_labelled_elsewhere_are_none_of_the_pool(
@@ -783,7 +795,6 @@ from dataclasses import replace
 from pathlib import Path
 from fewcell.config import Recipe
 from fewcell.data.dataset import open_dataset
-from fewcell.training import fit as fit_module
 from fewcell.training.fit import fit
 samples = open_dataset(Path(sys.argv[2]))
 samples = samples[:5] + [replace(sample, labels=None) for sample in samples[5:]]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fewcell.config import Part, Recipe, load_recipe
 from fewcell.data.dataset import Sample, open_dataset
-from fewcell.data.split import label_order, split_by_modality
+from fewcell.data.split import label_order, split_by_modality, without_copies
 from fewcell.errors import ConfigError
 
 __all__ = ["Block", "Plan", "Run", "load_plan", "runs_of", "samples_of"]
@@ -128,8 +128,8 @@ def load_plan(path: Path | str) -> Plan:
     except ValidationError as error:
         problems = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
         raise ConfigError(f"The plan {path} is wrong: {'; '.join(problems)}.") from None
-    if plan.test is not None and plan.test_sources:
-        raise ConfigError(f"The plan {path} has both test and test_sources; give what is to be scored once.")
+    if len(chosen := plan.model_fields_set & {"test", "test_share", "test_sources"}) > 1:
+        raise ConfigError(f"The plan {path} has {' and '.join(sorted(chosen))}; give what is to be scored once.")
     folder = path.resolve().parent
     test = None if plan.test is None else folder / plan.test
     return plan.model_copy(update={"data": folder / plan.data, "test": test, "pool": [folder / p for p in plan.pool]})
@@ -160,7 +160,7 @@ def samples_of(run: Run) -> tuple[list[Sample], list[Sample]]:
     else:
         test = [sample for sample in open_dataset(plan.test) if sample.labels]
     pool = [replace(sample, labels=None) for folder in plan.pool for sample in open_dataset(folder)]
-    learn += [sample for sample in pool if sample.source not in plan.test_sources]
+    learn += without_copies([sample for sample in pool if sample.source not in plan.test_sources], test)
     if plan.test is None:
         apart = {sample.experiment for sample in test} - {sample.experiment for sample in learn if sample.labels}
         learn = [sample for sample in learn if sample.experiment not in apart]

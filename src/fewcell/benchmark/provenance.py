@@ -11,7 +11,10 @@ __all__ = ["commit_of_source", "machine_name"]
 
 
 def commit_of_source() -> str:
-    """The commit of the source, with a mark if it has been changed since; the version outside of a checkout."""
+    """The commit of the source and the benchmarks, with a mark if they were changed since; else the version.
+
+    Ask before long work, not after it: the source may be changed meanwhile.
+    """
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -19,7 +22,7 @@ def commit_of_source() -> str:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     commit = git("rev-parse", "--short", "HEAD")
-    changed = "+changes" if git("status", "--porcelain", "--", str(folder.parent)) else ""
+    changed = "+changes" if git("status", "--porcelain", "--", ":/src", ":/benchmarks") else ""
     return f"{commit}{changed}" if commit else __version__
 
 

@@ -68,6 +68,7 @@ def train(run: Run, models: Path) -> None:
 
     learn, _ = samples_of(run)
     folder, recipe = models / run.training, run.recipe
+    commit = commit_of_source()
     if run.before:
         start = str((models / run.before.training / "model").resolve())
         recipe = recipe.model_copy(update={"start": start, "keep_start": False})
@@ -78,7 +79,7 @@ def train(run: Run, models: Path) -> None:
     channels = make_representation(recipe.representation.name, recipe.representation.settings).channels
     network = make_network(part.name, len(channels), part.settings)
     facts = {
-        "commit": commit_of_source(),
+        "commit": commit,
         "machine": machine_name(),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "labelled_images": sum(sample.labels is not None for sample in learn),

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fewcell.errors import MissingDependencyError
+from fewcell.errors import DataError
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
 __all__ = ["PICTURES", "collage", "photograph_files", "photographs"]
@@ -42,12 +42,15 @@ def photograph_files() -> list[Path]:
 
 @cache
 def photographs() -> list[FloatArray]:
-    """The same pictures, (height, width, 3) each, 0 to 1; read once, they are about 50 MB.
+    """The same pictures, (height, width, 3) each, 0 to 1; read once, they are about 70 MB.
 
-    Raises MissingDependencyError if none is there.
+    Raises DataError if none is there.
     """
     if not photograph_files():
-        raise MissingDependencyError("scikit-image with the photographs that come with it", "train")
+        raise DataError(
+            "The photographs that come with scikit-image are needed, and this installation of it has none. Type: "
+            "pip install --force-reinstall scikit-image"
+        )
     pictures = (np.asarray(Image.open(path).convert("RGB")) for path in photograph_files())
     return [picture.astype(np.float32) / np.float32(255) for picture in pictures]
 

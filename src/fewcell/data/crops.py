@@ -91,6 +91,8 @@ class CropSource:
         self.samples, self.boxes_tell = samples, boxes_tell
         self.grid = grid
         self.settings = settings
+        if settings.collage > 0:
+            photographs()  # before workers are forked, so that they share them
         self._steady = settings.model_copy(update={"scale_jitter": 1.0, "off_scale": 0.0})
         self.cache_bytes = min(CACHE_BYTES, available_bytes() // 4 // processes)
         self._cache: OrderedDict[int, _Cached] = OrderedDict()

@@ -1,9 +1,10 @@
 """Which images to learn from, which to hold out, and how often to draw each."""
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from filecmp import cmp
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -141,34 +142,51 @@ def without_copies(others: Sequence[Sample], labelled: Sequence[Sample]) -> list
     """Those of the others that show none of the labelled images: no link to such a file, nor a copy of one.
 
     People label some images of a folder, and give the folder as images without labels: what is held out of the labelled
-    ones must not be learned from as well.
+    ones must not be learned from as well. A file that cannot be read is none; it is told of where it is needed.
     """
-    known, copies = {sample.image.resolve() for sample in labelled}, defaultdict[tuple[int, bytes], list[Path]](list)
-    for image in (sample.image for sample in labelled if _size(sample.image) > 0):
-        copies[_size(image), _middle(image)].append(image)
-    sizes = {size for size, _ in copies}
+    if not others:
+        return []
+    known = {sample.image.resolve() for sample in labelled}
+    middles = {(size, _middle(sample.image)) for sample in labelled if (size := _size(sample.image))}
+    sizes = {size for size, _ in middles}
+
+    @cache
+    def digests() -> set[bytes]:
+        return {digest for sample in labelled if (digest := _digest(sample.image))}
 
     def is_new(image: Path) -> bool:
         if image.resolve() in known:
             return False
-        if (size := _size(image)) not in sizes:
+        size = _size(image)
+        if size not in sizes or (size, _middle(image)) not in middles:
             return True
-        return not any(cmp(image, other, shallow=False) for other in copies.get((size, _middle(image)), ()))
+        return _digest(image) not in digests()
 
     return [sample for sample in others if is_new(sample.image)]
 
 
-def _size(file: Path) -> int:
-    """How many bytes a file has; -1 if it cannot be read, which is said when it is needed."""
-    return file.stat().st_size if file.is_file() else -1
+def _size(file: Path) -> int | None:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
 
 
 def _middle(file: Path) -> bytes:
-    if (size := _size(file)) < 0:
+    try:
+        with file.open("rb") as opened:
+            opened.seek(max(0, (_size(file) or 0) - TELLING_BYTES) // 2)
+            return opened.read(TELLING_BYTES)
+    except OSError:
         return b""
-    with file.open("rb") as opened:
-        opened.seek(max(0, size - TELLING_BYTES) // 2)
-        return opened.read(TELLING_BYTES)
+
+
+def _digest(file: Path) -> bytes | None:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").digest()
+    except OSError:
+        return None
 
 
 def sampling_weights(samples: Sequence[Sample], balance: float, even_modalities: float = 0.0) -> NDArray[np.float64]:

@@ -89,9 +89,10 @@ def fit(
                 shutil.rmtree(out / COLLAGES_FOLDER, ignore_errors=True)
             run.save(checkpoint)  # from here on the folder holds a run, of this recipe and these images
         if run.objective.scale_by and others:
-            began = time.perf_counter()
-            others = with_diameters(others, run.objective.scale_by, out, here, recipe.threads)
-            run.seconds += time.perf_counter() - began  # as a teacher's rounds are
+            others, took = with_diameters(others, run.objective.scale_by, out, here, recipe.threads)
+            if run.seconds == 0:  # as a teacher's rounds, that is a part of the budget; it is counted once
+                run.seconds = took
+                run.save(checkpoint)
             if run.share_done() >= 1 and run.step == 0:
                 raise ConfigError(
                     f"Finding out how wide the cells of {len(others)} images without labels are took all of "
@@ -128,24 +129,24 @@ def _learned_without_labels(
         why = "they are of experiments that are held out"
         if not takes_some:
             why = f"{recipe.objective.name} takes none. Choose --objective consensus to learn from them as well"
-        warnings.warn(f"{n_left_alone} images without labels are not learned from: {why}.", stacklevel=2)
+        warnings.warn(f"{n_left_alone} images without labels are not learned from: {why}.", stacklevel=3)
     if takes_some and not others:
         raise DataError(
             f"{recipe.objective.name} learns from images without labels as well; there is none, but for images of "
-            "experiments that are held out."
+            "experiments that are held out, and copies of labelled ones."
         )
     rounds = run.objective.rounds
     if run.here.is_first and rounds and (most := rounds.images * len(rounds.at)) < len(others):
         how = f"images = {rounds.images}, at = {list(rounds.at)}"
         said = f"Of {len(others)} images without labels a teacher labels {most}, spread over all (settings: {how})."
-        warnings.warn(said, stacklevel=2)
+        warnings.warn(said, stacklevel=3)
     regions = [s for s in others if s.regions and not (s.points or s.boxes)]
     if run.here.is_first and regions:
         warnings.warn(
             f"{len(regions)} images have regions in which every cell is annotated, but no points or boxes: they are "
             f"learned from as images of which nothing is known, for example {regions[0].image.name}. Where there are "
             "no cells, give points without any row.",
-            stacklevel=2,
+            stacklevel=3,
         )
     return others, boxed
 

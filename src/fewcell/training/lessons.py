@@ -21,7 +21,7 @@ from fewcell.training.batches import Share, batches
 from fewcell.training.blend import blend
 from fewcell.training.finish import count_sources, finish
 from fewcell.training.held_out import HeldOut, fixed_crops
-from fewcell.training.memory import REPLAY_SHARE, draw_collages, replay
+from fewcell.training.memory import draw_collages, replay
 from fewcell.training.objective import Batch
 from fewcell.training.rounds import Pool
 from fewcell.training.state import CHECKPOINT_FILE, TrainingState
@@ -191,15 +191,8 @@ class Lessons:
         if run.objective.rounds is None and run.objective.scale_by is None:  # nobody knows the scale of these images
             settings = settings.model_copy(update={"off_scale": 1.0})
         readers = run.here.world * max(1, recipe.workers)  # each worker keeps what it has read
-        n_replay = round(recipe.batch * REPLAY_SHARE) if run.memory else 0
-        n_new = recipe.batch - n_replay
-        n_others = min(max(round(n_new * run.objective.pool_share), 1), n_new - 1) if others else 0
-        if n_others and run.objective.rounds is None and n_new - n_others < run.here.world:
-            raise ConfigError(  # the mean over processes would count those without a label as if they had learned it
-                f"Of a batch of {recipe.batch} crops {n_new - n_others} have labels, and each of {run.here.world} "
-                f"processes needs one. Give --batch {recipe.batch * run.here.world // (n_new - n_others)} or more."
-            )
-        shares = [Share(self.source, n_new - n_others)]
+        n_labelled, n_others, n_replay = run.crops_of_batch(has_others=bool(others))
+        shares = [Share(self.source, n_labelled)]
         if n_others:
             pool = CropSource(others, self.source.grid, settings, readers)
             shares.append(Share(pool, n_others, like=self.source))

@@ -16,7 +16,7 @@ from fewcell.images import whole_file, write_labels
 from fewcell.segmenter import Segmenter
 from fewcell.training.machine import Machine
 from fewcell.training.objective import Rounds
-from fewcell.training.teacher import Teacher
+from fewcell.training.teacher import FEWEST_SURE, Teacher
 
 __all__ = ["Pool"]
 
@@ -81,8 +81,8 @@ class Pool:
         if precision < self.rounds.precision and not any(its["used"] for its in facts):
             warnings.warn(
                 f"Nothing is learned yet from {len(facts)} images without labels: of the cells that the model was "
-                f"surest of, {precision:.0%} were right on held-out images (one more taken for right and one for "
-                f"wrong), and {self.rounds.precision:.0%} must be.",
+                f"surest of, {precision:.0%} were right on held-out images, and {self.rounds.precision:.0%} of "
+                f"{FEWEST_SURE} or more must be.",
                 stacklevel=2,
             )
 

@@ -16,7 +16,7 @@ from fewcell.representations import Representation, make_representation
 from fewcell.segmenter import WEIGHTS_FILE, find_model, read_model
 from fewcell.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from fewcell.training.machine import Machine
-from fewcell.training.memory import Memory
+from fewcell.training.memory import REPLAY_SHARE, Memory
 from fewcell.training.objective import Objective
 from fewcell.training.objectives import make_objective
 
@@ -81,6 +81,13 @@ class TrainingState:
         load_checkpoint(path, {"network": self.network, "average": self.average}, self.optimizer)
         self.step, self.seconds, self.n_rounds = facts["step"], facts["seconds"], facts.get("n_rounds", 0)
 
+    def crops_of_batch(self, *, has_others: bool) -> tuple[int, int, int]:
+        """How many crops of a batch are of labelled images, of other images, and of pictures to remember by."""
+        n_replay = round(self.recipe.batch * REPLAY_SHARE) if self.memory else 0
+        n_new = self.recipe.batch - n_replay
+        n_others = min(max(round(n_new * self.objective.pool_share), 1), n_new - 1) if has_others else 0
+        return n_new - n_others, n_others, n_replay
+
     def share_done(self) -> float:
         """How much of the budget is spent, 0 to 1. All processes must ask at the same time, and agree."""
         if self.recipe.steps:
@@ -107,7 +114,15 @@ def begin(recipe: Recipe, here: Machine) -> TrainingState:
     shared = DistributedDataParallel(network) if here.world > 1 else network
     objective = make_objective(recipe.objective, representation, average.module)
     memory = Memory(network, representation) if recipe.teaches else None
-    return TrainingState(recipe, here, representation, network, shared, average, objective, optimizer, memory)
+    run = TrainingState(recipe, here, representation, network, shared, average, objective, optimizer, memory)
+    n_labelled, *_ = run.crops_of_batch(has_others=objective.pool_share > 0)
+    if objective.pool_share and objective.rounds is None and n_labelled < here.world:
+        # The mean over processes would count those without a label as if they had learned all.
+        raise ConfigError(
+            f"Of a batch of {recipe.batch} crops {n_labelled} have labels, and each of {here.world} processes needs "
+            "one. Set a larger batch in the recipe."
+        )
+    return run
 
 
 def _first_network(recipe: Recipe, representation: Representation) -> Network:

@@ -24,7 +24,7 @@ from fewcell.training.proposals import (
 )
 from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
 
-__all__ = ["VIEWS", "Lesson", "Teacher", "View"]
+__all__ = ["FEWEST_SURE", "VIEWS", "Lesson", "Teacher", "View"]
 
 Pixel = TypeVar("Pixel", bound=np.generic)
 
@@ -34,7 +34,8 @@ FOLDS = 5
 LESSON_PX = 512  # side of the part of an image, at canonical scale, that a teacher labels: of more, crops see little
 PRIOR_CELLS = 100  # so many held-out cells tell as much as score and agreement say by themselves
 PRIOR = (np.arange(20) + 0.5) / 20
-MOSTLY_MARKED, FEWEST_SURE = 0.8, 5  # of so many sure cells or more, if so many bear a mark, all cells do
+MOSTLY_MARKED = 0.8  # of the sure cells: if so many bear a mark, all cells do
+FEWEST_SURE = 5  # cells; fewer show nothing
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ class Teacher:
     the network has not learned from, as far as these are enough to tell. (The segmenter's scorer was fitted to them, so
     its score is somewhat too sure.)
     precision: of the cells that it would keep there, the share that is right, each experiment judged by what was
-    learned from others (where there is only one, each fifth of its cells by the rest). As if one more were right and
-    one more were wrong (Laplace), so that it is 0.8 at most of three that are all right; 0 if it would keep none.
+    learned from others (where there is only one, each fifth of its cells by the rest); 0 if it would keep fewer than
+    FEWEST_SURE: they would show nothing.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class Teacher:
             of_fold = fold == one
             kept = _fit_trust(all_features[~of_fold], all_right[~of_fold])(all_features[of_fold]) >= self.keep
             n_kept, n_right = n_kept + kept.sum(), n_right + all_right[of_fold][kept].sum()
-        return _fit_trust(all_features, all_right), float((n_right + 1) / (n_kept + 2)) if n_kept else 0.0
+        return _fit_trust(all_features, all_right), float(n_right / n_kept) if n_kept >= FEWEST_SURE else 0.0
 
     def label(self, sample: Sample) -> Lesson:
         """Label an image by its points or boxes, if there are any, and otherwise a part of it by trust.
@@ -182,7 +183,8 @@ class Teacher:
         if sample.regions:
             return all_marked(read_regions(sample.regions, (shape[0], shape[1])), seen.found)
         sure = trust >= self.keep
-        if n_marks and sure.sum() >= FEWEST_SURE and has_mark[sure].mean() < MOSTLY_MARKED:
+        are_some_unmarked = sure.sum() >= FEWEST_SURE and has_mark[sure].mean() < MOSTLY_MARKED
+        if n_marks and (are_some_unmarked or not has_mark.any()):
             return by_trust(seen.found, np.zeros_like(has_mark), seen.views, seen.foreground)
         return all_marked(np.ones(shape, dtype=bool), seen.found)
 
