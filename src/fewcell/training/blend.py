@@ -51,7 +51,7 @@ def recipe_from(model: str, *, unlabelled: bool = False) -> dict[str, Any]:
         "scale_steps": 0,
         "int8": False,  # what it would take to make it is more than teaching asks for
         "steps": None,
-        "minutes": 8.0,
+        "minutes": 4.0,
         "learning_rate": 4e-4,
         "warmup": 0.1,
         "held_out": 0.25,

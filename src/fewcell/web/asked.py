@@ -47,7 +47,7 @@ class TeachTask(_Asked):
     """Which model to teach, and for how long; steps win over minutes."""
 
     model: str
-    minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 8.0
+    minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 4.0
     steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 

@@ -48,7 +48,7 @@ export class Teaching {
       ? `${cells} cells known in ${crops} ${crops === 1 ? "part" : "parts"}.`
         + (cells < WELCOME_CELLS ? ` Some ${WELCOME_CELLS} or more tell most; “All right here” adds many at once.` : "")
       : "Correct some cells, and mark rectangles in which all are right. The model then learns from them.";
-    const minutes = make("input", { type: "number", min: "0.1", max: "1440", step: "any", value: "8", id: "minutes" });
+    const minutes = make("input", { type: "number", min: "0.1", max: "1440", step: "any", value: "4", id: "minutes" });
     const button = make("button", { className: "main", textContent: "Teach", disabled: !cells || !model });
     button.addEventListener("click", async () => {
       button.disabled = true;
