@@ -2,13 +2,15 @@
 
     python benchmarks/canopy.py MODEL ../shared/data/train
     python benchmarks/canopy.py MODEL ../shared/data/train --test ../shared/data/test --out OUT/canopy-seed0.csv
+    python benchmarks/canopy.py default ../shared/data/train --test ../shared/data/test --ways canopy oracle \\
+        --out docs/results/oracle.csv
 
-MODEL is a folder that `fewcell train --representation canopy` (or flows, which predicts the same) wrote. Settings are
-chosen on the images held out from its training. Scorers are fitted to these and to some of those learned from, as in
-training; the level is chosen by what scorers fitted to other experiments say. Without --test the held-out images are
-scored, by these scorers; with --test, the images of another folder. Images are seen at their true diameter. One row an
-image and a way of reading; mean F1 at IoU 0.5 by modality is printed. Settings are tuned for F1 at IoU 0.5, where the
-name of a way does not say otherwise.
+MODEL is a folder that `fewcell train --representation canopy` (or flows, which predicts the same) wrote, or the name of
+a model inside the package. --ways: only these of the ways below. Settings are chosen on the images held out from its
+training. Scorers are fitted to these and to some of those learned from, as in training; the level is chosen by what
+scorers fitted to other experiments say. Without --test the held-out images are scored, by these scorers; with --test,
+the images of another folder. Images are seen at their true diameter. One row an image and a way of reading; mean F1 at
+IoU 0.5 by modality is printed. Settings are tuned for F1 at IoU 0.5, where the name of a way does not say otherwise.
 
 Where OUT is a folder of `fewcell benchmark`, the report shows the tables named canopy*.csv in it, one for each seed.
 
@@ -36,6 +38,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +55,7 @@ from fewcell.representations.canopy import FITTED_PER_IMAGE, HIDDEN_UNITS, RIGHT
 from fewcell.representations.canopy_tree import Candidates, Tree, describe, flood, select, true_ious
 from fewcell.representations.flow_field import CELL, FLOW
 from fewcell.scoring import Scorer
-from fewcell.segmenter import ModelFacts, predict_at_scale, read_model
+from fewcell.segmenter import ModelFacts, find_model, predict_at_scale, read_model
 from fewcell.training.lessons import parts_of
 from fewcell.types import FloatArray, Labels
 
@@ -437,7 +440,7 @@ def judge(
 ) -> list[dict[str, object]]:
     """A row for every way and image. folds: of the images fitted to, which are scored if no others are given.
 
-    oracles: name of an oracle -> the way with a scorer among whose candidates it chooses.
+    oracles: name of an oracle -> the way in LEARNED among whose candidates it chooses.
     """
     rows: list[dict[str, object]] = []
 
@@ -476,7 +479,7 @@ def judge(
             found = (read(way, tree, judged(tree, scorer), level) for tree in grown)
         add(name, score or fit_to, found, {"setting": setting, "level": level})
     for name, of in oracles.items():
-        add(name, score or fit_to, (read_by_truth(case, ways[of]) for case in score or fit_to), "")
+        add(name, score or fit_to, (read_by_truth(case, LEARNED[of]) for case in score or fit_to), "")
     return rows
 
 
@@ -507,18 +510,26 @@ def report(name: str, rows: list[dict[str, object]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", help="a model folder, or the name of a model inside the package")
     parser.add_argument("train", type=Path, help="the dataset that the model was trained on")
     parser.add_argument("--test", type=Path, help="score these images; without, those held out, five folds")
+    every = [*SETTINGS_ONLY, *LEARNED, *ORACLES]
+    parser.add_argument("--ways", nargs="+", choices=every, default=every, metavar="WAY", help="only these")
     parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     arguments = parser.parse_args()
 
-    name = read_model(arguments.model).representation.name
+    model = find_model(arguments.model)
+    name = read_model(model).representation.name
     if name not in OF_A_FLOW:
         sys.exit(f"{arguments.model} is a model of {name!r}; train one with --representation canopy.")
-    cases = read_all(arguments.model, arguments.train, arguments.test, LastLayer)
-    rows = judge(*cases, SETTINGS_ONLY, LEARNED, ORACLES)
-    save_rows(rows, arguments.out, model=arguments.model)
+    layer_of = LastLayer if "last layer" in arguments.ways else None
+    cases = read_all(model, arguments.train, arguments.test, layer_of)
+
+    def chosen(ways: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: way for name, way in ways.items() if name in arguments.ways}
+
+    rows = judge(*cases, chosen(SETTINGS_ONLY), chosen(LEARNED), chosen(ORACLES))
+    save_rows(rows, arguments.out, model=model)
 
 
 def read_all(

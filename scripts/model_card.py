@@ -38,6 +38,7 @@ def figures() -> str:
         [
             *open_test(),
             mistakes(),
+            *ceiling(),
             calibration(),
             cost(),
             precisions(),
@@ -122,6 +123,29 @@ def mistakes() -> str:
         cells.append(f"{100 * total['false'] / max(total['n_predicted'], 1):.1f}")
         lines.append(f"| {' | '.join(map(str, [modality, *cells]))} |")
     return "\n".join(lines)
+
+
+def ceiling() -> list[str]:
+    """How much better the cells would be, were the right candidates chosen."""
+    if not (ROOT / "docs/results/oracle.csv").exists():
+        return []
+    rows = rows_of("oracle.csv")
+    modalities = sorted({row["modality"] for row in rows})
+    lines = [
+        "### What choosing leaves to gain, open test\n",
+        "Mean F1 at the true diameter of the cells that the scorer chooses among canopy's candidates, and of those",
+        "that the truth would choose among the same candidates: what is left above is the network's to gain",
+        "([results/oracle.csv](results/oracle.csv))." + whose("oracle.csv") + "\n",
+        f"| chosen by | at | all | {' | '.join(modalities)} |",
+        "|---|---|---|" + "---|" * len(modalities),
+    ]
+    for way, name in (("canopy", "the scorer"), ("oracle", "the truth (IoU 0.5)")):
+        for key, iou in (("f1_50", "0.5"), ("f1_75", "0.75")):
+            values = [(row["modality"], float(row[key])) for row in rows if row["way"] == way]
+            of_each = [mean(value for modality, value in values if modality == one) for one in modalities]
+            cells = [f"{value:.3f}" for value in (mean(value for _, value in values), *of_each)]
+            lines.append(f"| {name} | {iou} | {' | '.join(cells)} |")
+    return ["\n".join(lines)]
 
 
 def calibration() -> str:
