@@ -278,11 +278,18 @@ def test_few_images_are_held_out_in_part(trained, inverted: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("with_others", [False, True])
-def test_the_command_says_before_and_after(trained, inverted: Path, tmp_path: Path, with_others: bool) -> None:
-    """Labels alone, by the argument or by its name, and images without labels in a plain folder besides."""
+def test_the_command_says_before_and_after(
+    trained, inverted: Path, draw_discs, tmp_path: Path, with_others: bool
+) -> None:
+    """Labels alone, by the argument or by its name, and images without labels in a plain folder besides.
+
+    One of these is a copy of a labelled one, and does not count.
+    """
     run, others = tmp_path / "run", tmp_path / "others"
-    shutil.copytree(inverted / "images", others)
-    (others / "dark_20.png").rename(others / "new.png")
+    others.mkdir()
+    for name, seed in (("new", 60), ("newer", 61), ("newest", 62)):
+        Image.fromarray(255 - draw_discs(seed, shape=(96, 176))[0]).save(others / f"{name}.png")
+    shutil.copy(inverted / "images" / "dark_20.png", others / "copy.png")
     mine = ["--labelled", str(inverted), "--unlabelled", str(others)] if with_others else [str(inverted)]
     arguments = ["train", *mine, "-o", str(run), "--from-model", str(trained.folder), "--steps", "2"]
     why = "Nothing is learned yet from 3 images without labels: of the cells that the model was surest of"
