@@ -1,6 +1,6 @@
 """Put the figures of the model inside the package into docs/model-card.md, between its two markers.
 
-They come from docs/results/default-model-test-summary.csv (see scripts/score_default_model), from calibration.csv,
+They come from docs/results/default-model-test-summary.csv (see scripts/score_default_model), from oracle.csv, calibration.csv,
 folder.csv, slide.csv, precision.csv and optics.csv there (each names its command), from default-model-training.csv (see
 scripts/training_log.py), and from model.json. The learning curve is drawn as well, which needs the extra `report`:
 docs/learning_curve.svg.
@@ -133,8 +133,8 @@ def ceiling() -> list[str]:
     modalities = sorted({row["modality"] for row in rows})
     lines = [
         "### What choosing leaves to gain, open test\n",
-        "Mean F1 at the true diameter of the cells that the scorer chooses among canopy's candidates, and of those",
-        "that the truth would choose among the same candidates: what is left above is the network's to gain",
+        "Mean F1 at the true diameter of the cells that a scorer, fitted anew as in training, chooses among canopy's",
+        "candidates, and of those that the truth would choose: what is left above is the network's to gain",
         "([results/oracle.csv](results/oracle.csv))." + whose("oracle.csv") + "\n",
         f"| chosen by | at | all | {' | '.join(modalities)} |",
         "|---|---|---|" + "---|" * len(modalities),
@@ -194,12 +194,13 @@ def cost() -> str:
 
 
 def precisions() -> str:
-    rows = rows_of("precision.csv")
+    rows, older = rows_of("precision.csv"), whose("precision.csv")
+    older += " `--accurate` saw one scale then." if older else ""
     lines = [
         "### Precision, and `--accurate`\n",
         "Held-out images of train at the true scale (of at most 1.5 megapixels), and the speed of the network alone on",
         "a tile of 1,280 px ([results/precision.csv](results/precision.csv)). `--precision` and `--accurate` (four",
-        "views, two scales) choose." + whose("precision.csv") + "\n",
+        "views, two scales) choose." + older + "\n",
         "| precision | accurate | images | mean F1@0.5 | @0.8 | megapixels a second |",
         "|---|---|---|---|---|---|",
     ]
