@@ -1,9 +1,9 @@
 """Put the figures of the model inside the package into docs/model-card.md, between its two markers.
 
-They come from docs/results/default-model-test-summary.csv (see scripts/score_default_model), from oracle.csv, calibration.csv,
-folder.csv, slide.csv, precision.csv and optics.csv there (each names its command), from default-model-training.csv (see
-scripts/training_log.py), and from model.json. The learning curve is drawn as well, which needs the extra `report`:
-docs/learning_curve.svg.
+They come from docs/results/default-model-test-summary.csv (see scripts/score_default_model), from oracle.csv,
+calibration.csv, folder.csv, slide.csv, precision.csv and optics.csv there (each names its command), from
+default-model-training.csv (see scripts/training_log.py), and from model.json. The learning curve is drawn as well,
+which needs the extra `report`: docs/learning_curve.svg.
 """
 
 import csv
