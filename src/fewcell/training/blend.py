@@ -79,10 +79,9 @@ def blend(
     Between the two lie networks that know both what the start knew and what was learned; the way is gone no further
     than held-out images ask for. What goes further has to be better by WORTH; if nothing is, the start is kept.
     Settings of decoding, scorer and thresholds are the start's: a few images tell less of them than all that it learned
-    from. What came of it
-    stands in the model's `held_out`: F1 before (`f1_50_before`) and after (`f1_50`), how far it went (`share`), and the
-    F1 against what the start finds in drawn images (`still_found`): where it would be less than STILL_FOUND, the way
-    ends.
+    from. What came of it stands in the model's `held_out`: F1 before (`f1_50_before`) and after (`f1_50`), how far it
+    went (`share`), and the F1 against what the start finds in drawn images (`still_found`): where it would be less than
+    STILL_FOUND, the way ends.
 
     scale: the file of the network that tells the scale. before: F1 of the start, see `f1_of_start`. also_seen: images
     without labels that the network has learned from.
