@@ -18,8 +18,8 @@ BASELINE = "supervised"  # the way of learning that others are compared with
 class Budget:
     """One way of learning from so many labelled images.
 
-    ahead: how far its headline F1 is above that of learning from the same labels alone with the same seeds, as (mean,
-    95 % interval), experiments resampled; None for that itself, and where it was not run.
+    ahead: how far its headline F1 is above that of learning from the same labels alone, see `Method.ahead_of`; None for
+    that itself, and where it was not run.
     """
 
     n_labelled: int
@@ -59,15 +59,7 @@ def _budget(method: Method, baselines: Mapping[tuple[str, ...], Method]) -> Budg
     n_labelled = _n_labelled(method)
     if baseline is None or baseline is method:
         return Budget(n_labelled, method)
-    seeds = method.seeds & baseline.seeds  # a pair shares its seeds, as it shares its images
-    if not seeds:
-        return Budget(n_labelled, method)
-    alike, theirs = method.of_seeds(seeds), baseline.of_seeds(seeds)
-    own, others, means = alike.resampled(), theirs.resampled(), (alike.mean("f1_50"), theirs.mean("f1_50"))
-    if own is None or others is None or means[0] is None or means[1] is None:
-        return Budget(n_labelled, method)
-    low, high = np.quantile(own[0] - others[0], (0.025, 0.975))
-    return Budget(n_labelled, method, (means[0] - means[1], Interval(float(low), float(high), own[1])))
+    return Budget(n_labelled, method, method.ahead_of(baseline))
 
 
 def _seen(panel: str) -> str | None:

@@ -52,6 +52,11 @@ class Method:
     def seeds(self) -> set[str]:
         return {row["seed"] for row in self.rows}
 
+    @property
+    def stems(self) -> set[str]:
+        """The images on which it was scored."""
+        return {line["stem"] for line in self.images if line["scorable"] == "yes"}
+
     def of_seeds(self, seeds: Collection[str]) -> "Method":
         """The method as its runs of these seeds alone show it; curves and scores are left as they are."""
         rows = tuple(row for row in self.rows if row["seed"] in seeds)
@@ -91,6 +96,21 @@ class Method:
         over = "images" if any(over == "images" for _, over in drawn) else "experiments"
         return np.mean([means for means, _ in drawn], axis=0), over
 
+    def ahead_of(self, other: "Method") -> tuple[float, Interval] | None:
+        """How far its headline F1 is above that of another, with the 95 % interval; experiments resampled in pairs.
+
+        Runs of the same seeds are compared; None where the methods share no seed, or were scored on other images.
+        """
+        seeds = self.seeds & other.seeds
+        if not seeds:
+            return None
+        mine, theirs = self.of_seeds(seeds), other.of_seeds(seeds)
+        own, others, means = mine.resampled(), theirs.resampled(), (mine.mean("f1_50"), theirs.mean("f1_50"))
+        if own is None or others is None or means[0] is None or means[1] is None or mine.stems != theirs.stems:
+            return None
+        low, high = np.quantile(own[0] - others[0], (0.025, 0.975))
+        return means[0] - means[1], Interval(float(low), float(high), own[1])
+
     def mistakes(self) -> dict[str, float]:
         """How many cells went wrong in each way, per 100 true cells."""
         total = sum(int(line["n_true"]) for line in self.images)
@@ -110,6 +130,13 @@ class Results:
     machines: tuple[str, ...]
     commits: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def as_good(self) -> list[str]:
+        """The names of the methods that cannot be told from the best: the interval of the difference holds 0."""
+        best, *others = self.methods
+        ahead = [(other.name, best.ahead_of(other)) for other in others]
+        return [name for name, by in ahead if by is not None and by[1].low <= 0]
 
 
 def load_results(folders: Sequence[Path]) -> Results:
