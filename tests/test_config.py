@@ -61,6 +61,14 @@ def test_another_recipe_stands_in_for_the_defaults(
     assert load_recipe(write(tmp_path, text), base=base, batch=5, **given) == Recipe(**budget, seed=3, batch=5)
 
 
+def test_each_change_of_crops_wins_by_itself(tmp_path: Path) -> None:
+    base = Recipe(minutes=2, augmentation=Augmentation(blur=0.7, noise=0.6)).model_dump(mode="json")
+    recipe = load_recipe(write(tmp_path, "[augmentation]\nblur = 0"), base=base, augmentation={"gray": 0.9})
+    assert recipe.augmentation == Augmentation(blur=0, noise=0.6, gray=0.9)
+    with pytest.raises(ConfigError, match="augmentation"):
+        load_recipe(None, base=base, augmentation="none")
+
+
 @pytest.mark.parametrize("part", ["network", "representation", "objective"])
 def test_a_part_may_be_its_name(tmp_path: Path, part: str) -> None:
     path = write(tmp_path, f'{part} = "from_file"\nsteps = 1')

@@ -127,6 +127,10 @@ class Recipe(_Strict):
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 4.0
     seed: Annotated[int, Field(ge=0)] = 0
 
+    def readers(self, processes: int) -> int:
+        """How many processes read images: the training processes, or their workers."""
+        return processes * max(1, self.workers)
+
     @property
     def teaches(self) -> bool:
         """Whether a model is taught something new beside what it knows."""
@@ -172,11 +176,16 @@ def load_recipe(path: Path | str | None, *, base: dict[str, Any] | None = None, 
 
 
 def _over(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The values, but those that are given win; a budget that is given replaces the other one as well."""
+    """The values, but those that are given win; a budget that is given replaces the other one as well.
+
+    Of [augmentation] each value wins by itself.
+    """
     for budget, other in (("steps", "minutes"), ("minutes", "steps")):
         if budget in given and other not in given:
             values = {k: v for k, v in values.items() if k != other}
-    return values | given
+    before, now = values.get("augmentation"), given.get("augmentation")
+    both = {"augmentation": before | now} if isinstance(before, dict) and isinstance(now, dict) else {}
+    return values | given | both
 
 
 _PARTS = ("network", "representation", "objective")

@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 from fewcell.benchmark import load_plan, run_plan, runs_of, stage
 from fewcell.benchmark.examples import EXAMPLES, examples_file
 from fewcell.benchmark.stage import FACTS_FILE, ROW_FILE
+from fewcell.errors import WriteError
 from fewcell.images import read_labels
 
 PLAN = """
@@ -150,6 +151,29 @@ def test_a_run_that_fails_stops_no_other_and_says_why(finished, tmp_path: Path, 
     assert log.is_relative_to(out)
     assert "crop_px must be a multiple of" in log.read_text()
     assert len(rows_of(rows)) == 2, "those that were finished before"
+
+
+def test_what_goes_on_from_a_run_that_failed_says_so(tmp_path: Path, disc_dataset: Path) -> None:
+    text = f'data = "{disc_dataset}"\n[recipe]\nsteps = 1\ncrop_px = 65\n[[compare]]\nafter = "supervised"\n'
+    (tmp_path / "plan.toml").write_text(text)
+    lines: list[str] = []
+    _, failed = run_plan(tmp_path / "plan.toml", tmp_path / "out", report=lines.append)
+    assert len(failed) == 2
+    assert failed[0].key in failed[1].message
+    assert lines[-1].endswith(f"It goes on from {failed[0].key}, which failed.")
+
+
+def test_a_folder_in_which_a_benchmark_is_at_work_is_left_alone(tmp_path: Path, disc_dataset: Path) -> None:
+    (tmp_path / "plan.toml").write_text(f'data = "{disc_dataset}"\n[recipe]\nsteps = 1\n[[compare]]\nlabels = [99]\n')
+    seen: list[str] = []
+
+    def again(line: str) -> None:
+        with pytest.raises(WriteError, match="another benchmark is at work there"):
+            run_plan(tmp_path / "plan.toml", tmp_path / "out")
+        seen.append(line)
+
+    run_plan(tmp_path / "plan.toml", tmp_path / "out", report=again)
+    assert seen
 
 
 def test_a_run_that_fails_before_anything_is_written_is_told_as_well(tmp_path: Path, disc_dataset: Path) -> None:

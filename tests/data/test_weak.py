@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from fewcell.data.dataset import load_sample, open_dataset
+from fewcell.data.dataset import load_sample, open_dataset, read_manifest
 from fewcell.data.weak import read_boxes, read_points, read_regions, without_outline
 from fewcell.errors import DataError
+from fewcell.images import read_image
 from fewcell.types import UNKNOWN
 
 SHAPE = (40, 60)
+WEAK = Path(__file__).parents[3] / "shared" / "data" / "weak"
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -128,3 +130,20 @@ def test_a_cell_among_nothing_but_unknown_has_no_outline(labels: np.ndarray) -> 
                 beside[labels[y, x]].add(int(labels[there]))
     lost = [number for number, its in beside.items() if its == {UNKNOWN}]
     assert np.array_equal(without_outline(labels), np.isin(labels, lost))
+
+
+@pytest.mark.skipif(not WEAK.is_dir(), reason="the shared images are not there")
+def test_real_points_and_boxes_are_as_many_as_the_manifest_says() -> None:
+    samples = {sample.stem: sample for sample in open_dataset(WEAK)}
+    said = {row["stem"]: row for row in read_manifest(WEAK.parent / "manifest.csv") if row["stem"] in samples}
+    assert said.keys() == samples.keys()
+    kinds = {"points": 0, "boxes": 0}
+    for stem, sample in samples.items():
+        pixels = read_image(sample.image).pixels
+        shape = (pixels.shape[1], pixels.shape[2])
+        points = read_points(sample.points, shape) if sample.points else None
+        marks = points if points is not None else read_boxes(sample.boxes, shape) if sample.boxes else np.zeros((0, 2))
+        kinds["points"] += sample.points is not None
+        kinds["boxes"] += sample.boxes is not None
+        assert len(marks) == int(said[stem]["n_instances"] or 0), stem
+    assert min(kinds.values()) > 20

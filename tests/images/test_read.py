@@ -1,3 +1,4 @@
+import logging
 import math
 import os
 import struct
@@ -14,6 +15,7 @@ from PIL import Image as PillowImage
 import fewcell.images
 from fewcell.errors import AxesError, ReadError, TooLargeError
 from fewcell.images import list_images, memory, read_image, read_labels
+from fewcell.images.read import quiet_libraries
 from fewcell.segmenter.files import _for_display
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -242,6 +244,22 @@ def test_complex_numbers_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.ones((4, 4), np.complex64))
     with pytest.raises(ReadError, match="complex64"):
         read_image(tmp_path / "a.tif")
+
+
+def test_two_threads_that_read_leave_warnings_as_they_were(tmp_path):
+    """They end in the order in which they began, so that each alone would put back what the other had silenced."""
+    before, logger = warnings.filters[:], logging.getLogger("tifffile")
+    n_before = len(logger.filters)
+    one, other = quiet_libraries(), quiet_libraries()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.warn("still read by the other", stacklevel=1)
+    assert said == []
+    other.__exit__(None, None, None)
+    assert warnings.filters == before
+    assert len(logger.filters) == n_before
 
 
 def test_nan_and_infinity_stay(tmp_path):

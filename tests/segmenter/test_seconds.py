@@ -14,6 +14,13 @@ def test_the_last_line_of_a_stem_counts(tmp_path) -> None:
     assert (tmp_path / SECONDS_FILE).read_text().splitlines()[0] == "stem,height_px,width_px,seconds"
 
 
+def test_a_head_that_two_processes_wrote_does_no_harm(tmp_path) -> None:
+    record_seconds(tmp_path, "a", Took(10, 20, 1.5))
+    text = (tmp_path / SECONDS_FILE).read_text()
+    (tmp_path / SECONDS_FILE).write_text(text.splitlines()[0] + "\n" + text)
+    assert read_seconds(tmp_path) == {"a": Took(10, 20, 1.5)}
+
+
 @pytest.mark.parametrize("text", ["name,time\na,1\n", "stem,height_px,width_px,seconds\na,1,2,fast\n", "\xff"])
 def test_a_table_of_another_kind_is_refused(tmp_path, text: str) -> None:
     (tmp_path / SECONDS_FILE).write_bytes(text.encode("latin-1"))

@@ -145,6 +145,18 @@ def test_between_start_and_end_lie_their_weighted_means(trained, inverted: Path,
             assert np.allclose(value, mean, atol=2e-3 * max(1, np.abs(mean).max())), name
 
 
+@pytest.mark.parametrize(("gain", "share"), [(0.009, 0.0), (0.011, 0.25)])
+def test_going_further_has_to_be_worth_it(trained, inverted: Path, tmp_path: Path, monkeypatch, gain, share) -> None:
+    from fewcell.training import blend as module
+
+    seen = []
+    monkeypatch.setattr(module, "still_found", lambda *_: 0.98)
+    monkeypatch.setattr(module, "f1_at_true_scale", lambda *_: seen.append(1) or 0.5 + gain * (len(seen) > 1))
+    folder = fit(recipe_of(trained.folder, steps=1), open_dataset(inverted), tmp_path / "run")
+    assert len(seen) == 5, "the start, and four shares of the way"
+    assert read_model(folder).held_out["share"] == share
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fewcell.config import Part
+from fewcell.config import Part, Recipe
 from fewcell.data.dataset import open_dataset
 from fewcell.errors import ConfigError
+from fewcell.segmenter import read_model
 from fewcell.training import fit as fit_module
 from fewcell.training import scale as scale_module
 from fewcell.training import state as state_module
+from fewcell.training.blend import recipe_from
 from fewcell.training.machine import Machine
 
 TIMEOUT_S = 120
@@ -68,6 +70,7 @@ trained_scale, scale_module._train, scale_module.BATCH = scale_module._train, tr
 watch(scale_module, "save_checkpoint")
 watch(state_module, "save_checkpoint")
 watch(lessons_module, "finish")
+watch(lessons_module, "blend")
 watch(fit_module, "rewind_log")
 watch(fit_module, "write_log")
 label, Teacher.label = Teacher.label, lambda *args: labelled.append(args[1].stem) or label(*args)
@@ -75,7 +78,7 @@ begin = fit_module.begin
 fit_module.begin = lambda *args: runs.append(begin(*args)) or runs[0]
 
 recipe, samples = Recipe(**values), open_dataset(sys.argv[2])
-if recipe.objective.name == "consensus":
+if recipe.objective.name != "supervised":
     samples = [sample if i < 4 else replace(sample, labels=None) for i, sample in enumerate(samples)]
     Segmenter.estimate_scale = lambda *_, **__: Estimate(22.0, 0.99)  # the scale of discs is not what is tested
 fit_module.fit(recipe, samples, out / "run", report=lambda _: wrote.append("report"))
@@ -150,6 +153,25 @@ def test_two_processes_share_the_rounds_of_a_teacher(tiny_recipe, disc_dataset, 
     assert [len(stems) for stems in labelled] == [4, 2], "of three images the first takes two, in each round"
     for first, second in zip((labelled[0][:2], labelled[0][2:]), labelled[1], strict=True):
         assert second not in first
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_mean_teacher(tiny_recipe, disc_dataset, tmp_path):
+    run_two_processes(tiny_recipe(steps=6, objective=Part(name="mean_teacher")), disc_dataset, tmp_path)
+    assert assert_together(tmp_path)["step"] == 6
+    scales = json.loads((tmp_path / "run" / "diameters.json").read_text())
+    assert len(scales) == 4, "of the images without labels, which the two look at in turns"
+
+
+@pytest.mark.slow
+def test_two_processes_teach_a_model(trained, disc_dataset, tmp_path):
+    recipe = Recipe(**(recipe_from(str(trained.folder)) | {"minutes": None, "steps": 3}))
+    run_two_processes(recipe, disc_dataset, tmp_path)
+    first = assert_together(tmp_path)
+    assert first["step"] == 3
+    assert "blend" in first["wrote"]
+    assert "finish" not in first["wrote"]
+    assert read_model(tmp_path / "run" / "model").held_out["f1_50_before"] > 0.5
 
 
 def test_every_process_needs_a_crop_with_labels_where_a_pool_has_none(tiny_recipe, disc_dataset, tmp_path, monkeypatch):

@@ -148,6 +148,20 @@ def test_a_killed_run_goes_on_to_the_same_bits(samples, tiny_recipe, tmp_path, w
     assert [k for k in whole if not torch.equal(whole[k], resumed[k])] == []
 
 
+def test_a_folder_in_which_a_training_is_at_work_is_left_alone(samples, tiny_recipe, tmp_path, without_finish):
+    recipe = tiny_recipe(steps=3)
+
+    def again(progress):
+        with pytest.raises(WriteError, match="another training is at work there"):
+            fit(recipe, samples, tmp_path, resume=True)
+        seen.append(progress)
+
+    seen = []
+    fit(recipe, samples, tmp_path, report=again)
+    assert seen
+    fit(recipe, samples, tmp_path, resume=True)
+
+
 def test_a_resumed_run_logs_no_step_twice(samples, tiny_recipe, tmp_path, without_finish):
     recipe = tiny_recipe(steps=8, checkpoint_minutes=1e-6)
     with pytest.raises(Killed):

@@ -62,6 +62,15 @@ def test_what_is_not_known_teaches_nothing():
     assert output.grad[1].any()
 
 
+def test_a_batch_of_which_nothing_is_known_does_no_harm():
+    output = torch.randn(2, N_CLASSES + 1, requires_grad=True)
+    value = loss(output, torch.tensor([float("nan")] * 2))
+    value.backward()
+    assert value == 0
+    assert output.grad is not None
+    assert not output.grad.any()
+
+
 def test_a_killed_training_goes_on_to_the_same_bits(samples, tiny_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "BATCH", 4)
     recipe = tiny_recipe(steps=1, scale_steps=4, checkpoint_minutes=1e-9)

@@ -114,6 +114,17 @@ def test_collages_to_remember_by_are_those_whose_cells_the_start_finds(trained, 
     assert len(list((tmp_path / "none").iterdir())) <= 2, "but for fields that are all cells"
 
 
+def test_a_network_that_sees_windows_is_shown_collages_of_their_size(tmp_path) -> None:
+    representation = make_representation("boundary", {})
+    torch.manual_seed(0)
+    network = make_network("vit-unet", len(representation.channels), {"preset": "small"})
+    assert network.window_px == 256
+    memory = Memory(network, representation)
+    memory.knows = lambda picture, cells: bool(Memory.knows(memory, picture, cells)) or True  # whatever it says
+    draw_collages(tmp_path / "drawn", 24.0, memory, network.window_px)
+    assert {read_image(path).pixels.shape for path in (tmp_path / "drawn").iterdir()} == {(3, 256, 256)}
+
+
 @pytest.mark.parametrize("name", REPRESENTATIONS)
 def test_cells_that_any_representation_finds_are_known(name, monkeypatch) -> None:
     image, cells = collage(photographs(), 256, 32.0, np.random.default_rng(4))

@@ -1,6 +1,7 @@
 """Objectives: what they make of a batch, and whole runs that learn from more than labels."""
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -493,6 +494,59 @@ def test_a_run_learns_from_what_its_teacher_says_and_ends_the_same_if_killed_in_
     end = read_facts(tmp_path / "killed" / "checkpoint.safetensors")
     assert 1000 < end["seconds"] < 2000, "what the round had taken before is a part of the budget, and once"
     assert end["n_rounds"] == 2
+
+
+DIES = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from fewcell.config import Recipe
+from fewcell.data.dataset import open_dataset
+from fewcell.segmenter import Segmenter
+from fewcell.segmenter.scale import Estimate
+from fewcell.training import rounds
+from fewcell.training.fit import fit
+Segmenter.estimate_scale = lambda *_, **__: Estimate(22.0, 0.99)
+label, calls = rounds.Teacher.label, []
+
+
+def dies(teacher, sample):
+    calls.append(sample)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return label(teacher, sample)
+
+
+rounds.Teacher.label = dies
+samples = open_dataset(Path(sys.argv[2]))
+samples = samples[:4] + [replace(sample, labels=None) for sample in samples[4:]]
+fit(Recipe.model_validate_json(sys.argv[1]), samples, Path(sys.argv[3]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_process_that_is_killed_in_a_round_ends_with_the_same_labels(
+    samples, consensus, disc_dataset: Path, tmp_path: Path
+) -> None:
+    recipe = consensus.model_copy(update={"steps": 20})
+    fit(recipe, samples, tmp_path / "whole")
+    arguments = [recipe.model_dump_json(), str(disc_dataset), str(tmp_path / "killed")]
+    done = subprocess.run([sys.executable, "-c", DIES, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    before = lessons_of(tmp_path / "killed")
+    assert len([name for name in before if "labels" in name and name.endswith(".json")]) == 2
+    fit(recipe, samples, tmp_path / "killed", resume=True)
+    assert before.items() <= lessons_of(tmp_path / "killed").items(), "what was there was not made again"
+    assert what_is_taught(tmp_path / "killed") == what_is_taught(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", sorted(REPRESENTATIONS))
+def test_a_network_of_any_representation_is_its_own_teacher(samples, consensus, tmp_path: Path, name) -> None:
+    recipe = recipe_with(consensus, at=[0.5], images=2, precision=0.0)
+    recipe = recipe.model_copy(update={"steps": 4, "representation": Part(name=name)})
+    folder = fit(recipe, samples, tmp_path / "run")
+    assert read_model(folder).representation.name == name
+    assert len(list((tmp_path / "run" / "rounds").glob("1/labels/*.json"))) == 2
 
 
 def test_a_run_that_is_killed_between_its_first_round_and_its_first_step_goes_on_with_that_round(

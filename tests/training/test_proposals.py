@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fewcell.metrics import overlaps
+from fewcell.metrics import bounding_boxes, overlaps
+from fewcell.training import proposals
 from fewcell.training.proposals import agreement, all_marked, by_boxes, by_points, by_trust, in_boxes, with_points
 from fewcell.types import UNKNOWN, Labels
 
@@ -142,6 +143,16 @@ def test_a_box_is_filled_by_one_cell_and_a_cell_fills_one_box() -> None:
     assert np.array_equal(labels == 1, found == 1)
     assert not np.isin(labels, 2).any()
     assert labels[21, 15] == UNKNOWN, "the other box is not filled"
+
+
+def test_very_many_boxes_are_compared_in_parts(monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    boxes = np.concatenate([bounding_boxes(cells()) + rng.normal(0, 1, (3, 4)), rng.uniform(0, 20, (20, 4))])
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+    at_once = by_boxes(cells(), boxes, all_marked(EVERYWHERE, cells()))
+    monkeypatch.setattr(proposals, "BOXES_AT_ONCE", 2)
+    assert np.array_equal(by_boxes(cells(), boxes, all_marked(EVERYWHERE, cells())), at_once)
+    assert (at_once == 1).any()
 
 
 def test_without_any_box_all_is_background_where_every_cell_has_one() -> None:

@@ -57,6 +57,18 @@ def test_an_int8_network_that_is_worse_or_slower_is_left_out(model, monkeypatch,
         Segmenter.load(folder, threads=1, precision="int8")
 
 
+def test_a_network_that_sees_windows_is_calibrated_and_timed_on_windows(model, monkeypatch) -> None:
+    folder, samples = model
+    facts = read_model(folder)
+    windows = facts.model_copy(update={"network": facts.network.model_copy(update={"window_px": 64})})
+    monkeypatch.setattr(quantise, "read_model", lambda folder: windows)
+    assert {image.shape for image in quantise._calibration(folder, samples)} == {(3, 64, 64)}
+    shapes = []
+    engine = lambda image: shapes.append(image.shape) or image  # noqa: E731
+    quantise._times_faster(engine, engine, 64)
+    assert set(shapes) == {(3, 64, 64)}
+
+
 def test_a_precision_that_cannot_be_had_is_a_clear_error(monkeypatch) -> None:
     able: list[str] = ["FP32", "INT8", "BF16"]
     features = {"avx512vnni": True}

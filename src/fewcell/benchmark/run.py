@@ -12,7 +12,7 @@ from fewcell.benchmark.plan import Run, load_plan, runs_of
 from fewcell.benchmark.stage import FACTS_FILE, IMAGES_FILE, ROW_FILE, SCORES_FILE, THRESHOLDS_FILE, spent
 from fewcell.benchmark.tables import save_table
 from fewcell.errors import FewcellError
-from fewcell.family import input_while_alive
+from fewcell.family import alone, input_while_alive
 
 __all__ = ["FailedRun", "run_plan"]
 
@@ -39,24 +39,32 @@ def run_plan(
     never made again. A run that fails does not stop the others.
     What its process said is kept in failed/. report: called with a line of text as things begin and end.
 
-    Returns the path of rows.csv and the runs that failed. Raises ConfigError if the plan is wrong.
+    Returns the path of rows.csv and the runs that failed. Raises ConfigError if the plan is wrong, WriteError while
+    another benchmark is at work in the folder.
     """
     plan = Path(plan).resolve()
     runs, failed = runs_of(load_plan(plan)), []
-    for number, run in enumerate(runs, 1):
-        for stage, done in _stages(run, out):
-            if done.exists():
-                continue
-            report(f"{number} of {len(runs)}: {stage} {run.key}")
-            missing = run.before and not (out / "models" / run.before.training / FACTS_FILE).exists()
-            error = f"It goes on from\n{run.before.key}, which failed." if run.before and missing else ""
-            error = error or _run_stage(stage, plan, out, run)
-            if error:
-                failed.append(FailedRun(run.key, stage, error))
-                report(f"  failed: {error.splitlines()[-2]}")
-                break
-        _write_tables(runs, out)
+    out.mkdir(parents=True, exist_ok=True)
+    with alone(out / "benchmark.lock", f"{out}: another benchmark is at work there. Wait until it is done, or end it."):
+        for number, run in enumerate(runs, 1):
+            if failure := _made(run, plan, out, lambda line, n=number: report(f"{n} of {len(runs)}: {line}")):
+                failed.append(failure)
+                report(f"  failed: {failure.message.splitlines()[-2:][0]}")
+            _write_tables(runs, out)
     return out / "rows.csv", failed
+
+
+def _made(run: Run, plan: Path, out: Path, report: Callable[[str], None]) -> FailedRun | None:
+    """Make what is not there yet of a run; returns what went wrong."""
+    for stage, done in _stages(run, out):
+        if done.exists():
+            continue
+        report(f"{stage} {run.key}")
+        if run.before and not (out / "models" / run.before.training / FACTS_FILE).exists():
+            return FailedRun(run.key, stage, f"It goes on from {run.before.key}, which failed.")
+        if error := _run_stage(stage, plan, out, run):
+            return FailedRun(run.key, stage, error)
+    return None
 
 
 def _stages(run: Run, out: Path) -> list[tuple[str, Path]]:

@@ -1,7 +1,7 @@
 """Crops to learn from: drawn from images at canonical scale, turned and scaled together with their labels."""
 
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -97,6 +97,10 @@ class CropSource:
         self.cache_bytes = min(CACHE_BYTES, available_bytes() // 4 // processes)
         self._cache: OrderedDict[int, _Cached] = OrderedDict()
         self._cached_bytes = 0
+        self._donors: dict[str, list[int]] = defaultdict(list)  # of cells to set into other crops, by modality
+        for i, sample in enumerate(samples):
+            if sample.labels is not None and not (sample.points or sample.boxes):
+                self._donors[sample.modality].append(i)
 
     def preload(self) -> list[str]:
         """Read every image with labels once and keep what fits into memory, so that forked workers share it.
@@ -238,9 +242,7 @@ class CropSource:
 
         What a point or a box stands for may be a part of a cell: such images give none.
         """
-        modality = self.samples[index].modality
-        whole = [s.labels is not None and not (s.points or s.boxes) for s in self.samples]
-        others = [i for i, s in enumerate(self.samples) if s.modality == modality and whole[i] and i != index]
+        others = [i for i in self._donors[self.samples[index].modality] if i != index]
         if not others:
             return plain, labels
         try:

@@ -16,9 +16,10 @@ import logging
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -169,17 +170,38 @@ def _check_is_image_file(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None
         )
 
 
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Libraries neither warn nor log what becomes an error here. Not for threads: they share how warnings are shown."""
-    logger, silence = logging.getLogger("tifffile"), lambda record: False
-    logger.addFilter(silence)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+class _Quiet:
+    """Libraries neither warn nor log what becomes an error here.
+
+    Threads share how warnings are shown: the first that enters silences them, the last that leaves lets them speak.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._silenced = Lock(), 0, ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if self._inside == 0:
+                self._silence()
+            self._inside += 1
+        try:
             yield
-    finally:
-        logger.removeFilter(silence)
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._silenced.close()
+
+    def _silence(self) -> None:
+        logger, silence = logging.getLogger("tifffile"), lambda record: False
+        logger.addFilter(silence)
+        self._silenced.callback(logger.removeFilter, silence)
+        self._silenced.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+
+
+quiet_libraries = _Quiet()
 
 
 @contextmanager

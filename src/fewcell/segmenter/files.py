@@ -26,7 +26,7 @@ from fewcell.segmenter.segmenter import Segmentation, Segmenter
 __all__ = ["Failed", "FileSettings", "Segmented", "parse_diameter", "segment_files"]
 
 AT_ONCE = 2  # files that are worked on at the same time
-SMALL_PX = 4_000_000  # of those that are larger one is in memory at a time
+SMALL_PX = 4_000_000  # of those that are larger one is segmented at a time, while the next is read
 ONE_BY_ONE = Lock()
 OUTPUTS = {"cells": "_cells.csv", "overlay": "_overlay.png", "labels": "_label.tiff"}
 

@@ -53,7 +53,9 @@ def read_seconds(folder: Path) -> dict[str, Took]:
             if not set(COLUMNS).issubset(rows.fieldnames or COLUMNS):
                 raise KeyError(rows.fieldnames)
             return {
-                row["stem"]: Took(int(row["height_px"]), int(row["width_px"]), float(row["seconds"])) for row in rows
+                row["stem"]: Took(int(row["height_px"]), int(row["width_px"]), float(row["seconds"]))
+                for row in rows
+                if row["height_px"] != "height_px"  # two processes that began the table at once both wrote its head
             }
     except OSError:
         raise ReadError(

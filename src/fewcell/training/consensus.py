@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from fewcell.errors import ConfigError
 from fewcell.representations import Representation
-from fewcell.training.mean_teacher import taught
-from fewcell.training.objective import Batch, Objective, Rounds, distance
+from fewcell.training.objective import Batch, Objective, Rounds, distance_to
 
 __all__ = ["Consensus"]
 
@@ -65,8 +64,7 @@ class Consensus(Objective):
         """'supervised', for to the loss, a label is a label; and 'soft', if it has a weight."""
         parts = {"supervised": self.representation.loss(output, batch.targets, batch.known)}
         if self.soft:
-            predicted = self.representation.activate(output.float())
-            far = distance(self.representation, predicted, taught(self.teacher, self.representation, batch))
+            far = distance_to(self.teacher, self.representation, output, batch)
             unknown = ~batch.known
             parts["soft"] = self.soft * (far * unknown).sum() / max(int(unknown.sum()), 1)
         return parts

@@ -10,8 +10,7 @@ from fewcell.errors import ConfigError
 from fewcell.networks import load_network
 from fewcell.representations import REPRESENTATIONS, Representation
 from fewcell.segmenter import WEIGHTS_FILE, find_model, read_model
-from fewcell.training.mean_teacher import taught
-from fewcell.training.objective import Batch, Objective, distance
+from fewcell.training.objective import Batch, Objective, distance_to
 
 __all__ = ["Distilled"]
 
@@ -55,8 +54,7 @@ class Distilled(Objective):
     def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
         """Two parts, 'supervised' and 'distilled'."""
         self.model.to(output.device)
-        predicted = self.representation.activate(output.float())
-        far = distance(self.representation, predicted, taught(self.model, self.representation, batch)).mean()
+        far = distance_to(self.model, self.representation, output, batch).mean()
         return {
             "supervised": self.representation.loss(output, batch.targets, batch.known),
             "distilled": self.weight * far,

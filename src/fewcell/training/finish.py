@@ -40,6 +40,7 @@ SCALES = (1.0, 0.8, 1.25)  # the scorer also sees cells of a size that was estim
 UNUSUAL = 0.3  # how much a cell counts for the scorer that was found at another scale, or where there is none
 EMPTY_IMAGES = 40
 UNFOCUSED_IMAGES = 20
+HELD_OUT_IMAGES = 300  # at most, of very many; their predictions are all kept in memory
 LEARNED_IMAGES = 200  # that were learned from, and that a decoding which fits a model is fitted to as well
 FACTS_IMAGES = 60  # are enough to know how far off estimates of the diameter are, and how sure the surest cells
 FEWEST_IMAGES, SUREST_SHARE = 20, 0.7  # of fewer images, the least sure says little; a microscope may be harder
@@ -93,6 +94,7 @@ def finish(
     of the network that tells the scale. also_seen: images without labels that the network has learned from.
     """
     round_weights(network)
+    held_out = [held_out[i] for i in sorted(label_order(held_out)[:HELD_OUT_IMAGES])]
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         onnx, weights = Path(temporary) / "network.onnx", Path(temporary) / "weights.safetensors"
         export_network(network, representation, onnx, weights)
@@ -105,11 +107,12 @@ def finish(
             window_px=network.window_px,
         )
         fold = {name: i % FOLDS for i, name in enumerate(sorted({s.experiment for s in held_out}))}
-        cases = [c for s in held_out for c in _cases(s, fold[s.experiment], engine, part, recipe)]
+        kept = _as_kept(engine, representation)
+        cases = [c for s in held_out for c in _cases(s, fold[s.experiment], kept, part, recipe)]
         # Each image at its true scale, and at one of the others in turn.
         tuned_on = [case for i, case in enumerate(cases) if i % len(SCALES) in (0, 1 + i // len(SCALES) % 2)]
-        learned = _learned(learned_from, engine, part, recipe) if representation.fits_model else []
-        empty = _empty_cases(held_out, engine, part, recipe)
+        learned = _learned(learned_from, kept, part, recipe) if representation.fits_model else []
+        empty = _empty_cases(held_out, kept, part, recipe)
         by_fold = _fit_folds(representation, tuned_on + empty, learned)
         representation = representation.refit(*_all_of(tuned_on + empty, learned))
         representation, by_fold = _tune(representation, by_fold, tuned_on)
@@ -134,6 +137,11 @@ def finish(
         segmenter = Segmenter(engine, representation, scorer, facts, scale.parent)
         known = {"diameter_bias": _diameter_bias(segmenter, held_out), "min_surest": _min_surest(segmenter, held_out)}
         write_model(folder, facts.model_copy(update=known), onnx, scale, weights)
+
+
+def _as_kept(engine: Engine, representation: Representation) -> Engine:
+    """An engine whose predictions are as they are when the segmenter reads cells from them: kept in bytes."""
+    return lambda image: representation.from_bytes(representation.to_bytes(engine(image)))
 
 
 Learned = Sequence[tuple[FloatArray, Labels]]

@@ -4,7 +4,8 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from fewcell.config import Recipe
 from fewcell.data.dataset import Sample
 from fewcell.data.split import without_copies
 from fewcell.errors import ConfigError, DataError, WriteError, require
+from fewcell.family import alone
 from fewcell.networks import Network
 from fewcell.training.blend import f1_of_start
 from fewcell.training.checkpoint import read_facts
@@ -79,7 +81,33 @@ def fit(
         if resume:
             run.load(checkpoint)
         source, fixed = read_all(run, learn, held_out)
-        out.mkdir(parents=True, exist_ok=True)
+        with _run_folder(run, out, resume=resume):
+            others = _scaled(run, others, out)
+            scale = scale_file(recipe, [*learn, *boxed], here, out, report)
+            before = None
+            if recipe.teaches and here.is_first:
+                before = f1_of_start(recipe, held_out)
+                say(f"F1 of {recipe.start} on held-out parts, true diameter: {before:.3f}")
+            lessons = Lessons(run, source, learn, held_out, others, out, scale, boxed, before)
+            _train(run, lessons, fixed, out, report)
+            if here.is_first:
+                lessons.write_model(out / "model")
+                if recipe.int8:
+                    add_int8(out / "model", learn, held_out, threads=recipe.threads)
+            here.wait()
+    return out / "model"
+
+
+@contextmanager
+def _run_folder(run: TrainingState, out: Path, *, resume: bool) -> Iterator[None]:
+    """The folder of a run, for this run alone, without what another one has left; it holds a run from now on.
+
+    Raises WriteError where another training is at work there.
+    """
+    here = run.here
+    out.mkdir(parents=True, exist_ok=True)
+    busy = f"{out}: another training is at work there. Wait until it is done, or end it."
+    with alone(out / "training.lock", busy) if here.is_first else nullcontext():
         if here.is_first:
             rewind_log(out / "log.csv", run.step)
         if not resume:
@@ -87,30 +115,28 @@ def fit(
             forget_diameters(here, out)
             if here.is_first:
                 shutil.rmtree(out / COLLAGES_FOLDER, ignore_errors=True)
-            run.save(checkpoint)  # from here on the folder holds a run, of this recipe and these images
-        if run.objective.scale_by and others:
-            others, took = with_diameters(others, run.objective.scale_by, out, here, recipe.threads)
-            if run.seconds == 0:  # as a teacher's rounds, that is a part of the budget; it is counted once
-                run.seconds = took
-                run.save(checkpoint)
-            if run.share_done() >= 1 and run.step == 0:
-                raise ConfigError(
-                    f"Finding out how wide the cells of {len(others)} images without labels are took all of "
-                    f"{recipe.minutes:g} minutes. Give more minutes, and another folder."
-                )
-        scale = scale_file(recipe, [*learn, *boxed], here, out, report)
-        before = None
-        if recipe.teaches and here.is_first:
-            before = f1_of_start(recipe, held_out)
-            say(f"F1 of {recipe.start} on held-out parts, true diameter: {before:.3f}")
-        lessons = Lessons(run, source, learn, held_out, others, out, scale, boxed, before)
-        _train(run, lessons, fixed, out, report)
-        if here.is_first:
-            lessons.write_model(out / "model")
-            if recipe.int8:
-                add_int8(out / "model", learn, held_out, threads=recipe.threads)
-        here.wait()
-    return out / "model"
+            run.save(out / CHECKPOINT_FILE)
+        here.wait()  # the others do not see what is gone
+        yield
+
+
+def _scaled(run: TrainingState, others: list[Sample], out: Path) -> list[Sample]:
+    """Images without labels, with how wide their cells are, if the objective has a finished model say it.
+
+    As a teacher's rounds, that is a part of the budget.
+    """
+    if run.objective.scale_by is None or not others:
+        return others
+    others, took = with_diameters(others, run.objective.scale_by, out, run.here, run.recipe.threads)
+    if run.seconds == 0:  # it is counted once
+        run.seconds = took
+        run.save(out / CHECKPOINT_FILE)
+    if run.share_done() >= 1 and run.step == 0:
+        raise ConfigError(
+            f"Finding out how wide the cells of {len(others)} images without labels are took all of "
+            f"{run.recipe.minutes:g} minutes. Give more minutes, and another folder."
+        )
+    return others
 
 
 def _learned_without_labels(

@@ -21,7 +21,7 @@ from fewcell.training.batches import Share, batches
 from fewcell.training.blend import blend
 from fewcell.training.finish import count_sources, finish
 from fewcell.training.held_out import HeldOut, fixed_crops
-from fewcell.training.memory import draw_collages, replay
+from fewcell.training.memory import COLLAGE_PX, draw_collages, replay
 from fewcell.training.objective import Batch
 from fewcell.training.rounds import Pool
 from fewcell.training.state import CHECKPOINT_FILE, TrainingState
@@ -119,7 +119,7 @@ def read_all(run: TrainingState, learn: Sequence[Sample], held_out: Sequence[Sam
     """
     recipe = run.recipe
     grid = Grid(recipe.crop_px, run.network.stride, run.representation.margin_px, recipe.canonical_diameter_px)
-    source = CropSource(learn, grid, recipe.augmentation, run.here.world)
+    source = CropSource(learn, grid, recipe.augmentation, run.readers)
     # Curves of several recipes would be of other crops.
     plain = recipe.augmentation.model_copy(update=NONE_BEYOND_LABELS)
     held = CropSource(held_out, grid, plain, run.here.world)
@@ -190,18 +190,18 @@ class Lessons:
         settings = settings.model_copy(update={"paste": max(settings.paste, run.objective.paste)})
         if run.objective.rounds is None and run.objective.scale_by is None:  # nobody knows the scale of these images
             settings = settings.model_copy(update={"off_scale": 1.0})
-        readers = run.here.world * max(1, recipe.workers)  # each worker keeps what it has read
         n_labelled, n_others, n_replay = run.crops_of_batch(has_others=bool(others))
         shares = [Share(self.source, n_labelled)]
         if n_others:
-            pool = CropSource(others, self.source.grid, settings, readers)
+            pool = CropSource(others, self.source.grid, settings, run.readers)
             shares.append(Share(pool, n_others, like=self.source))
         if n_replay:
             folder = self.out / COLLAGES_FOLDER
             if run.here.is_first and run.memory:
-                draw_collages(folder, recipe.canonical_diameter_px, run.memory)
+                side_px = run.network.window_px or COLLAGE_PX
+                draw_collages(folder, recipe.canonical_diameter_px, run.memory, side_px)
             run.here.wait()
-            shares.append(Share(replay(self.source.grid, readers, folder), n_replay))
+            shares.append(Share(replay(self.source.grid, run.readers, folder), n_replay))
         place = {"start": run.step, "rank": run.here.rank, "world": run.here.world}
         return batches(shares, run.representation, recipe, **place, plain=run.objective.needs_plain)
 

@@ -2,15 +2,14 @@
 
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
 from fewcell.errors import ConfigError
 from fewcell.representations import Representation
 from fewcell.segmenter import find_model
-from fewcell.training.objective import Batch, Objective, distance
+from fewcell.training.objective import Batch, Objective, distance_to
 
-__all__ = ["MeanTeacher", "taught"]
+__all__ = ["MeanTeacher"]
 
 
 @final
@@ -51,23 +50,8 @@ class MeanTeacher(Objective):
 
     def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
         """Two parts, 'supervised' and 'consistency'."""
-        predicted = self.representation.activate(output.float())
-        far = distance(self.representation, predicted, taught(self.teacher, self.representation, batch)).mean()
+        far = distance_to(self.teacher, self.representation, output, batch).mean()
         return {
             "supervised": self.representation.loss(output, batch.targets, batch.known),
             "consistency": self.weight * min(1.0, share / self.ramp) * far,
         }
-
-
-@torch.no_grad()
-def taught(teacher: nn.Module, representation: Representation, batch: Batch) -> Tensor:
-    """What a teacher predicts of the plain images of a batch, turned back: (batch, channel, h, w)."""
-    assert batch.plain is not None
-    teacher.eval()
-    predicted = representation.activate(teacher(batch.plain).float())
-    back = [
-        # Flipping back comes last: first the turn is undone, then the flip, each without the other.
-        representation.turn(representation.turn(one, quarters=-way.quarters % 4), flip=way.flip)
-        for one, way in zip(predicted.cpu().numpy(), batch.turned, strict=True)
-    ]
-    return torch.stack([torch.from_numpy(one) for one in back]).to(predicted.device)

@@ -20,7 +20,7 @@ from fewcell.representations import Representation
 from fewcell.training.objective import Batch, distance
 from fewcell.types import Labels
 
-__all__ = ["REPLAY_SHARE", "Memory", "draw_collages", "replay"]
+__all__ = ["COLLAGE_PX", "REPLAY_SHARE", "Memory", "draw_collages", "replay"]
 
 REPLAY_SHARE = 0.25  # of a batch
 WEIGHT = 12.0
@@ -67,10 +67,10 @@ class Memory:
         return bool(np.sum(found & there) >= KNOWN * max(np.sum(found | there), 1))
 
 
-def draw_collages(folder: Path, diameter_px: float, memory: Memory) -> None:
+def draw_collages(folder: Path, diameter_px: float, memory: Memory, side_px: int = COLLAGE_PX) -> None:
     """Write collages to remember by into a folder, unless it is there: those whose cells the start finds.
 
-    Of others it has nothing to say that is worth keeping. diameter_px: of their cells.
+    Of others it has nothing to say that is worth keeping. diameter_px: of their cells. side_px: of the collages.
     """
     if folder.exists():
         return
@@ -79,7 +79,7 @@ def draw_collages(folder: Path, diameter_px: float, memory: Memory) -> None:
         made.mkdir()
         pictures = photographs()
         for number in range(COLLAGES):
-            drawn, cells = collage(pictures, COLLAGE_PX, diameter_px, np.random.default_rng((77, number)))
+            drawn, cells = collage(pictures, side_px, diameter_px, np.random.default_rng((77, number)))
             picture = (np.clip(drawn, 0, 1) * 255).astype(np.uint8)
             if memory.knows(picture.transpose(2, 0, 1), cells):
                 Image.fromarray(picture).save(made / f"{number:02d}.jpg", quality=QUALITY)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewcell.representations import Representation
 
-__all__ = ["Batch", "Objective", "Rounds", "Undo", "distance"]
+__all__ = ["Batch", "Objective", "Rounds", "Undo", "distance", "distance_to"]
 
 
 @dataclass(frozen=True)
@@ -88,3 +88,22 @@ def distance(representation: Representation, predicted: Tensor, taught: Tensor) 
     """The square distance of two activated predictions, mean over channels, each over its range: (batch, h, w)."""
     span = predicted.new_tensor([channel.high - channel.low for channel in representation.channels])
     return ((predicted - taught) / span[:, None, None]).square().mean(dim=1)
+
+
+def distance_to(teacher: nn.Module, representation: Representation, output: Tensor, batch: Batch) -> Tensor:
+    """The `distance` of a network's raw output for a batch to what a teacher says of its plain images."""
+    return distance(representation, representation.activate(output.float()), _taught(teacher, representation, batch))
+
+
+@torch.no_grad()
+def _taught(teacher: nn.Module, representation: Representation, batch: Batch) -> Tensor:
+    """What a teacher predicts of the plain images of a batch, turned back: (batch, channel, h, w)."""
+    assert batch.plain is not None
+    teacher.eval()
+    predicted = representation.activate(teacher(batch.plain).float())
+    back = [
+        # Flipping back comes last: first the turn is undone, then the flip, each without the other.
+        representation.turn(representation.turn(one, quarters=-way.quarters % 4), flip=way.flip)
+        for one, way in zip(predicted.cpu().numpy(), batch.turned, strict=True)
+    ]
+    return torch.stack([torch.from_numpy(one) for one in back]).to(predicted.device)

@@ -18,6 +18,7 @@ SEED = 0.1  # radius of the seed that a point leaves, in cell diameters
 RING = 0.75  # radius of what is not known around it
 DOUBT = 0.15  # from which foreground on a pixel is no sure background
 BOX_IOU = 0.6  # of a cell's bounding box with the box that it fills
+BOXES_AT_ONCE = 500  # are compared with all cells: of very many, each with each is more than fits into memory
 BOX_SEED = 0.4  # axes of the seed that an empty box leaves, as a share of its sides
 
 
@@ -97,19 +98,26 @@ def by_boxes(found: Labels, boxes: NDArray[np.float64], unmarked: Labels) -> Lab
 
     boxes: (n, 4), top, left, bottom, right. unmarked: (height, width), see `all_marked` and `by_trust`.
     """
-    iou = box_iou(bounding_boxes(found), boxes)
-    fills, filled = np.zeros(len(iou), dtype=bool), np.zeros(len(boxes), dtype=bool)
-    for cell, box in zip(*np.unravel_index(np.argsort(-iou, axis=None, kind="stable"), iou.shape), strict=True):
-        if iou[cell, box] < BOX_IOU:
-            break
+    its = bounding_boxes(found)
+    fills, filled = np.zeros(len(its), dtype=bool), np.zeros(len(boxes), dtype=bool)
+    for cell, box in _fitting(its, boxes):
         if not fills[cell] and not filled[box]:
             fills[cell] = filled[box] = True
-    kept = _numbered(found, np.where(fills, np.arange(1, len(iou) + 1), 0))
+    kept = _numbered(found, np.where(fills, np.arange(1, len(its) + 1), 0))
     labels = unmarked.copy()
     for top, left, bottom, right in np.rint(boxes[~filled]).astype(int):
         labels[top:bottom, left:right] = UNKNOWN
     labels = np.where(kept > 0, kept, labels)
-    return with_ellipses(labels, boxes[~filled], len(iou) + 1, BOX_SEED)
+    return with_ellipses(labels, boxes[~filled], len(its) + 1, BOX_SEED)
+
+
+def _fitting(its: NDArray[np.float64], boxes: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Which of these boxes overlap with which of the others by BOX_IOU or more, as places in both, the best first."""
+    pairs = []
+    for first in range(0, len(boxes), BOXES_AT_ONCE):
+        iou = box_iou(its, boxes[first : first + BOXES_AT_ONCE])
+        pairs += [(-iou[cell, box], int(cell), first + int(box)) for cell, box in np.argwhere(iou >= BOX_IOU)]
+    return [(cell, box) for _, cell, box in sorted(pairs)]
 
 
 def _numbered(found: Labels, numbers: NDArray[np.integer]) -> Labels:

@@ -56,7 +56,7 @@ def add_int8(
             f1_50=round(f1_after, 4),
             f1_50_before=round(f1_before, 4),
             precision_before=before.precision,
-            times_faster=round(_times_faster(before, after), 2),
+            times_faster=round(_times_faster(before, after, facts.network.window_px or TIMED_PX), 2),
         )
         is_worth_it = measured.f1_50 >= measured.f1_50_before - MOST_F1_LOST and measured.times_faster > 1
         write_model(folder, facts.model_copy(update={"int8": measured}), *files, int8=made if is_worth_it else None)
@@ -79,17 +79,18 @@ def quantise(network: Path, out: Path, images: Sequence[FloatArray]) -> None:
 
 
 def _calibration(folder: Path, samples: Sequence[Sample]) -> list[FloatArray]:
-    """Corners of images at about canonical scale, (3, CALIBRATION_PX, CALIBRATION_PX) each, spread over all."""
+    """Corners of images at about canonical scale, (3, side, side) each, spread over all."""
     facts, rng, images = read_model(folder), np.random.default_rng(0), []
+    side = facts.network.window_px or CALIBRATION_PX
     for i in rng.permutation(len(samples))[:CALIBRATION_IMAGES]:
         image, labels = load_sample(samples[i])
         diameter_px = None if labels is None else true_diameter_px(samples[i], labels)
         factor = facts.canonical_diameter_px / (diameter_px or facts.canonical_diameter_px)
         pyramid = Pyramid(normalise(image.pixels))
         shape = canonical_shape(pyramid.shape, factor * JITTER ** rng.uniform(-1, 1), facts.network.stride)
-        corner = (0, 0, min(shape[0], CALIBRATION_PX), min(shape[1], CALIBRATION_PX))
+        corner = (0, 0, min(shape[0], side), min(shape[1], side))
         seen = pyramid.view(pyramid.whole, shape, corner)
-        missing = [(0, 0), (0, CALIBRATION_PX - corner[2]), (0, CALIBRATION_PX - corner[3])]
+        missing = [(0, 0), (0, side - corner[2]), (0, side - corner[3])]
         images.append(np.pad(seen, missing, mode="symmetric"))
     return images
 
@@ -101,9 +102,9 @@ def _f1(folder: Path, engine: Engine, samples: Sequence[Sample]) -> float:
     return f1_at_true_scale(segmenter, [samples[i] for i in some])
 
 
-def _times_faster(before: Engine, after: Engine) -> float:
+def _times_faster(before: Engine, after: Engine, side: int) -> float:
     """The network's time for a tile over the int8 one's, each the best of several that take turns."""
-    image, best = np.random.default_rng(0).random((3, TIMED_PX, TIMED_PX), dtype=np.float32), [np.inf, np.inf]
+    image, best = np.random.default_rng(0).random((3, side, side), dtype=np.float32), [np.inf, np.inf]
     for _ in range(TURNS):
         for i, engine in enumerate((before, after)):
             start = time.perf_counter()

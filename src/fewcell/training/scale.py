@@ -92,7 +92,7 @@ def scale_file(
 class _Crops(Dataset):
     """Step number -> images (n, 3, side, side) and how wide cells are in each, 0: none, NaN: not known.
 
-    n: of BATCH those that fall to one of the processes.
+    n: of BATCH those that fall to one of the processes, one at least.
     """
 
     def __init__(self, recipe: Recipe, learn: Sequence[Sample], rank: int = 0, world: int = 1) -> None:
@@ -100,8 +100,9 @@ class _Crops(Dataset):
         varied = VARIED | {"scale_jitter": 2 ** ((largest - smallest) / 2)}
         settings = recipe.augmentation.model_copy(update=varied)
         grid = Grid(WINDOW_PX, 1, 0, 2 ** ((largest + smallest) / 2))
-        self.source, self.seed = CropSource(learn, grid, settings, world, boxes_tell=True), recipe.seed
-        self.slots = range(BATCH)[rank::world]
+        self.source = CropSource(learn, grid, settings, recipe.readers(world), boxes_tell=True)
+        self.seed = recipe.seed
+        self.slots = range(max(BATCH, world))[rank::world]
         self.source.preload()
         self.weights = sampling_weights(learn, recipe.balance, recipe.even_modalities)
 
@@ -196,7 +197,9 @@ def _loss(output: Tensor, diameters: Tensor, right: Tensor) -> Tensor:
     known, shows_cells = ~diameters.isnan(), diameters > 0
     of_class = -(right * output[:, :-1].log_softmax(dim=1)).sum(dim=1)
     of_presence = F.binary_cross_entropy_with_logits(output[:, -1], shows_cells.float(), reduction="none")
-    return of_class[shows_cells].sum() / shows_cells.sum().clamp(min=1) + of_presence[known].mean()
+    return of_class[shows_cells].sum() / shows_cells.sum().clamp(min=1) + (
+        of_presence[known].sum() / known.sum().clamp(min=1)
+    )
 
 
 def _cosine(share: float) -> float:

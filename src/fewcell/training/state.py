@@ -48,6 +48,11 @@ class TrainingState:
     seconds: float = 0.0
     n_rounds: int = 0
 
+    @property
+    def readers(self) -> int:
+        """How many processes read images, each of which keeps some in memory."""
+        return self.recipe.readers(self.here.world)
+
     def save(self, path: Path) -> None:
         if self.here.is_first:
             facts = {
