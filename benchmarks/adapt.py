@@ -22,7 +22,7 @@ from rows import save_rows
 
 from fewcell.benchmark import HEADLINE_MODALITIES
 from fewcell.config import load_recipe
-from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
+from fewcell.data.dataset import Sample, diameter_px, load_labelled, open_dataset
 from fewcell.metrics import f1, match, remove_border
 from fewcell.segmenter import Segmenter, read_model
 from fewcell.training.blend import recipe_from
@@ -35,8 +35,7 @@ def scores(segmenter: Segmenter, samples: Sequence[Sample]) -> dict[str, float]:
     """F1 of each image that can be scored, by its stem."""
     found = {}
     for sample in samples:
-        image, truth = load_sample(sample)
-        assert truth is not None
+        image, truth, _ = load_labelled(sample)
         if remove_border(truth).max(initial=0) > 0:
             labels = segmenter.segment(image, diameter_px=diameter_px(truth)).labels
             found[sample.stem] = f1(match(truth, labels, (0.5,))[0])

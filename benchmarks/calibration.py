@@ -15,7 +15,7 @@ from pathlib import Path
 from rows import save_rows
 
 from fewcell.benchmark.trust import JudgedImage, calibration_error, judge_image, score_table
-from fewcell.data.dataset import diameter_px, find_manifest, load_sample, open_dataset, read_manifest
+from fewcell.data.dataset import diameter_px, find_manifest, load_labelled, open_dataset, read_manifest
 from fewcell.segmenter import Segmenter
 
 
@@ -33,8 +33,7 @@ def main() -> None:
     for sample in open_dataset(arguments.dataset):
         if not sample.labels:
             continue
-        image, truth = load_sample(sample)
-        assert truth is not None
+        image, truth, _ = load_labelled(sample)
         if diameter_px(truth) is None:
             continue
         for diameter, given in (("true", diameter_px(truth)), ("estimated", None)):

@@ -44,7 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rows import save_rows
 
-from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
+from fewcell.data.dataset import Sample, diameter_px, load_labelled, open_dataset
 from fewcell.data.split import label_order
 from fewcell.engine import OpenVinoEngine
 from fewcell.images import Pyramid, normalise, resize_labels
@@ -125,8 +125,7 @@ class LastLayer:
 
 def seen(sample: Sample, facts: ModelFacts) -> tuple[Pyramid, float, Labels]:
     """An image, normalised, by how much it is enlarged to be seen at canonical scale, and its labels."""
-    image, truth = load_sample(sample)
-    assert truth is not None
+    image, truth, _ = load_labelled(sample)
     diameter = diameter_px(truth) or facts.canonical_diameter_px
     return Pyramid(normalise(image.pixels)), facts.canonical_diameter_px / diameter, truth
 

@@ -20,7 +20,7 @@ import numpy as np
 from rows import save_rows
 
 from fewcell.benchmark import bootstrap
-from fewcell.data.dataset import load_sample, open_dataset
+from fewcell.data.dataset import load_labelled, open_dataset
 from fewcell.images import resize_image, resize_labels
 from fewcell.metrics import count_matches, f1, remove_border, scored_overlaps
 from fewcell.segmenter import Segmenter
@@ -92,8 +92,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     too_large = 0
     for sample in parts_of(segmenter.facts, open_dataset(arguments.data))[1]:
-        image, truth = load_sample(sample)
-        assert truth is not None
+        image, truth, _ = load_labelled(sample)
         pixels = image.pixels.astype(np.float32)
         too_large += truth.size > MOST_PX
         if truth.size > MOST_PX or remove_border(truth).max(initial=0) <= 0:

@@ -20,7 +20,7 @@ from rows import save_rows
 from scipy.ndimage import gaussian_filter
 
 from fewcell.benchmark.examples import EXAMPLES
-from fewcell.data.dataset import diameter_px, load_sample, open_dataset
+from fewcell.data.dataset import diameter_px, load_labelled, open_dataset
 from fewcell.segmenter import Segmenter
 from fewcell.types import FloatArray
 
@@ -82,8 +82,7 @@ def out_of_focus(dataset: Path | None) -> Iterator[FloatArray]:
     for sample in open_dataset(dataset) if dataset else ():
         if sample.labels and taken[sample.experiment] < PER_EXPERIMENT:
             taken[sample.experiment] += 1
-            image, labels = load_sample(sample)
-            assert labels is not None
+            image, labels, _ = load_labelled(sample)
             yield _blurred(image.pixels.astype(np.float32), diameter_px(labels) or USUAL_PX)
 
 

@@ -17,7 +17,7 @@ from rows import save_rows
 
 from fewcell.config import load_recipe
 from fewcell.data.augment import as_dic, as_phase_contrast
-from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
+from fewcell.data.dataset import load_labelled, open_dataset
 from fewcell.data.split import hold_out
 from fewcell.images import Pyramid, normalise, resize_labels
 from fewcell.metrics import f1, match
@@ -68,9 +68,7 @@ def main() -> None:
     recipe = load_recipe(None, **facts.recipe)
     labelled = [sample for sample in open_dataset(arguments.data) if sample.labels]
     for number, sample in enumerate(hold_out(labelled, recipe.held_out, recipe.seed)[1]):
-        image, truth = load_sample(sample)
-        assert truth is not None
-        true_px = true_diameter_px(sample, truth)
+        image, truth, true_px = load_labelled(sample)
         if sample.modality == "histology" or true_px is None or truth.size > MOST_PX:
             continue
         pyramid = Pyramid(normalise(image.pixels))

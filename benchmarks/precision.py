@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from rows import save_rows
 
-from fewcell.data.dataset import load_sample, open_dataset, true_diameter_px
+from fewcell.data.dataset import load_labelled, open_dataset
 from fewcell.engine import offered_precisions
 from fewcell.metrics import f1, match
 from fewcell.segmenter import INT8_FILE, Segmenter
@@ -44,9 +44,7 @@ def main() -> None:
             best[way] = min(best[way], time.perf_counter() - start)
     reached: dict[tuple[str, bool], list[list[float]]] = {way: [] for way in ways}
     for sample in parts_of(facts, open_dataset(arguments.data))[1]:
-        picture, truth = load_sample(sample)
-        assert truth is not None
-        true_px = true_diameter_px(sample, truth)
+        picture, truth, true_px = load_labelled(sample)
         if true_px is None or truth.size > MOST_PX:
             continue
         for way, segmenter in ways.items():

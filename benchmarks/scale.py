@@ -20,7 +20,7 @@ import numpy as np
 from rows import save_rows
 
 from fewcell.benchmark.summary import HEADLINE_MODALITIES
-from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
+from fewcell.data.dataset import Sample, diameter_px, load_labelled, load_sample, open_dataset
 from fewcell.images import resize_image, resize_labels
 from fewcell.metrics import f1, match, remove_border
 from fewcell.segmenter import Segmentation, Segmenter
@@ -34,8 +34,7 @@ LARGEST_PX = 16_000_000  # images that would be larger are not enlarged
 
 def measure(segmenter: Segmenter, sample: Sample, enlarge: float) -> dict[str, object]:
     """The row of one image; its values of enlarged images are empty where the image would be too large."""
-    image, truth = load_sample(sample)
-    assert truth is not None
+    image, truth, _ = load_labelled(sample)
     pixels = image.pixels.astype(np.float32)
     true_px = diameter_px(truth)
     row: dict[str, object] = {

@@ -32,7 +32,7 @@ import tifffile
 from imagecodecs import jpeg8_decode, jpeg8_encode
 from rows import save_rows
 
-from fewcell.data.dataset import diameter_px, load_sample, open_dataset
+from fewcell.data.dataset import diameter_px, load_labelled, open_dataset
 from fewcell.engine import cpu_precision
 from fewcell.images import Pyramid, normalise, resize_image, resize_labels
 from fewcell.metrics import Counts, f1, match
@@ -164,8 +164,7 @@ def sources_of(data: Path, modality: str, segmenter: Segmenter) -> list[Source]:
     for sample in open_dataset(data):
         if not sample.labels or sample.modality != modality:
             continue
-        image, truth = load_sample(sample)
-        assert truth is not None
+        image, truth, _ = load_labelled(sample)
         wide = diameter_px(truth)
         if wide is None:
             continue

@@ -21,13 +21,13 @@ from rows import save_rows
 
 from fewcell.benchmark import load_plan, runs_of
 from fewcell.benchmark.plan import samples_of
-from fewcell.data.dataset import Sample, load_sample, open_dataset
+from fewcell.data.dataset import Sample, load_labelled, open_dataset
 from fewcell.data.split import label_order
 from fewcell.metrics import overlaps
 from fewcell.segmenter import Segmenter
 from fewcell.training import proposals
 from fewcell.training.lessons import split
-from fewcell.training.teacher import RIGHT_IOU, Teacher
+from fewcell.training.teacher import Teacher
 from fewcell.types import Labels
 
 KEEP = 0.7
@@ -36,8 +36,7 @@ KEEP = 0.7
 def compare(truth: Labels, taught: Labels) -> dict[str, int]:
     """How right taught labels are: counts of cells and of pixels."""
     table = overlaps(truth, np.maximum(taught, 0))
-    right = np.zeros(table.n_predicted, dtype=bool)
-    right[table.pair_predicted[table.pair_iou >= RIGHT_IOU]] = True
+    right, known = table.right()
     pixels = {
         f"{true}_px{suffix}": int(np.count_nonzero(of_kind & of_taught))
         for true, of_kind in (("cell", truth > 0), ("background", truth == 0))
@@ -47,8 +46,7 @@ def compare(truth: Labels, taught: Labels) -> dict[str, int]:
             ("_as_background", taught == 0),
         )
     }
-    kept = int((right | ~table.mostly_unknown).sum())
-    return {"true": table.n_true, "kept": kept, "right": int(right.sum())} | pixels
+    return {"true": table.n_true, "kept": int(known.sum()), "right": int(right.sum())} | pixels
 
 
 def report(rows: Sequence[dict[str, object]]) -> None:
@@ -98,8 +96,7 @@ def main() -> None:
         for sample in (pool[i] for i in label_order(pool)[: arguments.images]):
             lesson = teacher.label(sample)
             image = replace(sample, labels=labels_of[sample.source, sample.stem])
-            truth = load_sample(image)[1]
-            assert truth is not None
+            _, truth, _ = load_labelled(image)
             top, left, bottom, right = lesson.window
             part = (slice(top, bottom), slice(left, right))
             facts: dict[str, object] = {

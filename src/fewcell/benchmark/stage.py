@@ -22,7 +22,7 @@ from fewcell.benchmark.provenance import commit_of_source, machine_name
 from fewcell.benchmark.summary import HEADLINE_MODALITIES, Group, summarise
 from fewcell.benchmark.tables import row_columns, save_table
 from fewcell.benchmark.trust import JudgedImage, calibration_error, judge_image, score_table, threshold_table
-from fewcell.data.dataset import Sample, load_sample, read_truth, true_diameter_px
+from fewcell.data.dataset import Sample, load_labelled, read_truth
 from fewcell.engine import Engine
 from fewcell.errors import ConfigError, FewcellError
 from fewcell.family import end_with_parent
@@ -122,9 +122,8 @@ def _score_one(
     before = dict(watch.seconds)
     diameter = float("nan")
     try:
-        image, truth = load_sample(sample)
-        assert truth is not None
-        given = _given(run, segmenter, true_diameter_px(sample, truth))
+        image, truth, true_px = load_labelled(sample)
+        given = _given(run, segmenter, true_px)
         start = time.perf_counter()
         found = segmenter.segment(image, diameter_px=given, min_score=0)
         instances, diameter = found.instances, found.diameter_px

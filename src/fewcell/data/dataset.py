@@ -20,6 +20,7 @@ __all__ = [
     "Sample",
     "diameter_px",
     "find_manifest",
+    "load_labelled",
     "load_sample",
     "match_manifest",
     "open_dataset",
@@ -174,6 +175,14 @@ def load_sample(sample: Sample) -> tuple[Image, Labels | None]:
             f"{image.pixels.shape[1]} x {image.pixels.shape[2]}. They must be equal."
         )
     return replace(image, pixels=image.pixels[part]), labels[part]
+
+
+def load_labelled(sample: Sample) -> tuple[Image, Labels, float | None]:
+    """As `load_sample`, and how wide the cells are (`true_diameter_px`). Raises DataError for one without labels."""
+    image, labels = load_sample(sample)
+    if labels is None:
+        raise DataError(f"{sample.image} has no labels.")
+    return image, labels, true_diameter_px(sample, labels)
 
 
 def read_truth(labels: Path, regions: Path | None) -> Labels:

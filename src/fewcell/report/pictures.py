@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from fewcell.benchmark.examples import EXAMPLES, examples_file
-from fewcell.data.dataset import Sample, diameter_px, load_sample, open_dataset
+from fewcell.data.dataset import Sample, diameter_px, load_labelled, open_dataset
 from fewcell.images import read_labels
 from fewcell.report.mistakes import (
     RIGHT_COLOUR,
@@ -111,8 +111,7 @@ def example_crops(results: Results) -> list[Shown]:
 
 
 def _difficult_crop(title: str, sample: Sample, methods: Sequence[Method]) -> Shown:
-    image, truth = load_sample(sample)
-    assert truth is not None
+    image, truth, _ = load_labelled(sample)
     found = {}
     for method in methods:
         path = method.folder / "scores" / method.rows[0]["run"] / "labels" / f"{sample.stem}_label.tiff"

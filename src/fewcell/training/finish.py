@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fewcell import __version__
 from fewcell.config import Part, Recipe
-from fewcell.data.dataset import Sample, load_sample, true_diameter_px
+from fewcell.data.dataset import Sample, load_labelled
 from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.data.split import label_order
 from fewcell.engine import Engine, OpenVinoEngine
@@ -184,9 +184,7 @@ def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
     """Measured over true diameter at the true scale, the median of held-out images with enough cells; 1 without any."""
     ratios = []
     for sample in (held_out[i] for i in _spread(held_out, FACTS_IMAGES)):
-        image, labels = load_sample(sample)
-        assert labels is not None
-        true = true_diameter_px(sample, labels)
+        image, labels, true = load_labelled(sample)
         if true is not None and len(np.unique(labels[labels > 0])) >= FEWEST_CELLS:
             measured = segmenter.measure_diameter(Pyramid(normalise(image.pixels)), true)
             ratios += [measured / true] if measured else []
@@ -203,9 +201,7 @@ def surest_cells(segmenter: Segmenter, held_out: Sequence[Sample]) -> list[float
     """The highest score in each of these images in which any cell is found."""
     surest = []
     for sample in (held_out[i] for i in _spread(held_out, FACTS_IMAGES)):
-        image, labels = load_sample(sample)
-        assert labels is not None
-        true = true_diameter_px(sample, labels)
+        image, _, true = load_labelled(sample)
         found = segmenter.segment(image, diameter_px=true).scores if true else ()
         surest += [float(max(found))] if len(found) else []
     return surest
@@ -221,10 +217,9 @@ def _predictions(
     sample: Sample, engine: Engine, network: NetworkFacts, recipe: Recipe, scales: Sequence[float]
 ) -> Iterator[tuple[FloatArray, Labels]]:
     """What the network says of an image at these scales (1: canonical), and the labels on its grid."""
-    image, labels = load_sample(sample)
-    assert labels is not None
+    image, labels, diameter_px = load_labelled(sample)
     pyramid = Pyramid(normalise(image.pixels))
-    factor = recipe.canonical_diameter_px / (true_diameter_px(sample, labels) or recipe.canonical_diameter_px)
+    factor = recipe.canonical_diameter_px / (diameter_px or recipe.canonical_diameter_px)
     for scale in scales:
         prediction = predict_at_scale(pyramid, factor * scale, engine, network)
         height, width = prediction.shape[1:]
@@ -235,9 +230,8 @@ def _empty_cases(held_out: Sequence[Sample], engine: Engine, network: NetworkFac
     """Drawn images without any cell, and held-out images so far out of focus that nothing is left of their cells."""
     images = [(empty_image((256, 256), np.random.default_rng((2, i))), 1.0) for i in range(EMPTY_IMAGES)]
     for i, which in enumerate(_spread(held_out, UNFOCUSED_IMAGES)):
-        image, labels = load_sample(held_out[which])
-        assert labels is not None
-        diameter = true_diameter_px(held_out[which], labels) or recipe.canonical_diameter_px
+        image, _, true = load_labelled(held_out[which])
+        diameter = true or recipe.canonical_diameter_px
         pixels = normalise(image.pixels).transpose(1, 2, 0)
         blurred = out_of_focus(pixels, diameter, np.random.default_rng((3, i)))
         images.append((blurred, recipe.canonical_diameter_px / diameter))
@@ -256,11 +250,8 @@ def _spread(samples: Sequence[Sample], count: int) -> list[int]:
 
 def _judge(case: _Case, representation: Representation) -> _Judged:
     found = representation.decode(case.prediction)
-    table = overlaps(case.labels, found.labels)
-    right = np.zeros(table.n_predicted, dtype=bool)
-    right[table.pair_predicted[table.pair_iou >= 0.5]] = True
-    features = instance_features(found, case.prediction)
-    return _Judged(case.weight, found.labels, features, right, right | ~table.mostly_unknown)
+    right, known = overlaps(case.labels, found.labels).right()
+    return _Judged(case.weight, found.labels, instance_features(found, case.prediction), right, known)
 
 
 def _fit(judged: Sequence[_Judged]) -> Scorer:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewcell.data.crops import CropSource
-from fewcell.data.dataset import Sample, load_sample, true_diameter_px
+from fewcell.data.dataset import Sample, load_labelled
 from fewcell.metrics import f1, match
 from fewcell.networks import Network
 from fewcell.representations import Representation
@@ -76,9 +76,7 @@ def f1_at_true_scale(segmenter: Segmenter, samples: Sequence[Sample]) -> float:
     """Mean F1 at IoU 0.5, each image at the scale of its labelled cells; images without a whole cell do not count."""
     f1s = []
     for sample in samples:
-        image, truth = load_sample(sample)
-        assert truth is not None
-        true_px = true_diameter_px(sample, truth)
+        image, truth, true_px = load_labelled(sample)
         if true_px is None:
             continue
         found = segmenter.segment(image, diameter_px=true_px)

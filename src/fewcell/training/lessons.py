@@ -11,7 +11,7 @@ import numpy as np
 
 from fewcell.config import NONE_BEYOND_LABELS, Recipe, load_recipe
 from fewcell.data.crops import CropSource, Grid
-from fewcell.data.dataset import Sample, load_sample
+from fewcell.data.dataset import Sample, load_labelled
 from fewcell.data.split import hold_out, split_each
 from fewcell.errors import ConfigError, DataError, FewcellError
 from fewcell.metrics import remove_border
@@ -100,8 +100,7 @@ def check_unseen(recipe: Recipe, learn: Sequence[Sample], held_out: Sequence[Sam
 
 
 def _whole_cells(part: Sample) -> int:
-    truth = load_sample(part)[1]
-    assert truth is not None
+    _, truth, _ = load_labelled(part)
     return int(np.count_nonzero(np.unique(remove_border(truth)) > 0))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewcell.data.dataset import Sample, load_sample, true_diameter_px
+from fewcell.data.dataset import Sample, load_labelled
 from fewcell.engine import Engine, OpenVinoEngine
 from fewcell.errors import require
 from fewcell.images import Pyramid, normalise
@@ -83,8 +83,7 @@ def _calibration(folder: Path, samples: Sequence[Sample]) -> list[FloatArray]:
     facts, rng, images = read_model(folder), np.random.default_rng(0), []
     side = facts.network.window_px or CALIBRATION_PX
     for i in rng.permutation(len(samples))[:CALIBRATION_IMAGES]:
-        image, labels = load_sample(samples[i])
-        diameter_px = None if labels is None else true_diameter_px(samples[i], labels)
+        image, _, diameter_px = load_labelled(samples[i])
         factor = facts.canonical_diameter_px / (diameter_px or facts.canonical_diameter_px)
         pyramid = Pyramid(normalise(image.pixels))
         shape = canonical_shape(pyramid.shape, factor * JITTER ** rng.uniform(-1, 1), facts.network.stride)

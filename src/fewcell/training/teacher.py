@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.data.dataset import Sample, load_sample
+from fewcell.data.dataset import Sample, load_labelled, load_sample
 from fewcell.data.weak import read_boxes, read_points, read_regions, usual_side
 from fewcell.images import Image, Pyramid, Window, normalise, resize_image, resize_labels
 from fewcell.metrics import overlaps
@@ -28,7 +28,6 @@ __all__ = ["FEWEST_SURE", "VIEWS", "Lesson", "Teacher", "View"]
 
 Pixel = TypeVar("Pixel", bound=np.generic)
 
-RIGHT_IOU = 0.5
 SURE = 1e-3  # scores that are surer than this tell no more
 FOLDS = 5
 LESSON_PX = 512  # side of the part of an image, at canonical scale, that a teacher labels: of more, crops see little
@@ -116,13 +115,9 @@ class Teacher:
         self.segmenter, self.keep, self.views = segmenter, keep, views
         features, right, experiments = [], [], []
         for sample in labelled:
-            image, truth = load_sample(sample)
-            assert truth is not None
+            image, truth, _ = load_labelled(sample)
             seen = self._look(image)
-            table = overlaps(truth[_slices(seen.window)], seen.found)
-            is_right = np.zeros(table.n_predicted, dtype=bool)
-            is_right[table.pair_predicted[table.pair_iou >= RIGHT_IOU]] = True
-            known = is_right | ~table.mostly_unknown
+            is_right, known = overlaps(truth[_slices(seen.window)], seen.found).right()
             features.append(seen.features[known])
             right.append(is_right[known])
             experiments.append(sample.experiment)
