@@ -36,7 +36,7 @@ KEEP = 0.7
 def compare(truth: Labels, taught: Labels) -> dict[str, int]:
     """How right taught labels are: counts of cells and of pixels."""
     table = overlaps(truth, np.maximum(taught, 0))
-    right, known = table.right()
+    right, known = table.right_and_known()
     pixels = {
         f"{true}_px{suffix}": int(np.count_nonzero(of_kind & of_taught))
         for true, of_kind in (("cell", truth > 0), ("background", truth == 0))

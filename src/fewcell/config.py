@@ -127,7 +127,7 @@ class Recipe(_Strict):
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 4.0
     seed: Annotated[int, Field(ge=0)] = 0
 
-    def readers(self, processes: int) -> int:
+    def n_readers(self, processes: int) -> int:
         """How many processes read images: the training processes, or their workers."""
         return processes * max(1, self.workers)
 

@@ -180,10 +180,10 @@ def test_right_predictions_are_those_that_fit_a_true_cell_well_enough():
     true, predicted = np.zeros((2, 8, 20), dtype=np.int32)
     true[:4, :4], true[:, 10:] = 1, -1
     predicted[:4, :3], predicted[5:7, :4], predicted[2:6, 9:14] = 1, 2, 3  # fits; is wrong; lies mostly in UNKNOWN
-    is_right, known = overlaps(true, predicted).right(0.75)
+    is_right, known = overlaps(true, predicted).right_and_known(0.75)
     assert is_right.tolist() == [True, False, False]
     assert known.tolist() == [True, True, False]
-    assert not overlaps(true, predicted).right(0.76)[0].any()
+    assert not overlaps(true, predicted).right_and_known(0.76)[0].any()
 
 
 def test_the_known_half_of_a_cell_takes_it_before_the_unknown_one():

@@ -196,6 +196,16 @@ def test_going_on_with_other_images_keeps_in_mind_what_was_learned_from(
     assert set(facts.trained_on) == {*read_model(trained.folder).trained_on, "inverted"}
 
 
+@pytest.mark.slow
+def test_a_network_that_sees_windows_can_be_taught(disc_dataset, tiny_recipe, tmp_path) -> None:
+    network = Part(name="vit-unet", settings={"preset": "small"})
+    recipe = tiny_recipe(steps=1, network=network, crop_px=256, batch=2)
+    folder = fit(recipe, open_dataset(disc_dataset), tmp_path / "first")
+    taught = fit(recipe_of(folder, steps=1), open_dataset(disc_dataset)[:4], tmp_path / "second")
+    assert read_model(taught).network.window_px == 256
+    assert "f1_50_before" in read_model(taught).held_out
+
+
 def test_images_without_labels_do_not_make_a_model_forget_what_was_held_out(
     begun, trained, disc_dataset, tiny_recipe, tmp_path
 ) -> None:

@@ -84,7 +84,8 @@ def test_the_loss_falls(trained):
 def test_the_model_folder_is_whole_and_nothing_else_is_left(trained):
     files = {"model.json", "network.onnx", "scale.onnx", "weights.safetensors"}
     assert {p.name for p in trained.folder.iterdir()} == files
-    assert {p.name for p in trained.out.iterdir()} == {"checkpoint.safetensors", "log.csv", "model"}
+    left = {p.name for p in trained.out.iterdir()} - {"training.lock"}  # whether it stays depends on the system
+    assert left == {"checkpoint.safetensors", "log.csv", "model"}
     facts = read_model(trained.folder)
     assert facts.held_out["f1_50"] > 0.8
     # All discs are alike, so estimates are not far off.

@@ -81,7 +81,7 @@ class Overlaps:
         areas = self.true_areas[self.pair_true] + self.predicted_areas[self.pair_predicted]
         return self.pair_px / (areas - self.pair_px)
 
-    def right(self, threshold: float = 0.5) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def right_and_known(self, threshold: float = 0.5) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which predictions have an IoU of `threshold` or more with a true cell, and of which that is known.
 
         Both (n_predicted,). Of a wrong one that lies mostly in UNKNOWN it is not known whether it is wrong.

@@ -133,7 +133,10 @@ class Results:
 
     @property
     def as_good(self) -> list[str]:
-        """The names of the methods that cannot be told from the best: the interval of the difference holds 0."""
+        """The names of the methods that cannot be told from the best, as far as they can be compared with it.
+
+        The interval of the difference holds 0.
+        """
         best, *others = self.methods
         ahead = [(other.name, best.ahead_of(other)) for other in others]
         return [name for name, by in ahead if by is not None and by[1].low <= 0]

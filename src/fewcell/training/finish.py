@@ -90,8 +90,11 @@ def finish(
     The exported network itself is run, so what is fitted is what is shipped. The score below which cells are dropped
     is chosen on scores that a scorer fitted to other folds gave; a fold holds whole experiments. The scorer learns from
     cells that no model in their decoding was fitted to; settings are the same for all. Only a decoding that fits a
-    model is also fitted to images that were learned from: there are many more of them. scale: the file
-    of the network that tells the scale. also_seen: images without labels that the network has learned from.
+    model is also fitted to images that were learned from: there are many more of them. Of very many held-out images
+    HELD_OUT_IMAGES are used, spread over all.
+
+    scale: the file of the network that tells the scale. also_seen: images without labels that the network has learned
+    from.
     """
     round_weights(network)
     held_out = [held_out[i] for i in sorted(label_order(held_out)[:HELD_OUT_IMAGES])]
@@ -250,7 +253,7 @@ def _spread(samples: Sequence[Sample], count: int) -> list[int]:
 
 def _judge(case: _Case, representation: Representation) -> _Judged:
     found = representation.decode(case.prediction)
-    right, known = overlaps(case.labels, found.labels).right()
+    right, known = overlaps(case.labels, found.labels).right_and_known()
     return _Judged(case.weight, found.labels, instance_features(found, case.prediction), right, known)
 
 

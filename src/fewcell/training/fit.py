@@ -32,6 +32,7 @@ from fewcell.training.state import CHECKPOINT_FILE, TrainingState, begin
 __all__ = ["begun_recipe", "fit"]
 
 REPORT_SECONDS = 2.0
+LOCK_FILE = "training.lock"
 
 
 def fit(
@@ -55,10 +56,10 @@ def fit(
     Warns of images without labels that nothing is learned from. An image that comes with labels and once more without,
     as a link or a copy too, counts once.
 
-    Raises DataError if there is nothing to learn from, WriteError if `out` holds a run and resume is False,
-    ConfigError if the recipe names what does not exist or fit, or if the run in `out` was made by another recipe.
-    Before the first step every image is read: DataError lists those that cannot be used. ConfigError if the loss
-    becomes infinite; the last checkpoint is kept.
+    Raises DataError if there is nothing to learn from, WriteError if `out` holds a run and resume is False, or while
+    another process trains there, ConfigError if the recipe names what does not exist or fit, or if the run in `out` was
+    made by another recipe. Before the first step every image is read: DataError lists those that cannot be used.
+    ConfigError if the loss becomes infinite; the last checkpoint is kept.
     """
     labelled = [s for s in samples if s.labels]
     if not labelled:
@@ -66,9 +67,10 @@ def fit(
             f"None of the {len(samples)} images has labels; there is nothing to learn from. Give a dataset folder: "
             "images/<stem>.png and labels/<stem>_label.tiff."
         )
-    checkpoint = out / CHECKPOINT_FILE
-    if (checkpoint.exists() or (out / ROUNDS_FOLDER).exists()) and not resume:
-        raise WriteError(f"{out} holds a training run. Go on with it by --resume, or choose another folder.")
+    if resume:
+        begun_recipe(out)  # raises if there is none
+    else:
+        _refuse_a_run(out)
     if recipe.int8:
         require("int8", "nncf")
     with machine(recipe) as here:
@@ -78,8 +80,6 @@ def fit(
         unlabelled = without_copies([s for s in samples if not s.labels], labelled)
         others, boxed = _learned_without_labels(run, unlabelled, learn, held_out)
         run.data = fingerprint(learn, held_out, others or boxed)
-        if resume:
-            run.load(checkpoint)
         source, fixed = read_all(run, learn, held_out)
         with _run_folder(run, out, resume=resume):
             others = _scaled(run, others, out)
@@ -100,14 +100,18 @@ def fit(
 
 @contextmanager
 def _run_folder(run: TrainingState, out: Path, *, resume: bool) -> Iterator[None]:
-    """The folder of a run, for this run alone, without what another one has left; it holds a run from now on.
+    """The folder of a run, for this run alone: it goes on with what is there, or begins without what another run left.
 
-    Raises WriteError where another training is at work there.
+    From now on the folder holds a run. Raises WriteError where another training is at work there, or was meanwhile.
     """
     here = run.here
     out.mkdir(parents=True, exist_ok=True)
     busy = f"{out}: another training is at work there. Wait until it is done, or end it."
-    with alone(out / "training.lock", busy) if here.is_first else nullcontext():
+    with alone(out / LOCK_FILE, busy) if here.is_first else nullcontext():
+        if resume:
+            run.load(out / CHECKPOINT_FILE)
+        elif here.is_first:
+            _refuse_a_run(out)
         if here.is_first:
             rewind_log(out / "log.csv", run.step)
         if not resume:
@@ -118,6 +122,11 @@ def _run_folder(run: TrainingState, out: Path, *, resume: bool) -> Iterator[None
             run.save(out / CHECKPOINT_FILE)
         here.wait()  # the others do not see what is gone
         yield
+
+
+def _refuse_a_run(out: Path) -> None:
+    if (out / CHECKPOINT_FILE).exists() or (out / ROUNDS_FOLDER).exists():
+        raise WriteError(f"{out} holds a training run. Go on with it by --resume, or choose another folder.")
 
 
 def _scaled(run: TrainingState, others: list[Sample], out: Path) -> list[Sample]:

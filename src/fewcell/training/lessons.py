@@ -118,7 +118,7 @@ def read_all(run: TrainingState, learn: Sequence[Sample], held_out: Sequence[Sam
     """
     recipe = run.recipe
     grid = Grid(recipe.crop_px, run.network.stride, run.representation.margin_px, recipe.canonical_diameter_px)
-    source = CropSource(learn, grid, recipe.augmentation, run.readers)
+    source = CropSource(learn, grid, recipe.augmentation, run.n_readers)
     # Curves of several recipes would be of other crops.
     plain = recipe.augmentation.model_copy(update=NONE_BEYOND_LABELS)
     held = CropSource(held_out, grid, plain, run.here.world)
@@ -192,7 +192,7 @@ class Lessons:
         n_labelled, n_others, n_replay = run.crops_of_batch(has_others=bool(others))
         shares = [Share(self.source, n_labelled)]
         if n_others:
-            pool = CropSource(others, self.source.grid, settings, run.readers)
+            pool = CropSource(others, self.source.grid, settings, run.n_readers)
             shares.append(Share(pool, n_others, like=self.source))
         if n_replay:
             folder = self.out / COLLAGES_FOLDER
@@ -200,7 +200,7 @@ class Lessons:
                 side_px = run.network.window_px or COLLAGE_PX
                 draw_collages(folder, recipe.canonical_diameter_px, run.memory, side_px)
             run.here.wait()
-            shares.append(Share(replay(self.source.grid, run.readers, folder), n_replay))
+            shares.append(Share(replay(self.source.grid, run.n_readers, folder), n_replay))
         place = {"start": run.step, "rank": run.here.rank, "world": run.here.world}
         return batches(shares, run.representation, recipe, **place, plain=run.objective.needs_plain)
 

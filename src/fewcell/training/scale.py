@@ -100,7 +100,7 @@ class _Crops(Dataset):
         varied = VARIED | {"scale_jitter": 2 ** ((largest - smallest) / 2)}
         settings = recipe.augmentation.model_copy(update=varied)
         grid = Grid(WINDOW_PX, 1, 0, 2 ** ((largest + smallest) / 2))
-        self.source = CropSource(learn, grid, settings, recipe.readers(world), boxes_tell=True)
+        self.source = CropSource(learn, grid, settings, recipe.n_readers(world), boxes_tell=True)
         self.seed = recipe.seed
         self.slots = range(max(BATCH, world))[rank::world]
         self.source.preload()

@@ -49,9 +49,9 @@ class TrainingState:
     n_rounds: int = 0
 
     @property
-    def readers(self) -> int:
+    def n_readers(self) -> int:
         """How many processes read images, each of which keeps some in memory."""
-        return self.recipe.readers(self.here.world)
+        return self.recipe.n_readers(self.here.world)
 
     def save(self, path: Path) -> None:
         if self.here.is_first:

@@ -117,7 +117,7 @@ class Teacher:
         for sample in labelled:
             image, truth, _ = load_labelled(sample)
             seen = self._look(image)
-            is_right, known = overlaps(truth[_slices(seen.window)], seen.found).right()
+            is_right, known = overlaps(truth[_slices(seen.window)], seen.found).right_and_known()
             features.append(seen.features[known])
             right.append(is_right[known])
             experiments.append(sample.experiment)
