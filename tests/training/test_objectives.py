@@ -438,6 +438,34 @@ def test_marks_on_cells_that_were_not_found_do_not_make_the_others_background(
     assert np.mean(labels[truth == 0] == 0) > 0.5
 
 
+@pytest.mark.parametrize("kind", ["points", "boxes"])
+def test_what_may_be_a_cell_is_not_background_though_all_that_are_sure_bear_a_mark(
+    trained, samples, tmp_path: Path, monkeypatch, kind
+) -> None:
+    """Seven sure cells, of which one bears no mark; and a clump in which no cell was found."""
+    found, foreground = np.zeros((96, 96), dtype=np.int32), np.zeros((96, 96), dtype=np.float32)
+    marks = []
+    for number in range(1, 9):
+        top, left = 24 * ((number - 1) // 4) + 4, 24 * ((number - 1) % 4) + 4
+        found[top : top + 12, left : left + 12] = number
+        box = f"{top},{left},{top + 12},{left + 12}"
+        marks += [f"{top + 6},{left + 6}" if kind == "points" else box] if number <= 6 else []
+    foreground[found > 0] = 1
+    foreground[70:90, 10:60] = 0.5
+    header = "y,x" if kind == "points" else "y0,x0,y1,x1"
+    (tmp_path / "m.csv").write_text("\n".join([header, *marks]))
+    teacher = Teacher(Segmenter.load(trained.folder), samples[:4], keep=0.7)
+    seen = teacher_module._Seen((0, 0, 96, 96), found, [found], foreground, np.zeros((8, 5)), 12.0)
+    monkeypatch.setattr(teacher, "_look", lambda *_: seen)
+    monkeypatch.setattr(teacher, "trust", lambda features: np.array([0.9] * 7 + [0.2], dtype=np.float32))
+    labels = teacher.label(replace(samples[5], **{kind: tmp_path / "m.csv"})).labels
+    assert all((labels[found == number] == number).all() for number in range(1, 7))
+    assert not labels[found == 7].any(), "a sure cell without a mark is wrong, as nearly all have one"
+    assert (labels[found == 8] == UNKNOWN).all()
+    assert (labels[70:90, 10:60] == UNKNOWN).all()
+    assert not labels[50:68].any(), "ground is ground"
+
+
 @pytest.fixture
 def consensus(tiny_recipe):
     settings = {"at": [0.7, 0.85], "images": 3, "precision": 0.5}

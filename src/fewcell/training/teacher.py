@@ -143,8 +143,9 @@ class Teacher:
     def label(self, sample: Sample) -> Lesson:
         """Label an image by its points or boxes, if there are any, and otherwise a part of it by trust.
 
-        People mark every cell, or say by regions where they did; often they did not, and did not say so. Where many of
-        the cells that the teacher is sure of bear no mark, cells without one are therefore not known.
+        People mark every cell, or say by regions where they did; often they did not, and did not say so. So without
+        regions a cell without a mark is wrong only if the teacher is sure of it, and nearly all that it is sure of bear
+        one; of what else may be a cell nothing is known.
 
         Raises ReadError and DataError for files that cannot be used.
         """
@@ -177,11 +178,13 @@ class Teacher:
         shape = seen.found.shape
         if sample.regions:
             return all_marked(read_regions(sample.regions, (shape[0], shape[1])), seen.found)
+        if not n_marks:
+            return all_marked(np.ones(shape, dtype=bool), seen.found)
+        labels = by_trust(seen.found, np.zeros_like(has_mark), seen.views, seen.foreground)
         sure = trust >= self.keep
-        are_some_unmarked = sure.sum() >= FEWEST_SURE and has_mark[sure].mean() < MOSTLY_MARKED
-        if n_marks and (are_some_unmarked or not has_mark.any()):
-            return by_trust(seen.found, np.zeros_like(has_mark), seen.views, seen.foreground)
-        return all_marked(np.ones(shape, dtype=bool), seen.found)
+        if sure.sum() >= FEWEST_SURE and has_mark[sure].mean() >= MOSTLY_MARKED:
+            labels[np.append(False, sure & ~has_mark)[seen.found]] = 0
+        return labels
 
     def _look(self, image: Image, side_px: int | None = LESSON_PX, diameter_px: float | None = None) -> _Seen:
         """Look at the busiest part of an image, or all of it.
