@@ -345,6 +345,24 @@ def test_the_height_parts_cells_by_the_flow_alone() -> None:
     assert len(Canopy().decode(prediction)) == 1
 
 
+def test_of_all_candidates_those_are_taken_that_fit_what_is_known() -> None:
+    """Two discs that touch: with one shape around both they are a cell, with two they are two, whatever is likely."""
+    y, x = np.mgrid[:48, :64]
+    labels = np.where(np.hypot(y - 24, x - 22) <= 10, 1, np.where(np.hypot(y - 24, x - 42) <= 10, 2, 0)).astype(
+        np.int32
+    )
+    canopy = replace(Canopy(), level=1.0)  # nothing is so likely
+    prediction = canopy.targets(labels)
+    assert not canopy.decode(prediction).labels.any()
+    both = canopy.decode_near(prediction, (labels > 0).astype(np.int32))
+    assert len(both) == 1
+    assert np.array_equal(both.labels > 0, labels > 0)
+    each = canopy.decode_near(prediction, labels)
+    assert len(each) == 2
+    assert [count.true_positives for count in match(labels, each.labels, (0.9,))] == [2]
+    assert not canopy.decode_near(prediction, np.zeros_like(labels)).labels.any()
+
+
 def test_divergence_of_what_points_away_and_of_what_points_to_a_place() -> None:
     y, x = np.mgrid[-2:3, -2:3].astype(np.float32)
     away = np.stack([np.sign(y), np.sign(x)])

@@ -21,7 +21,7 @@ from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample, load_sample, open_dataset
 from fewcell.errors import ConfigError, DataError, WriteError
 from fewcell.images import resize_image, resize_labels
-from fewcell.metrics import f1, match, overlaps
+from fewcell.metrics import bounding_boxes, f1, match, overlaps
 from fewcell.networks import make_network
 from fewcell.representations import REPRESENTATIONS, make_representation
 from fewcell.representations.affinities import NO_TRUTH
@@ -438,6 +438,24 @@ def test_marks_on_cells_that_were_not_found_do_not_make_the_others_background(
     assert np.mean(labels[truth == 0] == 0) > 0.5
 
 
+def test_of_all_that_may_be_a_cell_what_fits_a_box_is_taken(trained, samples, tmp_path: Path, monkeypatch) -> None:
+    """A teacher that finds no cell by itself still reads those that boxes ask for."""
+    truth = load_sample(open_dataset(samples[0].image.parent.parent)[5])[1]
+    assert truth is not None
+    lines = [",".join(map(str, box.astype(int))) for box in bounding_boxes(truth)]
+    (tmp_path / "b.csv").write_text("\n".join(["y0,x0,y1,x1", *lines]))
+    facts = read_model(trained.folder)
+    canopy = replace(make_representation("canopy", {}), level=1.0)  # nothing is so likely
+    stride, n = facts.network.stride, n_features(len(canopy.channels))
+    scorer = Scorer((0.0,) * n, (1.0,) * n, (0.0,) * 2 * n, 3.0)
+    segmenter = Segmenter(_Sees(canopy, stride), canopy, scorer, facts, trained.folder)
+    lesson = Teacher(segmenter, [], keep=0.7).label(replace(samples[5], boxes=tmp_path / "b.csv"))
+    assert lesson.n_found == 0
+    assert lesson.n_kept > 0.8 * truth.max()
+    table = overlaps(truth, np.maximum(lesson.labels, 0))
+    assert (table.pair_iou >= 0.6).sum() > 0.8 * truth.max()
+
+
 @pytest.mark.parametrize("kind", ["points", "boxes"])
 def test_what_may_be_a_cell_is_not_background_though_all_that_are_sure_bear_a_mark(
     trained, samples, tmp_path: Path, monkeypatch, kind
@@ -457,6 +475,7 @@ def test_what_may_be_a_cell_is_not_background_though_all_that_are_sure_bear_a_ma
     teacher = Teacher(Segmenter.load(trained.folder), samples[:4], keep=0.7)
     seen = teacher_module._Seen((0, 0, 96, 96), found, [found], foreground, np.zeros((8, 5)), 12.0)
     monkeypatch.setattr(teacher, "_look", lambda *_: seen)
+    monkeypatch.setattr(teacher, "_find_near", lambda *_: found)
     monkeypatch.setattr(teacher, "trust", lambda features: np.array([0.9] * 7 + [0.2], dtype=np.float32))
     labels = teacher.label(replace(samples[5], **{kind: tmp_path / "m.csv"})).labels
     assert all((labels[found == number] == number).all() for number in range(1, 7))

@@ -7,7 +7,16 @@ from hypothesis.extra import numpy as hnp
 
 from fewcell.metrics import bounding_boxes, overlaps
 from fewcell.training import proposals
-from fewcell.training.proposals import agreement, all_marked, by_boxes, by_points, by_trust, in_boxes, with_points
+from fewcell.training.proposals import (
+    agreement,
+    all_marked,
+    best_in_boxes,
+    by_boxes,
+    by_points,
+    by_trust,
+    in_boxes,
+    with_points,
+)
 from fewcell.types import UNKNOWN, Labels
 
 EVERYWHERE = np.ones((40, 60), dtype=bool)
@@ -143,6 +152,26 @@ def test_a_box_is_filled_by_one_cell_and_a_cell_fills_one_box() -> None:
     assert np.array_equal(labels == 1, found == 1)
     assert not np.isin(labels, 2).any()
     assert labels[21, 15] == UNKNOWN, "the other box is not filled"
+
+
+def test_of_cells_found_in_several_ways_each_box_gets_the_one_that_fits_it_best() -> None:
+    one, other = cells(), cells()
+    one[:, 4:6], other[:, 20:22] = 0, 0  # each has a cell that is 2 px too narrow
+    right = (cells() == 1) | (cells() == 2)
+    for ways in ([one, other], [other, one]):
+        best = best_in_boxes(ways, bounding_boxes(cells())[:2])
+        assert np.array_equal(best > 0, right), "the third has no box"
+        assert len(np.unique(best[right])) == 2
+    assert not best_in_boxes([one, other], np.zeros((0, 4))).any()
+
+
+def test_a_cell_that_fits_its_box_better_hides_another() -> None:
+    one, other = np.zeros((2, 40, 60), dtype=np.int32)
+    one[10:20, 4:14], other[10:20, 10:20] = 1, 1
+    boxes = np.array([[10.0, 4, 20, 14], [10, 9, 20, 21]])
+    best = best_in_boxes([one, other], boxes)
+    assert np.array_equal(best == best[15, 5], one > 0)
+    assert np.array_equal(best > 0, (one > 0) | (other > 0))
 
 
 def test_very_many_boxes_are_compared_in_parts(monkeypatch) -> None:

@@ -100,6 +100,13 @@ class Representation(ABC):
         Scores are a first guess (see the variant); the segmenter replaces them by those of its scorer.
         """
 
+    def decode_near(self, prediction: FloatArray, shapes: Labels) -> Instances:
+        """Read cells of which it is known about where they are; by default just as `decode` does.
+
+        shapes: (height, width), each number about one cell.
+        """
+        return self.decode(prediction)
+
     def to_bytes(self, prediction: FloatArray) -> NDArray[np.uint8]:
         """A prediction in a quarter of its memory: each channel's range in 254 steps, so that its middle is kept."""
         low, span = self._ranges()

@@ -31,6 +31,10 @@ RIGHT_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
 """The IoUs from which on a candidate is right; it is right in part if its IoU reaches some of them."""
 
 
+FITS = 0.5
+"""The IoU with a shape from which on a candidate may be what the shape stands for."""
+
+
 @final
 @dataclass(frozen=True)
 class Canopy(FlowField):
@@ -89,6 +93,15 @@ class Canopy(FlowField):
         """The likeliest disjoint candidates; see the class."""
         candidates = self.candidates(prediction)
         return self._select(candidates, self._how_right(candidates))
+
+    def decode_near(self, prediction: FloatArray, shapes: Labels) -> Instances:
+        """The disjoint candidates that fit the shapes best, likely or not: the sum of their IoUs is the greatest."""
+        from fewcell.representations.canopy_tree import select, true_ious
+
+        candidates = self.candidates(prediction)
+        iou, _ = true_ious(candidates, shapes)
+        fits = np.where(self.may_be_cells(candidates) & (iou >= FITS), iou, 0)
+        return select(candidates, fits, 0.0, self.min_area_px)
 
     def tune(
         self, predictions: Sequence[FloatArray], labels: Sequence[Labels], fitted: Sequence[Representation] = ()

@@ -100,7 +100,7 @@ def by_boxes(found: Labels, boxes: NDArray[np.float64], unmarked: Labels) -> Lab
     """
     its = bounding_boxes(found)
     fills, filled = np.zeros(len(its), dtype=bool), np.zeros(len(boxes), dtype=bool)
-    for cell, box in _fitting(its, boxes):
+    for _, cell, box in _fitting(its, boxes):
         if not fills[cell] and not filled[box]:
             fills[cell] = filled[box] = True
     kept = _numbered(found, np.where(fills, np.arange(1, len(its) + 1), 0))
@@ -111,13 +111,34 @@ def by_boxes(found: Labels, boxes: NDArray[np.float64], unmarked: Labels) -> Lab
     return with_ellipses(labels, boxes[~filled], len(its) + 1, BOX_SEED)
 
 
-def _fitting(its: NDArray[np.float64], boxes: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Which of these boxes overlap with which of the others by BOX_IOU or more, as places in both, the best first."""
+def best_in_boxes(found: Sequence[Labels], boxes: NDArray[np.float64]) -> Labels:
+    """For each box the cell that fills it best, of those found in several ways; a better one hides others.
+
+    found: label images of one shape. boxes: (n, 4), top, left, bottom, right.
+    """
+    all_its = [bounding_boxes(labels) for labels in found]
+    ranked = sorted(
+        (-iou, way, cell, box) for way, its in enumerate(all_its) for iou, cell, box in _fitting(its, boxes)
+    )
+    best, filled, used = np.zeros_like(found[0]), set[int](), set[tuple[int, int]]()
+    for _, way, cell, box in ranked:
+        if box in filled or (way, cell) in used:
+            continue
+        filled.add(box)
+        used.add((way, cell))
+        top, left, bottom, right = all_its[way][cell].astype(int)
+        part = np.s_[top:bottom, left:right]
+        best[part][(found[way][part] == cell + 1) & (best[part] == 0)] = len(filled)
+    return best
+
+
+def _fitting(its: NDArray[np.float64], boxes: NDArray[np.float64]) -> list[tuple[float, int, int]]:
+    """Which of these boxes overlap with which of the others by BOX_IOU or more: IoU and places in both, best first."""
     pairs = []
     for first in range(0, len(boxes), BOXES_AT_ONCE):
         iou = box_iou(its, boxes[first : first + BOXES_AT_ONCE])
-        pairs += [(-iou[cell, box], int(cell), first + int(box)) for cell, box in np.argwhere(iou >= BOX_IOU)]
-    return [(cell, box) for _, cell, box in sorted(pairs)]
+        pairs += [(-float(iou[cell, box]), int(cell), first + int(box)) for cell, box in np.argwhere(iou >= BOX_IOU)]
+    return [(-iou, cell, box) for iou, cell, box in sorted(pairs)]
 
 
 def _numbered(found: Labels, numbers: NDArray[np.integer]) -> Labels:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.data.dataset import Sample, load_labelled, load_sample
-from fewcell.data.weak import read_boxes, read_points, read_regions, usual_side
+from fewcell.data.weak import read_boxes, read_points, read_regions, usual_side, with_ellipses
 from fewcell.images import Image, Pyramid, Window, normalise, resize_image, resize_labels
 from fewcell.metrics import overlaps
 from fewcell.scoring import Scorer
@@ -16,6 +16,7 @@ from fewcell.segmenter import COARSER, LARGEST_FACTOR, Segmenter, busiest_window
 from fewcell.training.proposals import (
     agreement,
     all_marked,
+    best_in_boxes,
     by_boxes,
     by_points,
     by_trust,
@@ -34,6 +35,7 @@ LESSON_PX = 512  # side of the part of an image, at canonical scale, that a teac
 PRIOR_CELLS = 100  # so many held-out cells tell as much as score and agreement say by themselves
 PRIOR = (np.arange(20) + 0.5) / 20
 MOSTLY_MARKED = 0.8  # of the sure cells: if so many bear a mark, all cells do
+BOX_SCALES = (1.0, 1.3, 1.6)  # at which cells in boxes are sought: what is new to a network it may see better enlarged
 FEWEST_SURE = 5  # cells; fewer show nothing
 
 
@@ -66,9 +68,9 @@ VIEWS: Sequence[View] = (View(flip=True, scale=0.75), View(quarters=1, scale=1.3
 class Lesson:
     """What a teacher says of an image: labels to learn from, UNKNOWN where it is not sure.
 
-    n_found, n_kept: cells that it found, and of these those that the labels hold. trust: how likely those found are
-    right, their mean. diameter_px: how wide the cells are; scale_known: whether anything tells. window: the part of the
-    image that the teacher looked at; beyond it nothing is known.
+    n_found, n_kept: cells that it found, and those that the labels hold: some of these, or what fits boxes. trust: how
+    likely those found are right, their mean. diameter_px: how wide the cells are; scale_known: whether anything tells.
+    window: the part of the image that the teacher looked at; beyond it nothing is known.
     """
 
     labels: Labels
@@ -155,7 +157,7 @@ class Teacher:
         is_weak = bool(sample.points or sample.boxes)
         seen = self._look(image, None if is_weak else LESSON_PX, sample.diameter_px or usual_side(boxes))
         trust = self.trust(seen.features)
-        scale_known = seen.diameter_px is not None
+        scale_known, found = seen.diameter_px is not None, seen.found
         diameter = seen.diameter_px or self.segmenter.facts.canonical_diameter_px
         if sample.points:
             points = read_points(sample.points, shape)
@@ -163,11 +165,12 @@ class Teacher:
             labels = by_points(seen.found, points, unmarked, diameter)
         elif boxes is not None:
             unmarked = self._unmarked(sample, seen, trust, in_boxes(seen.found, boxes), len(boxes))
-            labels = by_boxes(seen.found, boxes, unmarked)
+            found = self._find_near(image, diameter, boxes)
+            labels = by_boxes(found, boxes, unmarked)
         else:
             labels = np.full(shape, UNKNOWN, dtype=np.int32)
             labels[_slices(seen.window)] = by_trust(seen.found, trust >= self.keep, seen.views, seen.foreground)
-        n_kept = len(np.unique(labels[(labels > 0) & (labels <= len(trust))]))
+        n_kept = len(np.unique(labels[(labels > 0) & (labels <= found.max(initial=0))]))
         mean_trust = float(np.sum(trust) / max(len(trust), 1))
         return Lesson(labels, len(trust), n_kept, mean_trust, diameter, scale_known, seen.window)
 
@@ -226,6 +229,20 @@ class Teacher:
         likely = representation.foreground(representation.from_bytes(packed))
         cells = Instances(view.undo(found.labels), found.scores)
         return cells, view.undo(resize_image(likely[np.newaxis], shape)[0])
+
+    def _find_near(self, image: Image, diameter_px: float, boxes: NDArray[np.float64]) -> Labels:
+        """For each box the cell that fits it best, of all that may be read from what is predicted at BOX_SCALES."""
+        pyramid, representation = Pyramid(normalise(image.pixels)), self.segmenter.representation
+        found = []
+        for scale in BOX_SCALES:
+            factor = min(self.segmenter.facts.canonical_diameter_px * scale / diameter_px, LARGEST_FACTOR)
+            self.segmenter.check_memory(pyramid.shape, factor)
+            prediction = representation.from_bytes(self.segmenter.predict(pyramid, factor))
+            grid = (prediction.shape[1], prediction.shape[2])
+            on_grid = boxes * np.tile(np.array(grid) / pyramid.shape, 2)
+            cells = representation.decode_near(prediction, with_ellipses(np.zeros(grid, np.int32), on_grid, 1, 1.0))
+            found.append(resize_labels(cells.labels, pyramid.shape))
+        return best_in_boxes(found, boxes)
 
     def _saw_nothing(self, pyramid: Pyramid) -> _Seen:
         nothing = np.zeros(pyramid.shape, dtype=np.int32)
