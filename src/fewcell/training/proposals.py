@@ -12,7 +12,7 @@ from fewcell.data.weak import with_ellipses
 from fewcell.metrics import bounding_boxes, box_iou, overlaps
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
-__all__ = ["agreement", "all_marked", "by_boxes", "by_points", "by_trust", "in_boxes", "with_points"]
+__all__ = ["agreement", "all_marked", "best_in_boxes", "by_boxes", "by_points", "by_trust", "in_boxes", "with_points"]
 
 SEED = 0.1  # radius of the seed that a point leaves, in cell diameters
 RING = 0.75  # radius of what is not known around it
