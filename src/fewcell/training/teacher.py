@@ -165,7 +165,7 @@ class Teacher:
             labels = by_points(seen.found, points, unmarked, diameter)
         elif boxes is not None:
             unmarked = self._unmarked(sample, seen, trust, in_boxes(seen.found, boxes), len(boxes))
-            found = self._find_near(image, diameter, boxes)
+            found = self._find_near(image, diameter, boxes) if len(boxes) else found
             labels = by_boxes(found, boxes, unmarked)
         else:
             labels = np.full(shape, UNKNOWN, dtype=np.int32)
