@@ -1,6 +1,6 @@
 """What points and boxes are worth: a network that learns from labels alone, and one that has these besides.
 
-    python benchmarks/weak.py ../shared/data/train ../shared/data/weak --out docs/results/weak.csv
+    python benchmarks/weak.py ../shared/data/train ../shared/data/weak --seed 0 1 --out docs/results/weak.csv
     python benchmarks/weak.py ../shared/data/train ../shared/data/weak --link runs/weak
     python benchmarks/weak.py ../shared/data/train ../shared/data/weak --model default runs/default-3/model
 
@@ -8,12 +8,14 @@ Both networks learn for the same time from the labelled images, of which none is
 `consensus`, with 70 % of the weak images. The others are scored by what people said of them: points by cells that
 hold exactly one, boxes by bounding boxes with an IoU of 0.5 or more. The diameter is estimated and, where there are
 boxes, also that of the median box. It is estimated by the scale network inside the package, for both: that one has
-learned from the boxes of the 70 % (with the usual --seed), so that only the given diameter tells what boxes are worth.
+learned from the boxes of the 70 % that seed 0 draws, so that only the given diameter tells what boxes are worth.
 People did not mark all cells of these images, so that F1 counts right cells as false; the share of marked cells that
-are found does not. One row an image, network and diameter.
+are found does not. One row an image, network, diameter and seed: networks are trained for each seed, of which each
+holds out other images.
 
 --link makes a dataset folder of the 70 % instead, for a training of one's own; --model scores finished models on the
-others, and compares the last with the first: with the same --seed, or they are scored on what they learned from.
+others, and compares the last with the first. Both take one --seed, the same: a model is else scored on what it learned
+from.
 """
 
 import argparse
@@ -38,6 +40,14 @@ from fewcell.training.fit import fit
 HELD_OUT = 0.3
 WITHOUT, WITH = "labels alone", "points and boxes besides"
 Diameter = Literal["estimated", "of the boxes"]
+
+
+def parts(weak: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
+    """The images that are scored, and those that are learned from."""
+    order = np.random.default_rng(seed).permutation(len(weak))
+    n_held_out = round(HELD_OUT * len(weak))
+    test, pool = ([weak[i] for i in part] for part in (order[:n_held_out], order[n_held_out:]))
+    return test, pool
 
 
 def judge(segmenter: Segmenter, samples: Sequence[Sample]) -> list[tuple[Sample, Diameter, Counts]]:
@@ -105,7 +115,7 @@ def main() -> None:
     parser.add_argument("weak", type=Path, help="a folder with images/ and points/ or boxes/")
     parser.add_argument("--representation", default="canopy")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--ways", nargs="+", choices=(WITHOUT, WITH), default=(WITHOUT, WITH), help="train only these")
     parser.add_argument("--link", type=Path, metavar="DIR", help="only make a dataset folder of what is learned from")
     parser.add_argument("--model", nargs="+", help="score these models; train none")
@@ -114,36 +124,38 @@ def main() -> None:
 
     labelled = [sample for sample in open_dataset(arguments.labelled) if sample.labels]
     weak = sorted((s for s in open_dataset(arguments.weak) if s.points or s.boxes), key=lambda s: s.stem)
-    order = np.random.default_rng(arguments.seed).permutation(len(weak))
-    n_held_out = round(HELD_OUT * len(weak))
-    test, pool = ([weak[i] for i in part] for part in (order[:n_held_out], order[n_held_out:]))
     overlap = {s.source for s in labelled} & {s.source for s in weak}
     if overlap:
         sys.exit(f"{', '.join(sorted(overlap))} has labels as well: nothing would be learned of weak labels alone.")
-    if arguments.link:
-        link(pool, arguments.link)
-        return
-    ways = {
-        WITHOUT: (Part(name="supervised"), []),
-        WITH: (Part(name="consensus", settings={"images": len(pool), "at": [0.4, 0.7]}), pool),
-    }
+    if (arguments.link or arguments.model) and len(arguments.seed) > 1:
+        sys.exit("Give one --seed with --link and --model: each leaves other images out.")
     rows: list[dict[str, object]] = []
 
-    def score(segmenter: Segmenter, way: str, minutes: float | str) -> None:
+    def score(segmenter: Segmenter, way: str, test: Sequence[Sample], minutes: float | str, seed: int) -> None:
         for sample, diameter, count in judge(segmenter, test):
             facts = {"way": way, "stem": sample.stem, "source": sample.source, "diameter": diameter}
             facts |= {"n_true": count.n_true, "n_predicted": count.n_predicted, "right": count.true_positives}
-            rows.append(facts | {"f1": f1(count), "minutes": minutes, "seed": arguments.seed})
+            rows.append(facts | {"f1": f1(count), "minutes": minutes, "seed": seed})
 
-    for model in arguments.model or ():
-        score(Segmenter.load(model), model, "")
-    for way, (objective, others) in ways.items() if not arguments.model else ():
-        if way not in arguments.ways:
+    for seed in arguments.seed:
+        test, pool = parts(weak, seed)
+        if arguments.link:
+            link(pool, arguments.link)
+            return
+        if arguments.model:
+            for model in arguments.model:
+                score(Segmenter.load(model), model, test, "", seed)
             continue
-        settings = {"representation": arguments.representation, "objective": objective.model_dump()}
-        recipe = load_recipe(None, minutes=arguments.minutes, seed=arguments.seed, **settings)
-        with tempfile.TemporaryDirectory() as folder:
-            score(Segmenter.load(fit(recipe, [*labelled, *others], Path(folder) / "run")), way, arguments.minutes)
+        ways = {
+            WITHOUT: (Part(name="supervised"), []),
+            WITH: (Part(name="consensus", settings={"images": len(pool), "at": [0.4, 0.7]}), pool),
+        }
+        for way, (objective, others) in ((way, ways[way]) for way in arguments.ways):
+            settings = {"representation": arguments.representation, "objective": objective.model_dump()}
+            recipe = load_recipe(None, minutes=arguments.minutes, seed=seed, **settings)
+            with tempfile.TemporaryDirectory() as folder:
+                model = fit(recipe, [*labelled, *others], Path(folder) / "run")
+                score(Segmenter.load(model), way, test, arguments.minutes, seed)
     report(rows)
     save_rows(rows, arguments.out)
 
