@@ -21,7 +21,7 @@ from.
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -84,29 +84,45 @@ def link(samples: Sequence[Sample], folder: Path) -> None:
 
 
 def report(rows: Sequence[dict[str, object]]) -> None:
-    """Print F1 of each source and network, and the 95 % interval of the difference of the last and the first."""
-
-    def f1_of(row: dict[str, object]) -> float:
-        return float(str(row["f1"]))
-
+    """Print F1 and the share of marked cells that are found, of each source and network, and what the last gains."""
     for source, diameter in sorted({(str(row["source"]), str(row["diameter"])) for row in rows}):
         its = [row for row in rows if (row["source"], row["diameter"]) == (source, diameter)]
         ways = {way: [row for row in its if row["way"] == way] for way in dict.fromkeys(str(r["way"]) for r in its)}
         for way, of_way in ways.items():
-            f1s = [f1_of(row) for row in of_way]
-            found, marked = (sum(int(str(row[name])) for row in of_way) for name in ("right", "n_true"))
+            f1s = [_f1(row) for row in of_way]
+            found, marked = (sum(_number(row, name) for row in of_way) for name in ("right", "n_true"))
             print(f"{source:8s} diameter {diameter:12s} {way:25s} F1 mean {np.mean(f1s):.3f}, median ", end="")
-            print(f"{np.median(f1s):.3f} ({len(f1s)} images); of {marked} marked cells {found} are found")
-        of_each = list(ways.values())
-        if len(of_each) < 2:
-            continue
-        pairs = zip(of_each[-1], of_each[0], strict=True)
-        gains = [(f1_of(one) - f1_of(other), str(one["stem"])) for one, other in pairs]
-        drawn = bootstrap([gain for gain, _ in gains], [stem for _, stem in gains], [stem for _, stem in gains])
-        if drawn is not None:
-            low, high = np.quantile(drawn[0], (0.025, 0.975))
-            print(f"{source:8s} diameter {diameter:12s} gain {np.mean([g for g, _ in gains]):+.3f} ", end="")
-            print(f"({low:+.3f} to {high:+.3f}, images resampled)")
+            print(f"{np.median(f1s):.3f} ({len(f1s)} images); of {marked:.0f} marked cells {found:.0f} are found")
+        first, *others = ways.values()
+        for what, of_image in (("F1", _f1), ("share of marked cells found", _found)) if others else ():
+            print(f"{source:8s} diameter {diameter:12s} {what}: {_gain(first, others[-1], of_image)}")
+
+
+def _gain(
+    before: Sequence[dict[str, object]],
+    after: Sequence[dict[str, object]],
+    of_image: Callable[[dict[str, object]], float],
+) -> str:
+    """The mean gain over images in which people marked a cell, and its interval."""
+    pairs = [pair for pair in zip(after, before, strict=True) if _number(pair[0], "n_true")]
+    gains, stems = [of_image(one) - of_image(other) for one, other in pairs], [str(one["stem"]) for one, _ in pairs]
+    drawn = bootstrap(gains, stems, stems)
+    if drawn is None:
+        return "one image alone tells nothing"
+    low, high = np.quantile(drawn[0], (0.025, 0.975))
+    return f"gain {np.mean(gains):+.3f} ({low:+.3f} to {high:+.3f}, {len(set(stems))} images resampled)"
+
+
+def _f1(row: dict[str, object]) -> float:
+    return _number(row, "f1")
+
+
+def _found(row: dict[str, object]) -> float:
+    return _number(row, "right") / _number(row, "n_true")
+
+
+def _number(row: dict[str, object], name: str) -> float:
+    return float(str(row[name]))
 
 
 def main() -> None:
