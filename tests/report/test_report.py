@@ -468,10 +468,104 @@ def test_what_learned_for_longer_is_a_way_of_its_own(tmp_path: Path, no_pictures
     budgets = label_budgets(load_results([folder]))
     counts = {way: [budget.n_labelled for budget in its] for way, its in budgets.items()}
     alone = "resunet + canopy + supervised"
-    of_consensus = "resunet + canopy + consensus, 20 minutes"
+    of_consensus = "resunet + canopy + consensus, 20 min"
     assert counts == {
-        f"{alone}, 20 minutes": [24, 96, 741],
-        f"{alone}, 40 minutes": [24, 96, 741],
+        f"{alone}, 20 min": [24, 96, 741],
+        f"{alone}, 40 min": [24, 96, 741],
         of_consensus: [24, 96],
     }
     assert all(budget.ahead is not None for budget in budgets[of_consensus])
+
+
+def without_phase(folder: Path) -> Path:
+    """The tables of a benchmark on images of three modalities: there is no headline, and F1 is over all images."""
+    for name in ("rows", "images"):
+        with open(folder / f"{name}.csv", newline="", encoding="utf-8") as file:
+            table = [row for row in csv.DictReader(file) if row.get("modality") != "phase"]
+        for row in table:
+            if name == "rows":
+                row["all_images_f1_50"], row["unseen_images_f1_50"] = row.pop("f1_50"), row.pop("f1_50_unseen", "")
+                row |= {"f1_50": "", "phase_f1_50": ""}
+        save_table(table, folder / f"{name}.csv", overwrite=True)
+    return folder
+
+
+def test_without_all_modalities_f1_is_over_all_images(tmp_path: Path, no_pictures: None) -> None:
+    folder = without_phase(add_budgets(tmp_path))
+    results = load_results([folder])
+    assert results.headline == "all images"
+    best = results.methods[0]
+    interval = best.interval()
+    assert interval is not None
+    assert interval.low < 0.75 < interval.high
+    budget = label_budgets(results)["resunet + canopy + consensus"][0]
+    assert budget.ahead is not None
+    assert budget.ahead[0] == pytest.approx(0.05)
+    page, twin = (path.read_text() for path in write_report([folder], tmp_path / "report.html"))
+    assert "The best by the mean F1 over all images was **resunet + canopy (supervised, all labels)**" in twin
+    assert "| resunet + canopy + consensus | 24 | 1 | 0.650 | +0.050 (+0.050 to +0.050) |" in twin
+    assert "averaged over all images" in page
+
+
+def test_where_nothing_can_be_told_from_chance_it_is_said(tmp_path: Path, no_pictures: None) -> None:
+    folder = without_phase(add_budgets(tmp_path))
+    with open(folder / "images.csv", newline="", encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["stem"] == "fluorescence_0"]
+    save_table(lines, folder / "images.csv", overwrite=True)
+    page, twin = (path.read_text() for path in write_report([folder], tmp_path / "report.html"))
+    for text in (page, twin):
+        assert "too few images to tell" in text
+
+
+def test_runs_of_different_numbers_of_steps_are_no_seeds_of_each_other(tmp_path: Path) -> None:
+    folder = make_tables(tmp_path, seeds=2)
+    change_table(folder / "rows.csv", lambda row: row | {"minutes": "", "steps": str(1440 * (1 + int(row["seed"])))})
+    names = [method.name for method in load_results([folder]).methods]
+    assert names == [f"resunet + {name} ({steps} steps)" for name in F1 for steps in ("2,880", "1,440")]
+
+
+def test_results_on_other_images_are_not_compared(tmp_path: Path) -> None:
+    one, other = make_tables(tmp_path / "one"), make_tables(tmp_path / "other")
+    change_table(other / "images.csv", lambda row: row | {"stem": "other_" + row["stem"]})
+    with pytest.raises(DataError, match="different images"):
+        load_results([one, other])
+
+
+def test_a_baseline_differs_in_the_objective_alone(tmp_path: Path) -> None:
+    """Labels alone with another representation's settings, and at another diameter, are no baselines."""
+    folder = add_budgets(tmp_path)
+    for name in ("rows", "images", "curves"):
+        with open(folder / f"{name}.csv", newline="", encoding="utf-8") as file:
+            table = list(csv.DictReader(file))
+        alone = [row for row in table if "supervised" in row["run"]]
+        more = [row | {"run": row["run"].replace("_true", "_cuts")} for row in alone]
+        more += [row | {"run": row["run"].replace("_true", "_estimated")} for row in alone]
+        if name == "rows":
+            settings = json.dumps({"representation": {"prominence": 0.1}})
+            for row in more:
+                cuts = row["run"].endswith("_cuts")
+                row |= {"settings": settings} if cuts else {"diameter": "estimated"}
+                row["f1_50"] = str(float(row["f1_50"]) - 0.3)
+        save_table([*table, *more], folder / f"{name}.csv", overwrite=True)
+    budgets = label_budgets(load_results([folder]))
+    assert {way: [budget.n_labelled for budget in its] for way, its in budgets.items()} == {
+        "resunet + canopy + supervised, true diameter": [24, 96, 741],
+        "resunet + canopy + consensus, true diameter": [24, 96],
+        "resunet + canopy + supervised, prominence 0.1, true diameter": [24, 96, 741],
+        "resunet + canopy + supervised, estimated diameter": [24, 96, 741],
+    }
+    ahead = [budget.ahead for budget in budgets["resunet + canopy + consensus, true diameter"]]
+    assert [one and one[0] for one in ahead] == pytest.approx([0.05, 0.02])
+
+
+def test_speeds_stand_under_their_precision(tmp_path: Path, no_pictures: None) -> None:
+    """One machine knows bf16, another does not."""
+    folder = add_speeds(make_tables(tmp_path))
+    change_table(
+        folder / "networks.csv",
+        lambda row: row | ({"bf16_mpx_per_s": "25.0"} if row["settings"] == "{}" else {"bf16_mpx_per_s": ""}),
+    )
+    _, twin = (path.read_text() for path in write_report([folder], tmp_path / "r.html"))
+    assert "f32, Mpx/s | bf16, Mpx/s |" in twin
+    assert "| resunet + boundary | 1,234,567 | 0.800 | 40.0 | 12.5 | 25.0 | 7.0 |" in twin
+    assert "| resunet + flows | 1,234,567 | 0.600 | 4.0 | 1.5 | - | 7.0 |" in twin

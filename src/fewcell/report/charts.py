@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fewcell.metrics import MISTAKES, THRESHOLDS
 from fewcell.report.budgets import Budget
 from fewcell.report.mistakes import MISTAKE_COLOURS
-from fewcell.report.results import Line, Method, Results
+from fewcell.report.results import Line, Results
 from fewcell.report.speeds import Speed
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def cost_chart(results: Results) -> str:
     """The headline F1 of every method against its seconds per megapixel."""
     with _drawing(7, 4) as (figure, (axis,), drawn):
         for row, method in enumerate(results.methods):
-            mean, cost = _headline(method), method.mean("total_s_per_mpx")
+            mean, cost = method.overall(), method.mean("total_s_per_mpx")
             if mean is not None and cost:
                 axis.plot(cost, mean, MARKERS[row % len(MARKERS)], color=_colour(row), markersize=9, label=method.name)
         axis.set(xscale="log", xlabel="seconds per megapixel (log)", ylabel="mean F1 at IoU 0.5")
@@ -83,7 +83,7 @@ def speed_chart(speeds: Sequence[Speed]) -> str:
     """The headline F1 of methods against how fast their networks are; a line a network, a point a precision."""
     with _drawing(7, 4) as (figure, (axis,), drawn):
         for row, speed in enumerate(speeds):
-            mean, fast = _headline(speed.method), list(speed.mpx_per_s.values())
+            mean, fast = speed.method.overall(), list(speed.mpx_per_s.values())
             if mean is None:
                 continue
             axis.plot(fast, [mean] * len(fast), **_line(row), label=speed.method.name)
@@ -102,7 +102,7 @@ def threshold_chart(results: Results) -> str:
     """How the headline F1 falls as outlines have to fit better."""
     with _drawing(7, 4) as (figure, (axis,), drawn):
         for row, method in enumerate(results.methods):
-            values = [_headline(method, f"f1_{100 * t:.0f}") for t in THRESHOLDS]
+            values = [method.overall() if t == 0.5 else method.mean(f"f1_{100 * t:.0f}") for t in THRESHOLDS]
             points = [(t, value) for t, value in zip(THRESHOLDS, values, strict=True) if value is not None]
             axis.plot(*zip(*points, strict=True), **_line(row), label=method.name)
         axis.set(xlabel="IoU that a cell must reach", ylabel="mean F1", ylim=(0, 1), xticks=THRESHOLDS)
@@ -242,12 +242,6 @@ def _svg(figure: Figure) -> str:
 def _legend(axis: Axes) -> None:
     axis.grid(alpha=0.3)
     axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-
-
-def _headline(method: Method, column: str = "f1_50") -> float | None:
-    """The mean over the four modalities; where one of them is missing, over all images, at IoU 0.5 only."""
-    value = method.mean(column)
-    return method.mean("all_images_f1_50") if value is None and column == "f1_50" else value
 
 
 def _colour(row: int) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewcell.benchmark import HEADLINE_MODALITIES
 from fewcell.errors import require
 from fewcell.images import whole_file
 from fewcell.networks import NETWORKS
@@ -25,7 +24,7 @@ from fewcell.report.charts import (
 )
 from fewcell.report.pictures import difficult_crops, example_crops, target_pictures
 from fewcell.report.results import Method, Results, load_results
-from fewcell.report.speeds import load_speeds
+from fewcell.report.speeds import load_speeds, precisions
 from fewcell.report.verdicts import verdicts
 from fewcell.representations import REPRESENTATIONS, make_representation
 
@@ -46,6 +45,8 @@ COLUMNS = (
     ("parameters", "parameters", 0, 0),
     ("crops seen", "images_seen", 0, 0),
 )
+
+OVERALL = {"f1_50": None, "f1_50_seen": "seen", "f1_50_unseen": "unseen"}  # over all that counts
 
 
 def write_report(
@@ -68,7 +69,6 @@ def write_report(
     facts = {
         "results": results,
         "budget": _budget(results),
-        "headline": ", ".join(HEADLINE_MODALITIES),
         "table": _table(results),
         "modality_table": _modality_table(results),
         "budgets": (budgets := label_budgets(results)),
@@ -78,6 +78,7 @@ def write_report(
         "ablations": load_ablations(folders),
         "heights": load_heights(folders),
         "speeds": (speeds := load_speeds(folders, results)),
+        "precisions": precisions(speeds),
         "command": command,
     }
     charts = {
@@ -134,7 +135,7 @@ def _table(results: Results) -> dict[str, object]:
     """
     columns, headings = [], []
     for heading, name, digits, sense in COLUMNS:
-        values = [method.mean(name) for method in results.methods]
+        values = [_value(method, name) for method in results.methods]
         known = [sense * value for value in values if value is not None]
         if known:
             best = max(known) if sense and len(known) > 1 else None
@@ -150,6 +151,10 @@ def _table(results: Results) -> dict[str, object]:
         for method, cells in zip(results.methods, zip(*columns, strict=True), strict=True)
     ]
     return {"headings": headings, "rows": rows}
+
+
+def _value(method: Method, column: str) -> float | None:
+    return method.overall(OVERALL[column]) if column in OVERALL else method.mean(column)
 
 
 def _modality_table(results: Results) -> list[tuple[str, list[tuple[str, str, str]]]]:

@@ -15,9 +15,9 @@ from fewcell.benchmark.summary import Resampled
 from fewcell.errors import DataError
 from fewcell.metrics import MISTAKES
 
-__all__ = ["Line", "Method", "Results", "load_results", "said_settings"]
+__all__ = ["DIAMETERS", "Line", "Method", "Results", "load_results", "said_settings"]
 
-SAME = ("network", "representation", "objective", "settings", "labels", "minutes", "diameter")
+SAME = ("network", "representation", "objective", "settings", "labels", "length", "diameter")
 DIAMETERS = {"true": "true diameter", "estimated": "estimated diameter", "none": "not brought to scale"}
 NOTE_FILE = "note.txt"
 Line = Mapping[str, str]
@@ -27,7 +27,8 @@ Line = Mapping[str, str]
 class Method:
     """Runs that differ in nothing but the seed.
 
-    name: what tells the method from the others of the report. rows: a line a run. images: a line a run and test image.
+    name: what tells the method from the others of the report. rows: a line a run; `length` is how long it learned, in
+    minutes, or in steps where these were given. images: a line a run and test image.
     curves: for each run, (minutes, held-out F1) pairs. scores, thresholds: lines of those tables, of all runs; none
     where a folder is older than these tables.
     """
@@ -68,8 +69,19 @@ class Method:
         values = [row.get(column, "") for row in self.rows]
         return None if "" in values else float(np.mean([float(value) for value in values]))
 
+    @property
+    def has_headline(self) -> bool:
+        """Whether it was scored on images of all modalities of the headline; if not, all images count alike."""
+        return self.mean("f1_50") is not None
+
+    def overall(self, seen: str | None = None) -> float | None:
+        """The headline F1 at IoU 0.5, or the mean over all images, see `has_headline`. seen: of these alone."""
+        if self.has_headline:
+            return self.mean(f"f1_50_{seen}" if seen else "f1_50")
+        return self.mean(f"{seen or 'all'}_images_f1_50")
+
     def interval(self, modality: str | None = None) -> Interval | None:
-        """The 95 % interval of the mean F1 at IoU 0.5 of a modality, or of the headline; experiments resampled."""
+        """The 95 % interval of the mean F1 at IoU 0.5 of a modality, or of `overall`; experiments resampled."""
         resampled = self.resampled(modality)
         if resampled is None:
             return None
@@ -77,15 +89,16 @@ class Method:
         return Interval(float(low), float(high), resampled[1])
 
     def resampled(self, modality: str | None = None, seen: str | None = None) -> Resampled | None:
-        """The mean F1 at IoU 0.5 of a modality, or of the headline, in each of many draws of experiments.
+        """The mean F1 at IoU 0.5 of a modality, or `overall`, in each of many draws of experiments.
 
         seen: of "seen" or "unseen" images only. Methods that were scored on the same images have the same draws, so
         that differences are paired. None where a modality has no image, or but one.
         """
         drawn = []
-        for name in HEADLINE_MODALITIES if modality is None else (modality,):
-            lines = [line for line in self.images if line["modality"] == name and line["scorable"] == "yes"]
-            lines = [line for line in lines if seen is None or line["seen"] == seen]
+        scored = [line for line in self.images if line["scorable"] == "yes" and (seen is None or line["seen"] == seen)]
+        everything = HEADLINE_MODALITIES if self.has_headline else (None,)
+        for name in everything if modality is None else (modality,):
+            lines = [line for line in scored if name in (None, line["modality"])]
             if not lines:
                 return None
             drawn.append(
@@ -97,7 +110,7 @@ class Method:
         return np.mean([means for means, _ in drawn], axis=0), over
 
     def ahead_of(self, other: "Method") -> tuple[float, Interval] | None:
-        """How far its headline F1 is above that of another, with the 95 % interval; experiments resampled in pairs.
+        """How far its `overall` F1 is above that of another, with the 95 % interval; experiments resampled in pairs.
 
         Runs of the same seeds are compared; None where the methods share no seed, or were scored on other images.
         """
@@ -105,7 +118,7 @@ class Method:
         if not seeds:
             return None
         mine, theirs = self.of_seeds(seeds), other.of_seeds(seeds)
-        own, others, means = mine.resampled(), theirs.resampled(), (mine.mean("f1_50"), theirs.mean("f1_50"))
+        own, others, means = mine.resampled(), theirs.resampled(), (mine.overall(), theirs.overall())
         if own is None or others is None or means[0] is None or means[1] is None or mine.stems != theirs.stems:
             return None
         low, high = np.quantile(own[0] - others[0], (0.025, 0.975))
@@ -119,7 +132,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Results:
-    """Every method of a comparison, the best headline first, and what they have in common.
+    """Every method of a comparison, the best first, and what they have in common.
 
     notes: what a reader must know of the figures, as the folders' note.txt says.
     """
@@ -130,6 +143,11 @@ class Results:
     machines: tuple[str, ...]
     commits: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """What methods are compared by, in words that follow "the mean F1 over"."""
+        return ", ".join(HEADLINE_MODALITIES) if self.methods[0].has_headline else "all images"
 
     @property
     def as_good(self) -> list[str]:
@@ -145,12 +163,19 @@ class Results:
 def load_results(folders: Sequence[Path]) -> Results:
     """Read the tables that `fewcell benchmark` wrote into one or more folders.
 
-    Raises DataError if a table is missing or there is no finished run.
+    Raises DataError if a table is missing, there is no finished run, or runs were not scored on the same images.
     """
     methods = [method for folder in folders for method in _methods(folder)]
     if not methods:
         raise DataError(f"There is no finished run in {', '.join(map(str, folders))}.")
-    methods.sort(key=lambda method: -(method.mean("f1_50") or method.mean("all_images_f1_50") or 0))
+    for method in methods:
+        if method.stems != methods[0].stems:
+            raise DataError(
+                f"{methods[0].name} in {methods[0].folder} and {method.name} in {method.folder} were scored on "
+                f"different images ({len(methods[0].stems)} and {len(method.stems)}), so that they cannot be compared. "
+                "Make a report of each."
+            )
+    methods.sort(key=lambda method: -(method.overall() or 0))
     names = {line["modality"] for method in methods for line in method.images if line["scorable"] == "yes"}
     others = tuple(sorted(names - set(HEADLINE_MODALITIES)))
     return Results(
@@ -174,6 +199,7 @@ def _methods(folder: Path) -> list[Method]:
             curves_of[line["run"]].append((float(line["seconds"]) / 60, float(line["held_out_f1"])))
     groups: dict[tuple[str, ...], list[Line]] = defaultdict(list)
     for row in rows:
+        row["length"] = f"{float(row['minutes']):g} min" if row["minutes"] else f"{int(row['steps']):,} steps"
         groups[tuple(row[column] for column in SAME)].append(row)
     return [
         Method(
@@ -199,7 +225,7 @@ def _by_run(lines: Sequence[Line]) -> dict[str, list[Line]]:
 def _told_apart(methods: Sequence[Method]) -> tuple[Method, ...]:
     """The methods, the names of those that are alike followed by what differs; by settings and folder if need be."""
     told = [[method.name] for method in methods]
-    for columns in (("objective", "labels", "minutes", "diameter"), ("settings",), ("folder",)):
+    for columns in (("objective", "labels", "length", "diameter"), ("settings",), ("folder",)):
         alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for number, words in enumerate(told):
             alike[tuple(words)].append(number)
@@ -213,7 +239,7 @@ def _told_apart(methods: Sequence[Method]) -> tuple[Method, ...]:
 
 
 def _said(method: Method, column: str) -> str:
-    """What a method has in a column, as one says it: 20 min for 20.0."""
+    """What a method has in a column, as one says it."""
     row = method.rows[0]
     match column:
         case "settings":
@@ -222,15 +248,15 @@ def _said(method: Method, column: str) -> str:
             return method.folder.resolve().name
         case "diameter":
             return DIAMETERS[row["diameter"]]
-        case "objective":
-            return row["objective"]
-    return f"{row[column].removesuffix('.0')} {'min' if column == 'minutes' else column}"
+        case "labels":
+            return f"{row['labels']} labels"
+    return row[column]
 
 
 def said_settings(settings: str, without: str = "") -> str:
-    """The settings of a run's parts in words: range_px 3, at [0]. without: a part that is left out."""
+    """The settings of a run's parts in words: range_px 3, at [0]. without: a setting that is left out."""
     parts = json.loads(settings) if settings else {}
-    said = [f"{name} {json.dumps(value)}" for part in parts if part != without for name, value in parts[part].items()]
+    said = [f"{name} {json.dumps(value)}" for part in parts.values() for name, value in part.items() if name != without]
     return re.sub(r"\.0\b", "", ", ".join(said)).replace('"', "")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from fewcell.errors import DataError
 from fewcell.report.results import Method, Results
 
-__all__ = ["Speed", "load_speeds"]
+__all__ = ["Speed", "load_speeds", "precisions"]
 
 SPEEDS_FILE = "networks.csv"
 UNIT = "_mpx_per_s"
@@ -17,7 +17,7 @@ UNIT = "_mpx_per_s"
 
 @dataclass(frozen=True)
 class Speed:
-    """A method, and how fast its network is: megapixels a second by precision, the fastest precision first.
+    """A method, and how fast its network is: megapixels a second by precision.
 
     training_crops_per_s: how many crops it learns from in a second, on one thread. machine: on which.
     """
@@ -45,8 +45,13 @@ def load_speeds(folders: Sequence[Path], results: Results) -> list[Speed]:
     return [_speed(method, row) for method in results.methods if (row := measured.get(_network_of(method)))]
 
 
+def precisions(speeds: Sequence[Speed]) -> list[str]:
+    """Every precision in which a network was measured, the fastest of the first one first."""
+    return list(dict.fromkeys(precision for speed in speeds for precision in speed.mpx_per_s))
+
+
 def _speed(method: Method, row: dict[str, str]) -> Speed:
-    speeds = {name.removesuffix(UNIT): float(value) for name, value in row.items() if name.endswith(UNIT)}
+    speeds = {name.removesuffix(UNIT): float(value) for name, value in row.items() if name.endswith(UNIT) and value}
     return Speed(method, speeds, float(row["training_crops_per_s"]), row["machine"])
 
 
