@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 from rows import save_rows
 
-from fewcell.config import load_recipe
 from fewcell.data.augment import as_dic, as_phase_contrast
 from fewcell.data.dataset import load_labelled, open_dataset
-from fewcell.data.split import hold_out
 from fewcell.images import Pyramid, normalise, resize_labels
 from fewcell.metrics import f1, match
 from fewcell.segmenter import Segmenter, canonical_shape
+from fewcell.training.lessons import parts_of
 from fewcell.types import FloatArray
 
 MOST_PX = 1_500_000
@@ -65,9 +64,8 @@ def main() -> None:
     arguments = parser.parse_args()
     segmenter = Segmenter.load(arguments.model)
     facts, rows = segmenter.facts, []
-    recipe = load_recipe(None, **facts.recipe)
-    labelled = [sample for sample in open_dataset(arguments.data) if sample.labels]
-    for number, sample in enumerate(hold_out(labelled, recipe.held_out, recipe.seed)[1]):
+    _, held_out = parts_of(facts, open_dataset(arguments.data))
+    for number, sample in enumerate(held_out):
         image, truth, true_px = load_labelled(sample)
         if sample.modality == "histology" or true_px is None or truth.size > MOST_PX:
             continue

@@ -18,7 +18,6 @@ Exports are timed apart.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,7 @@ from rows import save_rows
 
 from fewcell.data.dataset import diameter_px, load_labelled, open_dataset
 from fewcell.engine import cpu_precision
-from fewcell.images import Pyramid, normalise, resize_image, resize_labels
+from fewcell.images import Pyramid, normalise, peak_bytes, resize_image, resize_labels
 from fewcell.metrics import Counts, f1, match
 from fewcell.segmenter import FileSettings, Segmenter, predict_at_scale
 from fewcell.slides import Means, segment_slide
@@ -178,15 +177,6 @@ def sources_of(data: Path, modality: str, segmenter: Segmenter) -> list[Source]:
     return sources
 
 
-def _peak_mb() -> float:
-    """The most memory this process has had, in MiB; what `getrusage` says begins with that of the parent."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
-
-
 def run_one(path: Path, out: Path, exports: list[str], threads: int | None) -> None:
     """Segment one slide and print the facts as JSON; called in a process of its own."""
     began = time.perf_counter()
@@ -195,7 +185,7 @@ def run_one(path: Path, out: Path, exports: list[str], threads: int | None) -> N
     result = segment_slide(segmenter, path, out, chosen, exports=exports, how=how)
     of_exports = sum(seconds for name, seconds in result.seconds.items() if name.startswith("export "))
     seconds = time.perf_counter() - began - of_exports
-    peak_mb = _peak_mb()
+    peak_mb = (peak_bytes() or 0) / 2**20
     plan = result.plan
     shapes = [(t.window[2] - t.window[0], t.window[3] - t.window[1]) for _, t in plan.tiles()]
     inputs = {shape: np.random.default_rng(0).random((3, *shape), dtype=np.float32) for shape in set(shapes)}

@@ -67,7 +67,8 @@ def watching(representation: Representation) -> Iterator[Watch]:
     watch = Watch()
     places = [
         ("read", CropSource, "_read"),
-        ("warp", crops, "_warp"),
+        ("warp", crops, "warp_image"),
+        ("warp", crops, "warp_labels"),
         ("intensity", crops, "vary_intensity"),
         ("intensity", crops, "immunostain"),
         ("intensity", crops, "empty_image"),

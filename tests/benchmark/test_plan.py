@@ -73,6 +73,7 @@ def test_a_run_that_goes_on_from_another_has_it_made_first(tmp_path: Path) -> No
         ("minutes = 20", "minutes = 21"),
         ('"train"', '"other"'),
         ("[recipe]", "test_share = 0.3\n[recipe]"),
+        ("[recipe]", "processes = 2\n[recipe]"),
         ("[recipe]", "test_sources = ['a']\n[recipe]"),
     ],
 )

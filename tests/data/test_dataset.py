@@ -51,7 +51,7 @@ def test_images_with_and_without_labels(folder: Path) -> None:
     assert a.labels == folder / "labels" / "a_label.tiff"
     assert b.image == folder / "images" / "b.tif"
     assert c.labels is None
-    assert (a.source, a.modality, a.experiment, a.licence) == ("train", "unknown", "a", "not stated")
+    assert (a.source, a.modality, a.experiment, a.licence) == ("train", "unknown", "train/a", "not stated")
     image, labels = load_sample(a)
     assert labels is not None
     assert image.pixels.shape == (1, *labels.shape) == (1, 20, 30)
@@ -117,7 +117,7 @@ def test_the_manifest_says_where_images_come_from(folder: Path, tmp_path: Path, 
     a, b, c = open_dataset(folder, path if place == "given" else None)
     assert (a.source, a.modality, a.experiment, a.licence) == ("lab", "phase", "movie 1", "CC0")
     for sample in (b, c):
-        assert (sample.source, sample.modality, sample.experiment) == ("train", "unknown", sample.stem)
+        assert (sample.source, sample.modality, sample.experiment) == ("train", "unknown", f"train/{sample.stem}")
 
 
 def test_the_manifest_may_say_how_wide_cells_are(folder: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from skimage.measure import label
 
 from fewcell.config import Augmentation
@@ -14,6 +15,7 @@ from fewcell.data import crops as crops_module
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import open_dataset
 from fewcell.data.paste import paste_cells
+from fewcell.images import write_labels
 from fewcell.types import UNKNOWN
 
 STRIDE, MARGIN, SIDE = 2, 3, 96
@@ -90,6 +92,25 @@ def test_crops_hold_cells_of_other_images(disc_dataset, monkeypatch):
         n_cells.append(sum(len(np.unique(labels)) - 1 for labels in found))
     assert len(calls) == 12
     assert n_cells[1] > n_cells[0]
+
+
+def test_half_of_a_cell_is_no_cell_to_paste(tmp_path, monkeypatch):
+    """A crop may reach beyond its image: the part of a cell that lies in it would be pasted with a straight side."""
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        labels = np.zeros((64, 64), dtype=np.int32)
+        cv2.circle(labels, (0, 32), 9, 1, cv2.FILLED)  # cut by the image's edge
+        cv2.circle(labels, (32, 32), 9, 2, cv2.FILLED)
+        Image.fromarray(np.where(labels, 200, 60).astype(np.uint8)).save(tmp_path / "images" / f"{name}.png")
+        write_labels(tmp_path / "labels" / f"{name}_label.tiff", labels)
+    seen = []
+    monkeypatch.setattr(crops_module, "paste_cells", lambda *args: seen.append(args[3]) or args[:2])
+    grid = Grid(256, 2, 0, 12.0)
+    source = CropSource(open_dataset(tmp_path), grid, Augmentation(empty=0, defocus=0, paste=1))
+    for i in range(12):
+        source.crop(i % 2, np.random.default_rng(i))
+    assert any(np.any(cells == 2) for cells in seen)
+    assert not any(np.any(cells == 1) for cells in seen)
 
 
 def test_what_a_point_stands_for_is_no_cell_to_paste(disc_dataset, tmp_path, monkeypatch):

@@ -140,6 +140,9 @@ def test_a_pool_is_drawn_as_often_of_each_modality_as_labels_are() -> None:
     labelled, pool = samples_of(("x", "a", 3), ("y", "b", 1)), samples_of(("x", "a", 2), ("y", "b", 6), ("z", "c", 2))
     weights = as_often(sampling_weights(pool, 1), pool, labelled, sampling_weights(labelled, 1))
     assert drawn_by(pool, weights, "modality") == pytest.approx({"x": 0.6, "y": 0.2, "z": 0.2}), "z has no labels"
+    rare = samples_of(("x", "a", 1), ("y", "b", 99))
+    weights = as_often(sampling_weights(rare, 1), rare, labelled[2:], sampling_weights(labelled[2:], 1))
+    assert drawn_by(rare, weights, "modality") == pytest.approx({"x": 0.03, "y": 0.97}), "three times as often, no more"
     strange = samples_of(("unknown", "a", 5))
     assert as_often(sampling_weights(strange, 1), strange, labelled, np.ones(4)) == pytest.approx([0.2] * 5)
 

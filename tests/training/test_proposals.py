@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fewcell.metrics import bounding_boxes, overlaps
-from fewcell.training import proposals
+from fewcell.metrics import bounding_boxes, overlaps, points_and_boxes
 from fewcell.training.proposals import (
     agreement,
     all_marked,
@@ -179,7 +178,7 @@ def test_very_many_boxes_are_compared_in_parts(monkeypatch) -> None:
     boxes = np.concatenate([bounding_boxes(cells()) + rng.normal(0, 1, (3, 4)), rng.uniform(0, 20, (20, 4))])
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
     at_once = by_boxes(cells(), boxes, all_marked(EVERYWHERE, cells()))
-    monkeypatch.setattr(proposals, "BOXES_AT_ONCE", 2)
+    monkeypatch.setattr(points_and_boxes, "BOXES_AT_ONCE", 2)
     assert np.array_equal(by_boxes(cells(), boxes, all_marked(EVERYWHERE, cells())), at_once)
     assert (at_once == 1).any()
 

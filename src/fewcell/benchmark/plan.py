@@ -98,6 +98,7 @@ class Run:
     def training(self) -> str:
         """The folder name of the training: the name, and a hash of everything that decides its outcome."""
         facts = [self.recipe.model_dump(mode="json"), self.labels, str(self.plan.data), self._set_aside()]
+        facts += [self.plan.processes]  # they share a batch, and its statistics
         facts += [self.before.training] if self.before else []
         return f"{self.name}_{_hash(facts)}"
 

@@ -26,7 +26,7 @@ from fewcell.data.dataset import Sample, load_labelled, read_truth
 from fewcell.engine import Engine
 from fewcell.errors import ConfigError, FewcellError
 from fewcell.family import end_with_parent
-from fewcell.images import whole_file, write_labels
+from fewcell.images import peak_bytes, whole_file, write_labels
 from fewcell.metrics import score_image
 from fewcell.representations import Representation
 from fewcell.segmenter import Segmenter
@@ -228,7 +228,8 @@ def _cost_columns(lines: Sequence[dict]) -> dict[str, object]:
     }
     columns |= {kind: sum(line[kind] for line in lines) for kind in ("missed", "split", "merged", "badly_outlined")}
     columns |= {"false": sum(line["false"] for line in lines), "true_cells": sum(line["n_true"] for line in lines)}
-    return columns | {"peak_memory_mb": _peak_memory_mb()}
+    peak = peak_bytes()
+    return columns | {"peak_memory_mb": None if peak is None else peak / 1e6}
 
 
 @dataclass
@@ -267,15 +268,6 @@ class _TimedDecoding:
     def decode(self, prediction: FloatArray) -> Instances:
         with self.watch.timing("decode"):
             return self.representation.decode(prediction)
-
-
-def _peak_memory_mb() -> float | None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
 
 
 def _main(stage: str, plan: str, out: str, key: str) -> None:

@@ -252,7 +252,10 @@ class CropSource:
         step = donor.diameter_px / self.grid.canonical_diameter_px
         view = draw_view(donor.shape, self.grid.size_px, step, self.settings, rng)
         image, level = self._image(donor, view)
-        cells = warp_labels(donor.labels[level], self._on_grid(view), 2**level, self._labels_px)
+        whole = donor.labels[level]
+        cells = warp_labels(whole, self._on_grid(view), 2**level, self._labels_px)
+        cut = np.concatenate([whole[0], whole[-1], whole[:, 0], whole[:, -1]])
+        cells[np.isin(cells, cut[cut > 0])] = UNKNOWN  # the image ends within these
         return paste_cells(plain, labels, image, cells, self.grid.margin_px, rng)
 
     def _no_labels(self) -> Labels:

@@ -112,7 +112,8 @@ def open_unlabelled(paths: Sequence[Path | str]) -> list[Sample]:
     datasets = [path for path in map(Path, paths) if (path / "images").is_dir()]
     samples = [replace(sample, labels=None) for folder in datasets for sample in open_dataset(folder)]
     for image in list_images(path for path in map(Path, paths) if path not in datasets):
-        samples.append(Sample(image.stem, image, None, image.resolve().parent.name, "unknown", image.stem))
+        name = image.resolve().parent.name
+        samples.append(Sample(image.stem, image, None, name, "unknown", f"{name}/{image.stem}"))
     return samples
 
 
@@ -244,7 +245,7 @@ def _sample(
         labels=labels,
         source=row.get("source") or name,
         modality=row.get("modality") or "unknown",
-        experiment=row.get("experiment") or stem,
+        experiment=row.get("experiment") or f"{name}/{stem}",  # two folders may hold files of one name
         licence=row.get("licence") or "not stated",
         points=weak["points"],
         boxes=weak["boxes"],

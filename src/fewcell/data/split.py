@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 MOST_OFTEN = 3.0
+HALVINGS = 60  # of the range in which a scale is sought
 TELLING_BYTES = 4096  # of the middle of a file: where these differ, the rest need not be read
 SPARED = 0.25  # of the share that is held out, so much comes from experiments that are learned from as well
 FEWEST_SPARED_FROM = 8  # images of an experiment, of which one or more can be spared
@@ -222,10 +223,19 @@ def as_often(
     seen. Modalities that the others lack keep their share.
     """
     own, theirs = (_by_modality(*pair) for pair in ((samples, weights), (others, their_weights)))
-    both = own.keys() & theirs.keys()
-    total, their_total = (sum(shares[name] for name in both) for shares in (own, theirs))
-    wanted = {name: theirs[name] / their_total * total / own[name] for name in both}
-    factor = {name: min(max(value, 1 / MOST_OFTEN), MOST_OFTEN) for name, value in wanted.items()}
+    both = sorted(own.keys() & theirs.keys())
+    share = np.array([own[name] for name in both])
+    wanted = np.array([theirs[name] / own[name] for name in both])
+
+    def factors(scale: float) -> NDArray[np.float64]:
+        return np.clip(scale * wanted, 1 / MOST_OFTEN, MOST_OFTEN)
+
+    # What is cut off of some goes to the others, so that all of them together keep their share.
+    least, most = 1 / MOST_OFTEN / wanted.max(initial=1), MOST_OFTEN / wanted.min(initial=1)
+    for _ in range(HALVINGS):
+        middle = np.sqrt(least * most)
+        least, most = (least, middle) if share @ factors(middle) > share.sum() else (middle, most)
+    factor = dict(zip(both, factors(most), strict=True))
     drawn = weights * [factor.get(sample.modality, 1.0) for sample in samples]
     return drawn / drawn.sum()
 

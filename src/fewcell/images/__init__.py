@@ -1,7 +1,7 @@
 """Read, write and measure images: files in, arrays out, and back."""
 
 from fewcell.images.measure import measure_cells
-from fewcell.images.memory import available_bytes
+from fewcell.images.memory import available_bytes, peak_bytes
 from fewcell.images.normalise import Contrast, estimate_contrast, normalise
 from fewcell.images.pyramid import Pyramid, Window
 from fewcell.images.read import SUFFIXES, Image, list_images, read_image, read_labels
@@ -28,6 +28,7 @@ __all__ = [
     "measure_cells",
     "normalise",
     "open_slide",
+    "peak_bytes",
     "read_around_damage",
     "read_image",
     "read_labels",

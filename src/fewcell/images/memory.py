@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from fewcell.errors import ReadError, TooLargeError
 
-__all__ = ["MEMORY_FRACTION", "available_bytes", "check_size"]
+__all__ = ["MEMORY_FRACTION", "available_bytes", "check_size", "peak_bytes"]
 
 # An image may take this share of the memory that is free, counted as stored plus as float32: the rest of the
 # work needs room too.
@@ -43,6 +44,24 @@ def available_bytes(root: Path = Path("/")) -> int:
     8 GiB where the system does not say. root: where the files of the system begin.
     """
     return max(0, min([_machine_bytes(root), *_group_bytes(root)]))
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process has had; None where the system does not say (Windows).
+
+    On Linux what `getrusage` says begins with that of the parent, so the process itself is asked.
+    """
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        found = None
+    if found:
+        return int(found[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _machine_bytes(root: Path) -> int:

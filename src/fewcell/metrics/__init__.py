@@ -10,7 +10,7 @@ from fewcell.metrics.matching import (
     scored_overlaps,
 )
 from fewcell.metrics.mistakes import MISTAKES, Mistakes, find_mistakes
-from fewcell.metrics.points_and_boxes import bounding_boxes, box_iou, count_boxes, count_points
+from fewcell.metrics.points_and_boxes import bounding_boxes, box_iou, count_boxes, count_points, fitting_boxes
 from fewcell.metrics.scores import (
     THRESHOLDS,
     ImageScores,
@@ -39,6 +39,7 @@ __all__ = [
     "count_points",
     "f1",
     "find_mistakes",
+    "fitting_boxes",
     "match",
     "overlaps",
     "panoptic_quality",

@@ -7,7 +7,9 @@ from scipy.sparse import csr_array
 from fewcell.metrics.matching import Counts
 from fewcell.types import Labels
 
-__all__ = ["bounding_boxes", "box_iou", "count_boxes", "count_points"]
+__all__ = ["bounding_boxes", "box_iou", "count_boxes", "count_points", "fitting_boxes"]
+
+BOXES_AT_ONCE = 500  # are compared with all others: of very many, each with each is more than fits into memory
 
 
 def count_points(found: Labels, points: NDArray[np.float64]) -> Counts:
@@ -29,7 +31,8 @@ def count_boxes(found: Labels, boxes: NDArray[np.float64], iou: float = 0.5) -> 
 
     its = bounding_boxes(found)
     its = its[its[:, 2] > 0]
-    fits = csr_array(box_iou(its, boxes) >= iou)
+    cell, box, _ = fitting_boxes(its, boxes, iou)
+    fits = csr_array((np.ones(len(cell), dtype=bool), (cell, box)), shape=(len(its), len(boxes)))
     n_right = int(np.count_nonzero(maximum_bipartite_matching(fits) >= 0)) if fits.nnz else 0
     return Counts(n_right, len(boxes), len(its))
 
@@ -40,6 +43,20 @@ def bounding_boxes(found: Labels) -> NDArray[np.float64]:
 
     corners = [(s[0].start, s[1].start, s[0].stop, s[1].stop) if s else (0,) * 4 for s in find_objects(found)]
     return np.array(corners, dtype=float).reshape(-1, 4)
+
+
+def fitting_boxes(
+    one: NDArray[np.float64], other: NDArray[np.float64], least: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Which of n boxes overlap with which of m others by this IoU or more: places in both, and the IoU, (k,) each."""
+    places, others, ious = [np.zeros(0, dtype=np.intp)], [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
+    for first in range(0, len(other), BOXES_AT_ONCE):
+        iou = box_iou(one, other[first : first + BOXES_AT_ONCE])
+        place, beside = np.nonzero(iou >= least)
+        places.append(place)
+        others.append(first + beside)
+        ious.append(iou[place, beside])
+    return np.concatenate(places), np.concatenate(others), np.concatenate(ious)
 
 
 def box_iou(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from fewcell.benchmark.examples import EXAMPLES, examples_file
-from fewcell.data.dataset import Sample, diameter_px, load_labelled, open_dataset
+from fewcell.data.dataset import Sample, load_labelled, open_dataset
 from fewcell.images import read_labels
+from fewcell.metrics import remove_border
 from fewcell.report.mistakes import (
     RIGHT_COLOUR,
     Outline,
@@ -111,16 +112,17 @@ def example_crops(results: Results) -> list[Shown]:
 
 
 def _difficult_crop(title: str, sample: Sample, methods: Sequence[Method]) -> Shown:
-    image, truth, _ = load_labelled(sample)
+    image, truth, true_px = load_labelled(sample)
     found = {}
     for method in methods:
         path = method.folder / "scores" / method.rows[0]["run"] / "labels" / f"{sample.stem}_label.tiff"
         if path.exists():
-            found[method.name] = read_labels(path)
+            found[method.name] = remove_border(read_labels(path))
+    truth = remove_border(truth)  # as for F1
     wrong = np.zeros(truth.shape)
     for labels in found.values():
         wrong += mistaken(truth, labels) > 0
-    window = window_of_most(wrong, round(SHOWN_DIAMETERS * (diameter_px(truth) or 24)))
+    window = window_of_most(wrong, round(SHOWN_DIAMETERS * (true_px or 24)))
     view, true = as_rgb(image.pixels)[window], truth[window]
     pictures = [("image", _crop_url(view)), ("truth", _crop_url(view, [(true, true > 0, RIGHT_COLOUR)]))]
     for name, labels in found.items():

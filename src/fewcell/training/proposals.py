@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.data.weak import with_ellipses
-from fewcell.metrics import bounding_boxes, box_iou, overlaps
+from fewcell.metrics import bounding_boxes, fitting_boxes, overlaps
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
 __all__ = ["agreement", "all_marked", "best_in_boxes", "by_boxes", "by_points", "by_trust", "in_boxes", "with_points"]
@@ -18,7 +18,6 @@ SEED = 0.1  # radius of the seed that a point leaves, in cell diameters
 RING = 0.75  # radius of what is not known around it
 DOUBT = 0.15  # from which foreground on a pixel is no sure background
 BOX_IOU = 0.6  # of a cell's bounding box with the box that it fills
-BOXES_AT_ONCE = 500  # are compared with all cells: of very many, each with each is more than fits into memory
 BOX_SEED = 0.4  # axes of the seed that an empty box leaves, as a share of its sides
 
 
@@ -134,11 +133,9 @@ def best_in_boxes(found: Sequence[Labels], boxes: NDArray[np.float64]) -> Labels
 
 def _fitting(its: NDArray[np.float64], boxes: NDArray[np.float64]) -> list[tuple[float, int, int]]:
     """Which of these boxes overlap with which of the others by BOX_IOU or more: IoU and places in both, best first."""
-    pairs = []
-    for first in range(0, len(boxes), BOXES_AT_ONCE):
-        iou = box_iou(its, boxes[first : first + BOXES_AT_ONCE])
-        pairs += [(-float(iou[cell, box]), int(cell), first + int(box)) for cell, box in np.argwhere(iou >= BOX_IOU)]
-    return [(-iou, cell, box) for iou, cell, box in sorted(pairs)]
+    cell, box, iou = fitting_boxes(its, boxes, BOX_IOU)
+    best = np.lexsort((box, cell, -iou))
+    return list(zip(iou[best].tolist(), cell[best].tolist(), box[best].tolist(), strict=True))
 
 
 def _numbered(found: Labels, numbers: NDArray[np.integer]) -> Labels:
