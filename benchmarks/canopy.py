@@ -5,12 +5,13 @@
     python benchmarks/canopy.py default ../shared/data/train --test ../shared/data/test --ways canopy oracle \\
         --out docs/results/oracle.csv
 
-MODEL is a folder that `fewcell train --representation canopy` (or flows, which predicts the same) wrote, or the name of
-a model inside the package. --ways: only these of the ways below. Settings are chosen on the images held out from its
-training. Scorers are fitted to these and to some of those learned from, as in training; the level is chosen by what
-scorers say that were fitted without the held-out images of the same experiment. Without --test the held-out images are
-scored, by these scorers; with --test, the images of another folder. Images are seen at their true diameter. One row an
-image and a way of reading; mean F1 at IoU 0.5 by modality is printed. Settings are tuned for F1 at IoU 0.5, where the name of a way does not say otherwise.
+MODEL is a folder that `fewcell train --representation canopy` (or flows, which predicts the same) wrote, or the name
+of a model inside the package. --ways: only these of the ways below. Settings are chosen on the images held out from
+its training. Scorers are fitted to these and to some of those learned from, as in training; the level is chosen by
+what scorers say that were fitted without the held-out images of the same experiment. Without --test the held-out
+images are scored, by these scorers; with --test, the images of another folder. Images are seen at their true
+diameter. One row an image and a way of reading; mean F1 at IoU 0.5 by modality is printed. Settings are tuned for F1
+at IoU 0.5, where the name of a way does not say otherwise.
 
 Where OUT is a folder of `fewcell benchmark`, the report shows the tables named canopy*.csv in it, one for each seed.
 

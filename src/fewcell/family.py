@@ -17,12 +17,14 @@ INPUT = 0  # a file descriptor
 
 
 @contextmanager
-def alone(lock_file: Path, otherwise: str) -> Iterator[None]:
+def alone(lock_file: Path, otherwise: str, *, wait_s: float = 0) -> Iterator[None]:
     """Hold a file for this process, even a kill lets go of it. Raises WriteError, saying `otherwise`, if it is held.
+
+    wait_s: how long to wait for whoever holds it.
 
     Where files cannot be locked (a folder in which nothing can be written, some network drives) nobody is kept away.
     """
-    lock = FileLock(lock_file, timeout=0, mode=0o666)
+    lock = FileLock(lock_file, timeout=wait_s, mode=0o666)
     try:
         lock.acquire()
     except Timeout:

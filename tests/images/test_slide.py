@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -393,6 +395,32 @@ def test_the_cache_keeps_what_was_used_last():
     cache.clear()
     get(1)
     assert made[-2:] == [1, 1]
+
+
+def test_what_several_threads_want_at_once_is_made_once():
+    """A slide stored in one piece may be more than fits into memory twice."""
+    cache, made, began = ChunkCache(1000), [], threading.Barrier(4)
+
+    def make():
+        made.append(1)
+        time.sleep(0.05)
+        return np.zeros(100, np.uint8)
+
+    def get(_):
+        began.wait()
+        return cache.get("a", make)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len({id(chunk) for chunk in pool.map(get, range(4))}) == 1
+    assert made == [1]
+
+    def fails():
+        raise ValueError("damaged")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="damaged"):
+            cache.get("b", fails)
+    assert cache.get("b", make).size == 100
 
 
 # --- OME-Zarr -----------------------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """Files are worked on two at a time; results keep their order, and large ones are in memory one by one."""
 
+import gc
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
 from PIL import Image as PillowImage
 
+from fewcell.errors import AxesError
 from fewcell.segmenter import FileSettings, Segmenter, segment_files
 from fewcell.segmenter import files as module
 
@@ -31,6 +34,23 @@ def test_results_are_those_of_one_at_a_time_in_their_order(trained, draw_discs, 
     for path in sorted((tmp_path / "alone").iterdir()):
         assert (tmp_path / "together" / path.name).read_bytes() == path.read_bytes()
     assert len(list((tmp_path / "together").iterdir())) == 3 * 7
+
+
+def test_an_error_holds_on_to_no_image(trained, draw_discs, tmp_path, monkeypatch) -> None:
+    """Of a folder in which every file fails, all images would be in memory in the end."""
+    held = []
+
+    def refuse(segmenter, path, image, outputs, settings):
+        held.append(weakref.ref(image.pixels))
+        raise AxesError(f"{path}: has four channels.") from ValueError("four")
+
+    monkeypatch.setattr(module, "_segment_image", refuse)
+    paths = write_images(tmp_path, draw_discs, 4)
+    failures = list(segment_files(Segmenter.load(trained.folder), paths, tmp_path / "o", FileSettings()))
+    gc.collect()
+    assert len(failures) == len(held) == 4
+    assert [pixels() for pixels in held] == 4 * [None]
+    assert "four channels" in str(failures[0].error)
 
 
 def test_small_files_overlap_and_large_ones_do_not(trained, draw_discs, tmp_path, monkeypatch) -> None:

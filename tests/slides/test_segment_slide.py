@@ -299,8 +299,22 @@ def test_a_run_goes_on_where_slide_and_outputs_were_moved_to(segmenter, slide_fi
     monkeypatch.undo()
     (tmp_path / "before").rename(tmp_path / "after")
     monkeypatch.setattr(Work, "look", lambda *_: 1 / 0)  # every tile is done already
+    monkeypatch.setattr(Work, "read_block", lambda self, *_, **__: Work.open(self.folder, threads=1) and 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # and a worker, which reads the plan, finds the slide
+        segment_slide(segmenter, tmp_path / "after" / "discs.tif", tmp_path / "after" / "o.zarr", chosen)
+    monkeypatch.undo()
     found = segment_slide(segmenter, tmp_path / "after" / "discs.tif", tmp_path / "after" / "o.zarr", chosen)
     assert found.n_cells > 100
+
+
+def test_a_path_that_is_no_text_is_one_clear_error(segmenter, slide_file, tmp_path) -> None:
+    odd = tmp_path / "caf\udce9.tif"
+    try:
+        shutil.copy2(slide_file, odd)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(ReadError, match="Rename the file"):
+        segment_slide(segmenter, odd, tmp_path / "o.zarr", FileSettings(diameter=22))
 
 
 def test_what_a_kill_left_half_removed_is_removed(segmenter, slide_file, tmp_path) -> None:

@@ -1,13 +1,16 @@
 """Slides shared by several processes: shards that know nothing of each other, and a Dask cluster."""
 
+import shutil
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 
 import pytest
 import tifffile
 
 from fewcell.errors import ConfigError, ModelError, ReadError, WriteError
+from fewcell.family import alone
 from fewcell.segmenter import FileSettings, Segmenter
 from fewcell.slides import Means, merge_slide, segment_shard, segment_slide
 from fewcell.slides import plan as plan_module
@@ -99,6 +102,53 @@ def test_a_shard_says_what_it_could_not_read(segmenter, slide_file, tmp_path, mo
     unread = segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (1, 2), CHOSEN, how=HOW)
     assert len(unread) > 2
     assert all("damaged" in problem for problem in unread)
+
+
+def test_shards_and_what_finishes_the_run_keep_each_other_away(segmenter, slide_file, tmp_path) -> None:
+    """A shard that begins late must not write into a folder that is being moved away."""
+    out = tmp_path / "o.zarr"
+    segment_shard(segmenter, slide_file, out, (1, 2), CHOSEN, how=HOW)
+    (folder,) = (tmp_path / "o.zarr.unfinished").iterdir()
+    with alone(folder / "journal.lock", "held"), pytest.raises(WriteError, match="another run is at work"):
+        segment_shard(segmenter, slide_file, out, (2, 2), CHOSEN, how=HOW)
+    with alone(folder / "journal-2-of-2.lock", "held"), pytest.raises(WriteError, match="another run is at work"):
+        merge_slide(out, how=HOW)  # although the shard has done nothing yet
+    segment_shard(segmenter, slide_file, out, (2, 2), CHOSEN, how=HOW)
+    assert merge_slide(out, how=HOW).n_cells > 40
+
+
+def test_shards_of_two_precisions_are_told_of_it(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    """As on a cluster whose computers differ, where each chooses what it is fastest in."""
+    out, other = tmp_path / "o.zarr", copy(segmenter)
+    other.precision = "f32" if segmenter.precision != "f32" else "bf16"
+    segment_shard(segmenter, slide_file, out, (1, 2), CHOSEN, how=HOW)
+    with pytest.raises(WriteError, match=rf"with precision {segmenter.precision}; here it would be {other.precision}"):
+        segment_shard(other, slide_file, out, (2, 2), CHOSEN, how=HOW)
+    (folder,) = (tmp_path / "o.zarr.unfinished").iterdir()
+    shutil.copytree(folder, folder.with_name("b" * len(folder.name)))
+    with pytest.raises(WriteError, match="holds 2 runs that were begun with different settings"):
+        merge_slide(out, how=HOW)
+
+
+def test_what_a_machine_cannot_compute_is_not_merged_there(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (1, 2), CHOSEN, how=HOW)
+
+    def load(*_, precision, device, **__):
+        raise ConfigError(f"This CPU does not compute in {precision}.")
+
+    monkeypatch.setattr(Segmenter, "load", load)
+    with pytest.raises(ConfigError, match="Machines that share a slide need one precision"):
+        merge_slide(tmp_path / "o.zarr", how=HOW)
+
+    def load_other(*_, precision, device, **__):
+        assert (precision, device) == ("auto", "cuda"), "a precision is for CPUs only"
+        other = copy(segmenter)
+        other.precision = "f32" if segmenter.precision != "f32" else "bf16"
+        return other
+
+    monkeypatch.setattr(Segmenter, "load", load_other)
+    with pytest.raises(ConfigError, match="on cuda it would be"):
+        merge_slide(tmp_path / "o.zarr", how=HOW, device="cuda")
 
 
 def test_a_worker_with_another_model_is_refused(segmenter, slide_file, tmp_path) -> None:

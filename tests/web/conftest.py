@@ -41,8 +41,10 @@ def open_page() -> Callable[..., Any]:
 
     from fewcell.web.app import make_app
 
-    def make(root: Path, *, with_token: bool = True, host: str = "127.0.0.1", **options: Any) -> Any:
-        site = Site(root, ["default"], threads=1, **options)
+    def make(
+        root: Path, *, with_token: bool = True, host: str = "127.0.0.1", models: Any = ("default",), **options: Any
+    ) -> Any:
+        site = Site(root, models, threads=1, **options)
         app = make_app(site, token="secret", host=host, port=8422)
         client = TestClient(app, base_url=f"http://{HOST}", headers={"origin": f"http://{HOST}"})
         if with_token:

@@ -103,6 +103,18 @@ def test_draw_in_a_free_place(client, stored):
     assert client.get(f"{CELLS}/at/{y + 3}/{x + 3}").json()["cell"] == cell
 
 
+def test_cells_that_lie_far_apart_are_not_found_right_at_once(client, monkeypatch):
+    """What lies between them would be a crop to learn from: on a slide, more than fits into memory."""
+    monkeypatch.setattr("fewcell.web.cells.MOST_EDITED_PX", 20_000)
+    facts = table(client)["columns"]
+    ends = [facts["id"][0], facts["id"][-1]]
+    answer = client.post(f"{CELLS}/corrections", json={"kind": "confirm", "cells": ends})
+    assert answer.status_code == 422
+    assert "smaller part" in answer.json()["error"]
+    for cell in ends:
+        correct(client, kind="confirm", cells=[cell])
+
+
 def test_undo_brings_back_what_was_there(client, stored, tile):
     before = table(client)
     correct(client, kind="delete", cells=[5])

@@ -54,6 +54,18 @@ def test_a_job_that_fails_says_why_and_stops_no_other(queue):
     assert "ZeroDivisionError" in jobs[1].error
 
 
+def test_no_waiting_job_is_forgotten_for_others_that_were_stopped(queue, monkeypatch):
+    monkeypatch.setattr("fewcell.web.jobs.REMEMBERED_JOBS", 3)
+    go = threading.Event()
+    jobs = [queue.add("segment", f"{i}.png", "m", lambda job: go.wait(10)) for i in range(12)]
+    for job in jobs[6:]:
+        queue.stop(job.number)
+    jobs.append(queue.add("segment", "last.png", "m", lambda job: None))
+    assert [job.number for job in queue.all()] == [1, 2, 3, 4, 5, 6, 10, 11, 12, 13]
+    go.set()
+    assert [ended(job) for job in [*jobs[:6], jobs[-1]]] == 7 * ["done"]
+
+
 def test_the_same_is_not_queued_twice(queue):
     go = threading.Event()
     first = queue.add("segment", "x.png", "m", lambda job: go.wait(10))

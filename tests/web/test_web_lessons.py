@@ -161,6 +161,15 @@ def test_where_crops_meet_the_newest_word_counts(cells, tmp_path):
     assert known.max() == 1, "nothing is known by two crops"
 
 
+def test_what_is_too_large_to_be_a_crop_is_left_out(cells, monkeypatch):
+    """As an older log may hold it: the cells must open nevertheless."""
+    cells.correct("region", [], np.array([[100.0, 100.0], [300.0, 300.0]]))
+    cells.correct("confirm", [numbers(cells.read((400, 400, 500, 500)))[0]], np.zeros((0, 2)))
+    assert len(crop_windows(cells)) == 2
+    monkeypatch.setattr("fewcell.web.lessons.MOST_ALONE_PX", 40_000)
+    assert len(crop_windows(cells)) == 1
+
+
 def test_crops_without_a_cell_are_kept_but_not_learned_from(client, root):
     client.post(f"{CELLS}/corrections", json={"kind": "delete", "cells": [5]})
     assert len(list((root / "fewcell/corrections/labels").iterdir())) == 1

@@ -55,6 +55,21 @@ def test_a_model_is_kept_and_can_be_chosen(client, taught):
     assert not (taught / "fewcell/teaching").exists()
 
 
+def test_a_kept_model_does_not_hide_behind_a_given_one(taught, tmp_path, open_page):
+    """A model that was kept in another folder may have the name that would be the next."""
+    other = tmp_path / "another" / "taught-1"
+    shutil.copytree(find_model("default"), other)
+    with open_page(taught, models=["default", str(other)]) as client:
+        assert client.post("/api/teaching/keep").json() == {"model": "taught-2"}
+        assert client.get("/api/state").json()["models"] == ["default", "taught-1", "taught-2"]
+    folder = WorkFolder(taught)
+    own = folder.models / "taught-2"
+    assert teaching.known_models(folder, [str(own)]) == {"taught-2": own}
+    other.rename(other.with_name("taught-2"))
+    with pytest.raises(ConfigError, match="Two models would be called 'taught-2'"):
+        teaching.known_models(folder, [str(other.with_name("taught-2"))])
+
+
 def test_a_model_is_dropped(client, taught):
     assert client.post("/api/teaching/drop").status_code == 200
     assert client.get("/api/state").json()["models"] == ["default"]

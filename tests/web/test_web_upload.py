@@ -7,7 +7,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fewcell.web.upload import Limits
+from fewcell.web.refusal import Refused
+from fewcell.web.upload import Limits, check_dimensions
+from fewcell.web.work_folder import UPLOAD, WorkFolder
 
 
 def png(shape=(40, 50)):
@@ -93,6 +95,23 @@ def test_file_systems_without_links_take_files_too(limited, monkeypatch):
     client, root = limited
     assert client.put("/api/images/new.png", content=png()).status_code == 200
     assert (root / "new.png").read_bytes() == png()
+
+
+def test_what_a_kill_left_of_a_file_that_was_arriving_is_removed(limited):
+    _, root = limited
+    (root / "fewcell").mkdir(exist_ok=True)
+    (root / "fewcell" / f"{UPLOAD}0123.tif").write_bytes(b"half")
+    WorkFolder(root).remove_temporary()
+    assert not list((root / "fewcell").glob(".*"))
+
+
+def test_a_picture_of_many_pixels_is_judged_by_the_limit_alone(tmp_path):
+    """Pillow itself refuses more than 179 million."""
+    path = tmp_path / "large.png"
+    Image.new("1", (14_000, 14_000)).save(path)
+    check_dimensions(path, Limits())
+    with pytest.raises(Refused, match="14000 x 14000 px is more than 150 megapixels"):
+        check_dimensions(path, Limits(picture_px=150_000_000))
 
 
 def test_a_full_disk_is_said(limited, monkeypatch):

@@ -16,22 +16,30 @@ class ChunkCache:
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes, self._bytes = most_bytes, 0
         self._chunks: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
-        self._lock = Lock()
+        self._lock, self._making = Lock(), dict[Hashable, Lock]()
 
     def get(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """The chunk of this key, made if it is not there. Two threads that want it at once may both make it."""
+        """The chunk of this key, made if it is not there: once, however many threads want it, for it may be large."""
         with self._lock:
             if key in self._chunks:
                 self._chunks.move_to_end(key)
                 return self._chunks[key]
-        chunk = make()
-        with self._lock:
-            if key not in self._chunks:
-                self._chunks[key] = chunk
-                self._bytes += chunk.nbytes
-            while self._bytes > self._most_bytes:
-                self._bytes -= self._chunks.popitem(last=False)[1].nbytes
-        return chunk
+            turn = self._making.setdefault(key, Lock())
+        with turn:
+            with self._lock:
+                if key in self._chunks:
+                    return self._chunks[key]
+            try:
+                chunk = make()
+                with self._lock:
+                    self._chunks[key] = chunk
+                    self._bytes += chunk.nbytes
+                    while self._bytes > self._most_bytes:
+                        self._bytes -= self._chunks.popitem(last=False)[1].nbytes
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
+            return chunk
 
     def clear(self) -> None:
         """Give the memory back."""

@@ -17,10 +17,10 @@ class Mistakes:
     """Which cells are wrong, and how; each wrong cell is wrong in one way.
 
     A pair is right at an IoU above 0.5, where it is the only one (at exactly 0.5, F1 counts one of several). Of the
-    true cells that are not: `merged` lie for more than half in a prediction that holds more than half of another true
-    cell as well; `split` hold more than half of each of two predictions or more; `badly_outlined` share at least a tenth of
-    their area with one prediction; `missed` are the rest. Of the predictions that are not right: `false` have not even
-    a tenth of their area in true cells. Predictions mostly in UNKNOWN are never false.
+    true cells that are not: `merged` lie for more than half in a prediction that holds more than half of another
+    true cell as well; `split` hold more than half of each of two predictions or more; `badly_outlined` share at
+    least a tenth of their area with one prediction; `missed` are the rest. Of the predictions that are not right:
+    `false` have not even a tenth of their area in true cells. Predictions mostly in UNKNOWN are never false.
 
     All are boolean, (n_true,) or, for `false`, (n_predicted,), by position in the table of overlaps.
     """

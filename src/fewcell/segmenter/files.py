@@ -83,6 +83,10 @@ class Failed:
     path: Path
     error: FewcellError
 
+    def __post_init__(self) -> None:
+        # Where an error arose holds on to all that was in memory there: of a folder of failures, every image.
+        self.error.__traceback__ = self.error.__cause__ = self.error.__context__ = None
+
 
 def segment_files(
     segmenter: Segmenter, paths: Sequence[Path], out: Path, settings: FileSettings, *, beside: Sequence[Path] = ()

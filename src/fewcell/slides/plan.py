@@ -174,7 +174,7 @@ def slide_task(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_
     """What is asked of a slide that was opened with the axes and plane of the settings.
 
     Raises ConfigError for a model whose network must see the whole image, for it cannot be used tile by tile, and for
-    a diameter in micrometres where the pixel size is not known.
+    a diameter in micrometres where the pixel size is not known; ReadError for a path that cannot be written down.
     """
     facts, network = segmenter.facts, segmenter.network
     if network.reach_px is None or network.window_px is not None:
@@ -182,6 +182,10 @@ def slide_task(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_
             f"The network {network.name} sees a whole image or windows of one size, and cannot be used on slides. "
             "Choose a model whose network is local, such as the one inside the package."
         )
+    try:
+        str(slide.path.resolve()).encode()
+    except UnicodeEncodeError:
+        raise ReadError(f"{slide.path}: its path holds bytes that are no text. Rename the file or folder.") from None
     pixel_size_um = settings.pixel_size_um or slide.pixel_size_um
     return SlideTask(
         version=__version__,

@@ -23,6 +23,8 @@ from fewcell.slides.work import PLAN_FILE, Work
 __all__ = ["SlideSegmentation", "merge_slide", "segment_shard", "segment_slide"]
 
 JOURNAL_FILE = "journal.txt"
+ONE_PRECISION = "Machines that share a slide need one precision: give all of them --precision f32, for example."
+SHARDS_MEET_S = 2.0  # shards that begin at once look at the same lock, one after the other
 
 
 @dataclass(frozen=True)
@@ -127,18 +129,34 @@ def merge_slide(
 
     device, overwrite: as for `Segmenter.load` and of `FileSettings`.
 
-    Raises WriteError if nothing was begun, ModelError if the model is no longer where it was; and as `segment_slide`.
+    Raises WriteError if nothing was begun, or more than one run, ModelError if the model is no longer where it was,
+    ConfigError where this machine cannot compute as the shards did; and as `segment_slide`.
     """
     how, unfinished = how or Means(), _unfinished_folder(out)
     plans = sorted(unfinished.glob(f"*/{PLAN_FILE}"))
-    if len(plans) != 1:
+    if not plans:
         raise WriteError(f"{unfinished}: holds no run that could be merged. Begin one by fewcell segment --shard 1/4.")
+    if len(plans) > 1:
+        found = ", ".join(sorted(SlidePlan.read(path).task.precision for path in plans))
+        raise WriteError(
+            f"{unfinished}: holds {len(plans)} runs that were begun with different settings (precisions {found}). "
+            f"Remove all of its folders but the one to be merged. {ONE_PRECISION}"
+        )
     plan, folder = SlidePlan.read(plans[0]), plans[0].parent
     _check_outputs(Path(plan.slide), out, exports, folder, overwrite=overwrite)
     task = plan.task
-    segmenter = Segmenter.load(
-        plan.model, threads=how.threads, device=device, precision=task.precision, accurate=task.accurate
-    )
+    precision = task.precision if device == "cpu" else "auto"
+    try:
+        segmenter = Segmenter.load(
+            plan.model, threads=how.threads, device=device, precision=precision, accurate=task.accurate
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{unfinished} was begun with precision {task.precision}: {error} {ONE_PRECISION}") from None
+    if segmenter.precision != task.precision:
+        raise ConfigError(
+            f"{unfinished} was begun with precision {task.precision}; on {device} it would be {segmenter.precision}. "
+            f"{ONE_PRECISION}"
+        )
     if hashes_of(segmenter) != task.model_sha256:
         raise ModelError(f"{plan.model} is no longer the model that {unfinished} was begun with.")
     with _begun(folder, plan, segmenter, how, report) as run:
@@ -183,13 +201,20 @@ def _begun(
     report: Callable[[SlideProgress], None],
     journal: str = JOURNAL_FILE,
 ) -> Iterator[Run]:
-    others = [path for path in folder.glob("journal*.txt") if path.name != journal]
     busy = f"{folder}: another run is at work there. Wait until it is done, or end it."
+    whole = (folder / JOURNAL_FILE).with_suffix(".lock")
     with ExitStack() as held:
-        for path in (folder / journal, *(others if journal == JOURNAL_FILE else ())):
-            held.enter_context(alone(path.with_suffix(".lock"), busy))
+        held.enter_context(alone((folder / journal).with_suffix(".lock"), busy))
+        if journal == JOURNAL_FILE:
+            for of_shard in folder.glob("journal-*.lock"):
+                held.enter_context(alone(of_shard, busy))
+        else:
+            with alone(whole, busy, wait_s=SHARDS_MEET_S):  # what finishes the run would move it away from a shard
+                pass
+        others = [path for path in folder.glob("journal*.txt") if path.name != journal]
         lines = held.enter_context(Journal(folder / journal, others))
         work = Work(folder, plan, segmenter)
+        held.enter_context(work.slide)
         work.prepare()
         yield Run(work, lines, how, report)
 
@@ -225,6 +250,13 @@ def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, ov
         shutil.rmtree(left)
     if unfinished.exists() and any(other.name != folder.name for other in unfinished.iterdir()):
         if not overwrite:
+            for other in unfinished.glob(f"*/{PLAN_FILE}"):
+                theirs = SlidePlan.read(other).task
+                if theirs.model_copy(update={"precision": task.precision}).key == task.key:
+                    raise WriteError(
+                        f"{unfinished}: holds a run with precision {theirs.precision}; here it would be "
+                        f"{task.precision}. {ONE_PRECISION}"
+                    )
             raise WriteError(
                 f"{unfinished}: holds a run with other settings, another model, or of another slide. Go on with those, "
                 "or begin again with --overwrite."
@@ -235,8 +267,7 @@ def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, ov
         _remove(unfinished)
     folder.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        temporary = folder / f".{secrets.token_hex(4)}-{PLAN_FILE}"
-        temporary.write_text(plan_slide(slide, segmenter, task).model_dump_json(indent=1), encoding="utf-8")
+        temporary = _written(plan_slide(slide, segmenter, task), folder)
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -244,5 +275,16 @@ def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, ov
         except OSError:  # some file systems have no links
             os.replace(temporary, path)
         temporary.unlink(missing_ok=True)
-    here = {"slide": str(slide.path.resolve()), "model": str(segmenter.folder.resolve())}  # they may have moved
-    return SlidePlan.read(path).model_copy(update=here)
+    plan = SlidePlan.read(path)
+    here = {"slide": str(slide.path.resolve()), "model": str(segmenter.folder.resolve())}
+    found = plan.model_copy(update=here)
+    if not (Path(plan.slide).exists() and Path(plan.model).exists()):  # they were moved: workers and merge ask the plan
+        os.replace(_written(found, folder), path)
+    return found
+
+
+def _written(plan: SlidePlan, folder: Path) -> Path:
+    """A file with a plan, that is to be given its name."""
+    temporary = folder / f".{secrets.token_hex(4)}-{PLAN_FILE}"
+    temporary.write_text(plan.model_dump_json(indent=1), encoding="utf-8")
+    return temporary

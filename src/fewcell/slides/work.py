@@ -46,6 +46,7 @@ class Work:
         self.folder, self.plan, self.segmenter = folder, plan, segmenter
         self.slide = open_slide(plan.slide, axes=plan.task.axes, plane=plan.task.plane)
         if self.slide.fingerprint() != plan.task.fingerprint:
+            self.slide.close()
             raise ReadError(f"{plan.slide}: has changed since its segmentation began. Start again with --overwrite.")
         self.pyramid = SlidePyramid(self.slide, plan.task.channels, plan.contrast)
         self.tiles, self.blocks = plan.tiles(), plan.blocks()

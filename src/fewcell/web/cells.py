@@ -144,7 +144,8 @@ class Cells:
             if kind == "region":
                 correction = Correction(kind, self._region(points))
             elif kind == "confirm":
-                correction = Correction(kind, self.around(_some(cells)), confirmed=tuple(cells))
+                window = self._checked(self.around(_some(cells)))
+                correction = Correction(kind, window, confirmed=tuple(cells))
             else:
                 correction = self._changed(kind, cells, points)
             self._log.add(correction)

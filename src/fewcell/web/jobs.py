@@ -97,7 +97,8 @@ class JobQueue:
             if len(pending) >= WAITING_JOBS:
                 raise Refused(429, f"{len(pending)} jobs are waiting. Wait until some are done.")
             job = Job(next(self._numbers), kind, image, model)
-            self._jobs = [*self._jobs[-REMEMBERED_JOBS - len(pending) :], (job, do)]
+            forgotten = [job for job, _ in self._jobs if job not in pending][:-REMEMBERED_JOBS]
+            self._jobs = [entry for entry in self._jobs if entry[0] not in forgotten] + [(job, do)]
             self._changed.notify_all()
             return job
 

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 MOST_CROP_PX = 12_000_000  # of several corrections together, all of which is in memory
+MOST_ALONE_PX = 60_000_000  # of one correction, which may be long and narrow; of more, as older logs may hold, nothing
 MARGIN_PX = 48  # of the image around what is known, so that a network sees what cells lie in
 ENDINGS = {"labels": ("_label.tiff",), "images": (".png", ".tif")}
 CROP = re.compile(r"(?P<image>.+)@(?P<model>[^@]+)-(?P<token>[0-9a-f]{8})-(?P<window>\d+(-\d+){3})")
@@ -181,7 +182,7 @@ def crop_windows(cells: Cells) -> list[Window]:
         )
         for top, left, bottom, right in (*state.regions, *looked)
     ]
-    return sorted(_joined(windows))
+    return sorted(window for window in _joined(windows) if _px(window) <= MOST_ALONE_PX)
 
 
 def known_labels(cells: Cells, window: Window) -> Labels:
@@ -234,7 +235,11 @@ def _around(one: Window, other: Window) -> Window:
 
 
 def _is_small(window: Window) -> bool:
-    return (window[2] - window[0]) * (window[3] - window[1]) <= MOST_CROP_PX
+    return _px(window) <= MOST_CROP_PX
+
+
+def _px(window: Window) -> int:
+    return (window[2] - window[0]) * (window[3] - window[1])
 
 
 def _meet(one: Window, other: Window) -> bool:

@@ -183,7 +183,7 @@ async def _teach(request: Request) -> Response:
 
 
 def _keep(request: Request) -> Response:
-    return _json({"model": teaching.keep(_site(request).folder)})
+    return _json({"model": teaching.keep((site := _site(request)).folder, site.models())})
 
 
 def _drop(request: Request) -> Response:

@@ -91,6 +91,7 @@ class Site:
     def segment(self, name: str, model: str, diameter_px: float | None, channels: Sequence[int] | None) -> Job:
         """Queue the segmentation of an image; what the model found before stays until all is found anew."""
         image, folder, known = self.folder.image(name), self.folder.unfinished(name, model), self.models()
+        self.folder.check_inside(image)
         if model not in known:
             raise Refused(404, f"There is no model {model!r}. Known are {', '.join(known)}.")
         task = {
@@ -171,7 +172,10 @@ class Site:
         return ""
 
     def _open_picture(self, key: tuple[Path, int, int]) -> Picture:
-        check_dimensions(key[0], self.limits) if key[0].is_file() else None
+        if key[0].is_file():
+            check_dimensions(key[0], self.limits)
+        else:
+            self.folder.check_inside(key[0])
         return Picture(key[0])
 
     def _open_cells(self, key: tuple[Path, Path, int]) -> Cells:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -63,6 +63,12 @@ def known_models(folder: WorkFolder, given: Sequence[str]) -> dict[str, Path]:
             raise ConfigError(f"The model folder {model} has a name with odd letters. Rename it.")
         models[name] = find_model(model)
     kept = [] if folder.models.is_symlink() else sorted(path.parent for path in folder.models.glob("*/model.json"))
+    for path in kept:
+        if path.name in models and models[path.name].resolve() != path.resolve():
+            raise ConfigError(
+                f"Two models would be called {path.name!r} on the page: {models[path.name]} and one that was kept in "
+                f"{folder.models}. Rename one of the folders."
+            )
     return models | {path.name: path for path in kept if path.name not in models and not path.is_symlink()}
 
 
@@ -117,15 +123,18 @@ def check_decided(folder: WorkFolder) -> None:
         raise Refused(409, "Keep or drop the model that was taught first.")
 
 
-def keep(folder: WorkFolder) -> str:
-    """Keep the model that was taught, under a new name, which is returned. Raises Refused if there is none."""
+def keep(folder: WorkFolder, taken: Collection[str] = ()) -> str:
+    """Keep the model that was taught, under a new name, which is returned. Raises Refused if there is none.
+
+    taken: names that other models have.
+    """
     found = outcome(folder)
     if found is None or "error" in found:
         raise Refused(409, found["error"] if found else "There is no new model to keep.")
     folder.check_inside(folder.models)
     folder.models.mkdir(parents=True, exist_ok=True)
     number = 1
-    while (folder.models / f"taught-{number}").exists():
+    while f"taught-{number}" in taken or (folder.models / f"taught-{number}").exists():
         number += 1
     os.rename(folder.teaching / RUN / "model", folder.models / f"taught-{number}")
     shutil.rmtree(folder.teaching)

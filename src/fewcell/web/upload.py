@@ -5,10 +5,11 @@ import os
 import secrets
 import warnings
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image as PillowImage
+from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
 from starlette.concurrency import run_in_threadpool
 
 from fewcell.errors import ReadError
@@ -16,7 +17,7 @@ from fewcell.images import SLIDE_SUFFIXES, TIFF_STARTS
 from fewcell.images.read import RESULT_ENDINGS
 from fewcell.web.picture import open_middle
 from fewcell.web.refusal import Refused
-from fewcell.web.work_folder import WorkFolder, check_name
+from fewcell.web.work_folder import UPLOAD, WorkFolder, check_name
 
 __all__ = ["Limits", "check_dimensions", "receive"]
 
@@ -47,7 +48,7 @@ async def receive(name: str, chunks: AsyncIterator[bytes], folder: WorkFolder, l
     if os.path.lexists(target):
         raise Refused(409, f"{name}: is in the folder already. Rename the file.")
     folder.home.mkdir(exist_ok=True)
-    temporary = folder.home / f".{secrets.token_hex(8)}{suffix}"
+    temporary = folder.home / f"{UPLOAD}{secrets.token_hex(8)}{suffix}"
     try:
         with temporary.open("xb") as file:
             size = 0
@@ -96,12 +97,9 @@ def check_dimensions(path: Path, limits: Limits) -> None:
 
 def _picture_shape(path: Path) -> tuple[int, int] | None:
     """Height and width as the head of the file says; None where it is for other readers to say."""
-    try:
-        with warnings.catch_warnings():
+    for kind in (PngImagePlugin.PngImageFile, JpegImagePlugin.JpegImageFile, BmpImagePlugin.BmpImageFile):
+        with suppress(Exception), warnings.catch_warnings():  # the reader of its kind says what is wrong with it
             warnings.simplefilter("ignore")
-            with PillowImage.open(path) as picture:
+            with kind(path) as picture:
                 return picture.height, picture.width
-    except PillowImage.DecompressionBombError as error:
-        raise Refused(413, f"The image is too large: {error}. Save it as tiled TIFF.") from None
-    except Exception:  # the reader of its kind says what is wrong with it
-        return None
+    return None

@@ -20,9 +20,10 @@ from fewcell.errors import ConfigError, ReadError
 from fewcell.images import SLIDE_SUFFIXES, list_images
 from fewcell.web.refusal import Refused
 
-__all__ = ["MODEL_NAME", "PLAN_FILE", "WorkFolder", "check_name", "made_at"]
+__all__ = ["MODEL_NAME", "PLAN_FILE", "UPLOAD", "WorkFolder", "check_name", "made_at"]
 
 PLAN_FILE = "plan.json"  # written last: where it is, a result is whole
+UPLOAD = ".upload-"  # how files begin that are arriving
 LONGEST_NAME = 150  # bytes: file systems allow 255, and names of models, places and endings are added
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
@@ -57,9 +58,9 @@ class WorkFolder:
         return self.home / "models"
 
     def check_inside(self, folder: Path) -> None:
-        """Raise Refused if a folder of what is made is a link, or holds one, however deep."""
+        """Raise Refused if a folder is a link, or holds one, however deep."""
         if folder.is_symlink() or (folder.is_dir() and _holds_link(folder)):
-            raise Refused(403, f"{folder}: is a link or holds one, and may lead out of the folder.")
+            raise Refused(403, f"{folder}: is a link or holds links, and may lead out of the folder. Copy it without.")
 
     def named(self, message: str) -> str:
         """A message in which files of the folder are called by their names alone."""
@@ -74,13 +75,14 @@ class WorkFolder:
         return [path for path in paths if not path.is_symlink()]
 
     def image(self, name: str) -> Path:
-        """The image of this name. Raises Refused if there is none, or if the name or a link leads elsewhere."""
+        """The image of this name. Raises Refused if there is none, or if the name or a link leads elsewhere.
+
+        What a folder holds is looked at when it is opened, see `check_inside`: it may be very many files.
+        """
         check_name(name)
         path = self.root / name
         if path.suffix.lower() not in SLIDE_SUFFIXES or not path.exists() or path.is_symlink():
             raise Refused(404, f"There is no image {name!r} in the folder.")
-        if path.is_dir() and _holds_link(path):
-            raise Refused(403, f"{name}: holds links, and may lead out of the folder. Copy it without links.")
         return path
 
     def result(self, image: str, model: str) -> Path:
@@ -106,9 +108,11 @@ class WorkFolder:
         return {path.parent.name: made for path in plans if (made := made_at(path))}
 
     def remove_temporary(self) -> None:
-        """Remove files that were being written to be taken along."""
+        """Remove files that were being written to be taken along, and what had arrived of others."""
         for left in self.home.glob(".handover-*"):
             shutil.rmtree(left, ignore_errors=True)
+        for left in self.home.glob(f"{UPLOAD}*"):
+            left.unlink(missing_ok=True)
 
     def whole_but_unplaced(self) -> list[tuple[str, str]]:
         """Images and models whose results are whole, but not where they belong."""
