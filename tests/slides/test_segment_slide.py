@@ -307,6 +307,35 @@ def test_a_run_goes_on_where_slide_and_outputs_were_moved_to(segmenter, slide_fi
     assert found.n_cells > 100
 
 
+def test_of_many_channels_only_those_are_decoded_that_the_network_sees(segmenter, draw_discs, tmp_path, monkeypatch):
+    """All are measured nevertheless."""
+    image = draw_discs(7, shape=(260, 300))[0]
+    other = np.random.default_rng(0).normal(100, 9, (4, *image.shape)).astype(image.dtype)
+    many = np.concatenate([other[:3], image[None], other[3:]])
+    tifffile.imwrite(tmp_path / "one.tif", image, tile=(64, 64))
+    tifffile.imwrite(tmp_path / "many.ome.tif", many, tile=(64, 64), metadata={"axes": "CYX"}, photometric="minisblack")
+    seen, look, read = [], Work.look, Slide.read
+
+    def looked(self, number):
+        monkeypatch.setattr(Slide, "read", lambda *given: seen.append(len(found := read(*given))) or found)
+        pixels = look(self, number)
+        monkeypatch.setattr(Slide, "read", read)
+        return pixels
+
+    monkeypatch.setattr(Work, "look", looked)
+    how = Means(threads=1)
+    one = segment_slide(segmenter, tmp_path / "one.tif", tmp_path / "1.zarr", FileSettings(diameter=22), how=how)
+    seen.clear()
+    chosen = FileSettings(diameter=22, channels=(3,))
+    found = segment_slide(segmenter, tmp_path / "many.ome.tif", tmp_path / "5.zarr", chosen, exports=["csv"], how=how)
+    assert set(seen) == {1}
+    assert found.n_cells == one.n_cells > 20
+    labels = [zarr.open_array(tmp_path / name / "0")[:] for name in ("1.zarr", "5.zarr")]
+    assert np.array_equal(*labels)
+    header = found.outputs["csv"].read_text().splitlines()[0]
+    assert sum("mean" in column for column in header.split(",")) == 5
+
+
 def test_a_path_that_is_no_text_is_one_clear_error(segmenter, slide_file, tmp_path) -> None:
     odd = tmp_path / "caf\udce9.tif"
     try:

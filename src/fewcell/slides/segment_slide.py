@@ -214,7 +214,7 @@ def _begun(
         others = [path for path in folder.glob("journal*.txt") if path.name != journal]
         lines = held.enter_context(Journal(folder / journal, others))
         work = Work(folder, plan, segmenter)
-        held.enter_context(work.slide)
+        held.callback(work.close)
         work.prepare()
         yield Run(work, lines, how, report)
 
