@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.benchmark import HEADLINE_MODALITIES, bootstrap
+from fewcell.benchmark import HEADLINE_MODALITIES, bootstrap_groups
 
 SCORES = ("f1_50", "f1_60", "f1_70", "f1_80", "f1_90", "pq")
 Line = dict[str, str]
@@ -25,16 +25,14 @@ Line = dict[str, str]
 
 def headline(lines: Sequence[Line], score: str) -> tuple[float, NDArray[np.float64]]:
     """The mean over modalities of the mean over images, and the same of many draws of experiments."""
-    means, draws = [], []
-    for modality in HEADLINE_MODALITIES:
-        its = [line for line in lines if line["modality"] == modality]
-        values, experiments, stems = ([line[name] for line in its] for name in (score, "experiment", "stem"))
-        drawn = bootstrap([float(value) for value in values], experiments, stems) if its else None
-        if drawn is None:
-            sys.exit(f"There are too few images of {modality} to compare.")
-        means.append(np.mean([float(value) for value in values]))
-        draws.append(drawn[0])
-    return float(np.mean(means)), np.mean(draws, axis=0)
+    groups = [
+        [(float(line[score]), line["experiment"], line["stem"]) for line in lines if line["modality"] == modality]
+        for modality in HEADLINE_MODALITIES
+    ]
+    drawn = bootstrap_groups(groups)
+    if drawn is None:
+        sys.exit(f"There are too few images of one of {', '.join(HEADLINE_MODALITIES)} to compare.")
+    return float(np.mean([np.mean([value for value, *_ in group]) for group in groups])), drawn[0]
 
 
 def mean_of(lines: Sequence[Line]) -> Line:

@@ -11,6 +11,7 @@ from fewcell.benchmark.summary import (
     Interval,
     Summary,
     bootstrap,
+    bootstrap_groups,
     summarise,
 )
 from fewcell.benchmark.tables import render, save_rows, save_summary
@@ -32,6 +33,7 @@ __all__ = [
     "Summary",
     "TimedImage",
     "bootstrap",
+    "bootstrap_groups",
     "evaluate_folders",
     "load_plan",
     "measure_efficiency",

@@ -28,6 +28,7 @@ __all__ = [
     "Resampled",
     "Summary",
     "bootstrap",
+    "bootstrap_groups",
     "summarise",
 ]
 
@@ -131,7 +132,7 @@ def _grouped(rows: Iterable[Row], name_of: Callable[[Row], str]) -> dict[str, li
 
 def _group(grouping: str, name: str, rows: Sequence[Row], seed: int) -> Group:
     scores = [row.scores.as_row() for row in rows]
-    resampled = _of_rows(rows, seed)
+    resampled = bootstrap_groups([_scored(rows)], seed=seed)
     return Group(
         grouping=grouping,
         name=name,
@@ -150,17 +151,25 @@ def _headline(name: str, rows: Sequence[Row], seed: int) -> Headline:
         return Headline(name, None, None, missing)
     groups = [by_modality[modality] for modality in HEADLINE_MODALITIES]
     mean = float(np.mean([np.mean([row.scores.f1[0] for row in group]) for group in groups]))
-    resampled = [drawn for group in groups if (drawn := _of_rows(group, seed)) is not None]
-    if len(resampled) < len(groups):
-        return Headline(name, mean, None, ())
-    over = "images" if any(over == "images" for _, over in resampled) else "experiments"
-    return Headline(name, mean, _interval(np.mean([means for means, _ in resampled], axis=0), over), ())
+    resampled = bootstrap_groups(map(_scored, groups), seed=seed)
+    return Headline(name, mean, None if resampled is None else _interval(*resampled), ())
 
 
-def _of_rows(rows: Sequence[Row], seed: int) -> Resampled | None:
-    return bootstrap(
-        [row.scores.f1[0] for row in rows], [row.experiment for row in rows], [row.stem for row in rows], seed=seed
-    )
+def _scored(rows: Sequence[Row]) -> list[tuple[float, str, str]]:
+    return [(row.scores.f1[0], row.experiment, row.stem) for row in rows]
+
+
+def bootstrap_groups(groups: Iterable[Sequence[tuple[float, str, str]]], *, seed: int = 0) -> Resampled | None:
+    """The mean of the means of groups in each draw, see `bootstrap`; images, if any group is drawn by these.
+
+    groups: F1, experiment and stem of each image. None if a group has not two images.
+    """
+    drawn = [bootstrap(*zip(*group, strict=True), seed=seed) if group else None for group in groups]
+    known = [one for one in drawn if one is not None]
+    if len(known) < len(drawn):
+        return None
+    over = "images" if any(over == "images" for _, over in known) else "experiments"
+    return np.mean([means for means, _ in known], axis=0), over
 
 
 def bootstrap(

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.benchmark import HEADLINE_MODALITIES
-from fewcell.benchmark.summary import bootstrap
+from fewcell.benchmark import HEADLINE_MODALITIES, bootstrap_groups
 from fewcell.errors import DataError
 
 __all__ = ["Ablation", "load_ablations", "load_heights"]
@@ -119,18 +118,16 @@ def _of_image(rows: Sequence[dict[str, str]], column: str) -> float:
 
 def _draws(images: Images, column: str) -> NDArray[np.float64] | None:
     """The headline in each of many draws of experiments; None if a modality has a single image."""
-    drawn = []
-    for modality in _modalities(images):
-        its = {stem: rows for stem, rows in images.items() if rows[0]["modality"] == modality}
-        means = bootstrap(
-            [_of_image(rows, column) for rows in its.values()],
-            [rows[0]["experiment"] for rows in its.values()],
-            [*its],
-        )
-        if means is None:
-            return None
-        drawn.append(means[0])
-    return np.mean(drawn, axis=0)
+    groups = [
+        [
+            (_of_image(rows, column), rows[0]["experiment"], stem)
+            for stem, rows in images.items()
+            if rows[0]["modality"] == modality
+        ]
+        for modality in _modalities(images)
+    ]
+    drawn = bootstrap_groups(groups)
+    return None if drawn is None else drawn[0]
 
 
 def _read(path: Path) -> list[dict[str, str]]:

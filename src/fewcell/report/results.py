@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewcell.benchmark import HEADLINE_MODALITIES, Interval, bootstrap
+from fewcell.benchmark import HEADLINE_MODALITIES, Interval, bootstrap_groups
 from fewcell.benchmark.summary import Resampled
 from fewcell.errors import DataError
 from fewcell.metrics import MISTAKES
@@ -94,20 +94,10 @@ class Method:
         seen: of "seen" or "unseen" images only. Methods that were scored on the same images have the same draws, so
         that differences are paired. None where a modality has no image, or but one.
         """
-        drawn = []
         scored = [line for line in self.images if line["scorable"] == "yes" and (seen is None or line["seen"] == seen)]
-        everything = HEADLINE_MODALITIES if self.has_headline else (None,)
-        for name in everything if modality is None else (modality,):
-            lines = [line for line in scored if name in (None, line["modality"])]
-            if not lines:
-                return None
-            drawn.append(
-                bootstrap(*zip(*((float(i["f1_50"]), i["experiment"], i["stem"]) for i in lines), strict=True))
-            )
-            if drawn[-1] is None:
-                return None
-        over = "images" if any(over == "images" for _, over in drawn) else "experiments"
-        return np.mean([means for means, _ in drawn], axis=0), over
+        names = ((*HEADLINE_MODALITIES,) if self.has_headline else (None,)) if modality is None else (modality,)
+        groups = [[line for line in scored if name in (None, line["modality"])] for name in names]
+        return bootstrap_groups([(float(i["f1_50"]), i["experiment"], i["stem"]) for i in group] for group in groups)
 
     def ahead_of(self, other: "Method") -> tuple[float, Interval] | None:
         """How far its `overall` F1 is above that of another, with the 95 % interval; experiments resampled in pairs.
