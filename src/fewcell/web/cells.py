@@ -232,10 +232,15 @@ class Cells:
             reach *= 2
 
     def _region(self, points: Points) -> Window:
-        window = self._box(points)
-        if min(window[2] - window[0], window[3] - window[1]) < SMALLEST_REGION_PX:
+        """The window of the pixels that a rectangle between two corners touches."""
+        if len(points) < 2:
+            raise Refused(422, "A line or rectangle has two points or more.")
+        edges = points + 0.5  # points count from the middle of the first pixel
+        top, left = np.clip(np.floor(edges.min(axis=0)), 0, self.shape).astype(int).tolist()
+        bottom, right = np.clip(np.ceil(edges.max(axis=0)), 0, self.shape).astype(int).tolist()
+        if min(bottom - top, right - left) < SMALLEST_REGION_PX:
             raise Refused(422, f"The rectangle is less than {SMALLEST_REGION_PX} px wide or high. Draw a larger one.")
-        return self._checked(window)
+        return self._checked((top, left, bottom, right))
 
     def _box(self, points: Points) -> Window:
         """The window of the image around points."""

@@ -9,7 +9,11 @@ export class Gallery {
     Object.assign(this, { onChoose, onAdded, items: new Map(), uploads: 0 });
     const input = byId("file");
     input.addEventListener("change", () => { this.add([...input.files]); input.value = ""; });
-    byId("add").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") input.click(); });
+    byId("add").addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault(); // the space bar scrolls
+      input.click();
+    });
     let depth = 0;
     const over = (change) => { depth += change; byId("drop").hidden = depth <= 0; };
     document.addEventListener("dragenter", () => over(1));

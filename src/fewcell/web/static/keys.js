@@ -14,6 +14,7 @@ const ACTIONS = {
   r: "confirm", x: "delete", delete: "delete", backspace: "delete", m: "merge", n: "next", u: "undo", o: "outlines",
   "+": "in", "=": "in", "-": "out", 0: "fit", escape: "none", "?": "help",
 };
+const MAY_BE_HELD = ["in", "out"];
 const ARROWS = { arrowup: [-PAN_PX, 0], arrowdown: [PAN_PX, 0], arrowleft: [0, -PAN_PX], arrowright: [0, PAN_PX] };
 
 /** isOpen(): whether there is an image; choose(tool), act(action), pan(dy, dx): what keys ask for. */
@@ -25,7 +26,13 @@ export function listenToKeys({ isOpen, choose, act, pan }) {
     const key = event.key.toLowerCase();
     const isTyping = event.target.closest("input, select, textarea") && key !== "escape";
     if (isTyping || event.target.closest("dialog") || event.altKey || event.metaKey || !isOpen()) return;
-    if (event.ctrlKey && key !== "z") return;
+    if (event.ctrlKey && (key !== "z" || event.shiftKey)) return;
+    if (/^[a-z?]$/.test(key) && !event.ctrlKey && !byId("letters").checked) return;
+    const isHeld = event.repeat && !ARROWS[key] && !MAY_BE_HELD.includes(ACTIONS[key]);
+    if (isHeld) { // what is saved, or moves on to another cell, is done once a press
+      if (TOOLS[key] || ACTIONS[key]) event.preventDefault();
+      return;
+    }
     if (event.ctrlKey) act("undo");
     else if (TOOLS[key]) choose(TOOLS[key]);
     else if (ACTIONS[key]) act(ACTIONS[key]);

@@ -15,6 +15,7 @@ const HINTS = {
   select: "", split: "Drag a line right through the cell.", draw: "Drag around the cell.",
   region: "Drag a rectangle in which every cell is right and none is missing.",
 };
+// asked: how often an image or a model was asked for; an answer to an earlier question is too late.
 const page = { state: { images: [], models: [], jobs: [], taught: null }, image: null, facts: null, panes: [], tables: [], asked: 0, selected: new Set() };
 let isOffering = false; // to segment an image again
 const panel = new Panel(recolour);
@@ -28,6 +29,9 @@ const teaching = new Teaching(async (model) => {
   }
 });
 let timer, asking = 0, isLeading = false;
+let picked = 0; // how often cells were selected; an answer for an earlier selection is too late
+let looked = null; // the row of the cell that was looked at last
+let changing = Promise.resolve(); // the corrections that are on their way
 
 const model = () => byId("model").value;
 const jobOf = (image, of) => page.state.jobs.filter((job) => job.kind === "segment" && job.image === image && job.model === of).pop();
@@ -42,12 +46,15 @@ async function look() {
     const was = page.state;
     page.state = state;
     showState();
-    const ended = state.jobs.filter((now) => now.kind === "segment" && now.image === page.image
-      && was.jobs.some((job) => job.number === now.number && job.state !== now.state));
-    for (const { error } of ended.filter((job) => job.state === "failed" && isSegmented(job.model))) complain(new Error(error));
+    const ended = state.jobs.filter((now) => now.kind === "segment" && was.jobs.some((job) => job.number === now.number && job.state !== now.state));
+    for (const { image, model: of, error } of ended.filter((job) => job.state === "failed")) {
+      if (image !== page.image) complain(new Error(`${image}: ${error}`));
+      else if (isSegmented(of)) complain(new Error(error));
+    }
     const shown = page.tables[0], of = state.images.find(({ name }) => name === page.image);
     const isOther = shown && of && of.made[model()] && shown.path === cellsPath(page.image, model()) && shown.facts.made !== of.made[model()];
-    if (isOther || ended.some((job) => job.state === "done")) await showModel();
+    const isShown = (job) => job.state === "done" && job.image === page.image && [model(), byId("other").value].includes(job.model);
+    if (isOther || ended.some(isShown)) await showModel();
   } catch (error) {
     complain(error);
   }
@@ -91,8 +98,9 @@ function showCard() {
 }
 
 async function open(name) {
+  const asked = (page.asked += 1);
   page.image = name;
-  page.facts = null;
+  page.facts = looked = null;
   card.given = null;
   isOffering = false;
   closePanes();
@@ -101,7 +109,7 @@ async function open(name) {
   gallery.show(page.state.images, name, page.state.jobs);
   try {
     const facts = await get(imagePath(name));
-    if (page.image !== name) return;
+    if (page.asked !== asked) return;
     page.facts = facts;
     const of = page.state.images.find((image) => image.name === name);
     if (of && of.segmented_by.length && !of.segmented_by.includes(model())) byId("model").value = of.segmented_by[0];
@@ -110,14 +118,15 @@ async function open(name) {
     byId("other").value = "";
     await showModel();
   } catch (error) {
+    if (page.asked !== asked) return;
     byId("hint").textContent = "";
-    if (page.image === name) card.say("This image cannot be shown", error.message, true);
+    card.say("This image cannot be shown", error.message, true);
   }
 }
 
 function makePane() {
   return new Pane(byId("panes"), page.image, page.facts, {
-    onClick: click, onDrawn: (tool, points) => correct({ kind: tool, points }),
+    onClick: click, onDrawn: drawn,
     onMove: lead, onOpen: () => { if (page.panes.length > 1) fitAll(); },
   });
 }
@@ -148,9 +157,18 @@ function closePanes() {
 
 /** Load the cells of the chosen model, and those of the other one beside it. */
 async function showModel() {
+  if (!page.facts) return; // the image is being opened, which ends with this
   const asked = ++page.asked, image = page.image, chosen = [model(), byId("other").value].filter((name) => name && isSegmented(name));
   isOffering = false;
+  picked += 1;
   page.selected = new Set();
+  if (page.tables[0] && page.tables[0].path !== cellsPath(image, model())) {
+    page.tables = []; // nobody corrects these any more
+    looked = null;
+    setTool("select");
+    panel.show(null, page.facts.is_bright ? "bright" : "dark");
+    recolour();
+  }
   try {
     const tables = await Promise.all(chosen.map((name) => CellTable.load(image, name)));
     if (page.image !== image || page.asked !== asked) return;
@@ -162,7 +180,7 @@ async function showModel() {
     }
     while (page.panes.length < page.tables.length) page.panes.push(makePane());
     page.panes.forEach((pane, i) => {
-      if (page.tables[i]) pane.showCells(chosen[i], page.tables[i]);
+      if (page.tables[i]) pane.showCells(chosen[i], page.tables[i], areCellsVisible());
       else Object.assign(pane, { layer: null, regions: [] });
       pane.caption.textContent = page.tables[i] ? `${chosen[i]}: ${page.tables[i].rows.size.toLocaleString("en")} cells` : "";
       pane.caption.hidden = page.tables.length < 2;
@@ -170,6 +188,13 @@ async function showModel() {
     });
   } catch (error) {
     complain(error);
+    if (page.image !== image || page.asked !== asked) return;
+    page.tables = [];
+    page.panes.forEach((pane) => {
+      Object.assign(pane, { layer: null, regions: [] });
+      pane.caption.hidden = true;
+      pane.redraw();
+    });
   }
   panel.show(page.tables[0] || null, page.facts.is_bright ? "bright" : "dark");
   recolour();
@@ -195,13 +220,18 @@ function recolour() {
 async function click(y, x, isAdding) {
   const table = page.tables[0];
   if (!table) return;
+  if (!isAdding) {
+    picked += 1;
+    page.selected.clear(); // no key acts on what was selected before
+  }
+  const turn = picked;
   try {
-    const { cell } = await get(`${table.path}/at/${Math.max(0, y)}/${Math.max(0, x)}`);
-    if (table !== page.tables[0]) return;
+    const { cell } = y < 0 || x < 0 ? { cell: null } : await get(`${table.path}/at/${y}/${x}`);
+    if (table !== page.tables[0] || turn !== picked) return;
     const isHit = cell && table.isShown(cell, panel.filter);
-    if (!isAdding) page.selected.clear();
     if (isHit && isAdding && page.selected.has(cell.id)) page.selected.delete(cell.id);
     else if (isHit) page.selected.add(cell.id);
+    if (isHit) looked = cell;
     panel.showCell(isHit ? cell : null, page.selected.size);
     recolour();
   } catch (error) {
@@ -209,57 +239,111 @@ async function click(y, x, isAdding) {
   }
 }
 
-async function correct(body) {
-  const table = page.tables[0], image = page.image;
+/** What was drawn is a correction; that all is right here can only be said of what is seen. */
+function drawn(tool, points) {
+  const table = page.tables[0];
+  if (tool === "region" && table) {
+    const [[top, bottom], [left, right]] = [0, 1].map((axis) => points.map((point) => point[axis]).sort((a, b) => a - b));
+    const isHidden = (row) => row.y >= top && row.y <= bottom && row.x >= left && row.x <= right && !table.isShown(row, panel.filter);
+    const hidden = [...table.rows.values()].filter(isHidden).length;
+    if (hidden) {
+      complain(new Error(`The sliders hide ${hidden} ${hidden === 1 ? "cell" : "cells"} in this rectangle, which would be learned as right. Set them back first.`));
+      return;
+    }
+  }
+  correct({ kind: tool, points });
+}
+
+/** One change at a time: each is of what the one before has left. */
+function inTurn(work) {
+  changing = changing.then(work).catch(complain);
+}
+
+/** Whether a table is of the cells that are shown, before these corrections or after. */
+function isCurrent(table) {
+  const shown = page.tables[0];
+  return Boolean(shown) && shown.path === table.path && shown.facts.made === table.facts.made;
+}
+
+function correct(body) {
+  const asked = page.tables[0], turn = picked;
+  if (asked) inTurn(() => carryOut(asked, body, turn));
+}
+
+function undo() {
+  const asked = page.tables[0];
+  if (asked) inTurn(() => takeBack(asked));
+}
+
+async function carryOut(asked, body, turn) {
+  let table = isCurrent(asked) ? page.tables[0] : asked;
+  const isLeft = (id) => table.rows.has(id) && !(body.kind === "confirm" && table.confirmed.has(id));
+  if (body.cells && isCurrent(table) && !body.cells.some(isLeft)) return; // the key was pressed twice
   try {
     const change = await send("POST", `${table.path}/corrections`, { ...body, made: table.facts.made });
-    if (table !== page.tables[0]) return;
-    table.apply(change);
+    if (!isCurrent(table)) return;
+    if (table === page.tables[0]) {
+      table.apply(change);
+      page.panes[0].layer.forget(change.window);
+    } else {
+      table = await loadAgain(table.path, change);
+      if (!table) return;
+    }
     if (change.warning) complain(new Error(change.warning));
-    page.selected = new Set(change.added.map((row) => row.id));
+    if (turn === picked) page.selected = new Set(change.added.map((row) => row.id));
+    else change.removed.forEach((id) => page.selected.delete(id)); // others were selected meanwhile
     byId("hint").textContent = `Saved: ${{ delete: "removed", merge: "merged", split: "split", draw: "drawn", region: "all right here", confirm: "right" }[change.kind]}.`;
-    page.panes[0].layer.forget(change.window);
     panel.show(table, panel.ground);
-    panel.showCell(change.added[0] || null, page.selected.size);
-    if (body.kind === "confirm") next(body.cells[0]);
-    await teaching.look();
-    teaching.show(page.state, model());
+    panel.showCell(table.rows.get(cells()[0]) || null, page.selected.size);
+    if (body.kind === "confirm" && turn === picked) next().catch(complain);
+    lookAtLessons();
   } catch (error) {
     complain(error);
-    if (error.status === 409 && table === page.tables[0]) await showModel();
+    if (error.status === 409 && isCurrent(table)) await showModel();
   }
 }
 
-async function undo() {
-  const before = page.tables[0];
-  if (!before) return;
+async function takeBack(asked) {
   try {
-    const change = await send("DELETE", `${before.path}/corrections?made=${before.facts.made}`);
-    const table = await CellTable.at(before.path);
-    if (before !== page.tables[0]) return;
+    const change = await send("DELETE", `${asked.path}/corrections?made=${asked.facts.made}`);
+    const table = await loadAgain(asked.path, change);
+    if (!table) return;
     if (change.warning) complain(new Error(change.warning));
-    page.tables[0] = table;
+    picked += 1;
     page.selected = new Set();
-    page.panes[0].regions = table.regions;
-    page.panes[0].layer.forget(change.window);
     panel.show(table, panel.ground);
     byId("hint").textContent = "Taken back.";
-    await teaching.look();
-    teaching.show(page.state, model());
+    lookAtLessons();
   } catch (error) {
     complain(error);
-    if (error.status === 409 && before === page.tables[0]) await showModel();
+    if (error.status === 409 && isCurrent(asked)) await showModel();
   }
 }
 
-async function next(after) {
-  const row = page.tables[0].leastCertain(panel.filter, after);
+/** Load the cells anew after a change that cannot be applied to those that are here; null if others are shown by now. */
+async function loadAgain(path, change) {
+  const table = await CellTable.at(path);
+  if (!isCurrent(table)) return null;
+  page.tables[0] = table;
+  page.panes[0].regions = table.regions;
+  page.panes[0].layer.forget(change.window);
+  return table;
+}
+
+function lookAtLessons() {
+  teaching.look().then(() => teaching.show(page.state, model())).catch(complain);
+}
+
+async function next() {
+  const turn = (picked += 1), table = page.tables[0], row = table.leastCertain(panel.filter, looked);
+  looked = row || looked;
   page.selected = new Set(row ? [row.id] : []);
   byId("hint").textContent = row ? `Score ${row.score.toFixed(2)}. Right (R), delete (X), split (S), or next (N)?` : "Every cell that is shown has been looked at.";
   recolour();
   if (!row) return;
   page.panes[0].goTo(row);
-  const { cell } = await get(`${page.tables[0].path}/at/${Math.round(row.y)}/${Math.round(row.x)}`);
+  const { cell } = await get(`${table.path}/at/${Math.round(row.y)}/${Math.round(row.x)}`);
+  if (turn !== picked || table !== page.tables[0]) return;
   panel.showCell(cell && cell.id === row.id ? cell : row, 1); // the middle of a bent cell may lie in another
 }
 
@@ -271,22 +355,23 @@ function setTool(tool) {
 }
 
 const cells = () => [...page.selected];
+const outlinesButton = () => document.querySelector("[data-do=outlines]");
+const areCellsVisible = () => outlinesButton().getAttribute("aria-pressed") === "true";
 const actions = {
   confirm: () => page.selected.size && correct({ kind: "confirm", cells: cells() }),
   delete: () => page.selected.size && correct({ kind: "delete", cells: cells() }),
   merge: () => page.selected.size > 1 && correct({ kind: "merge", cells: cells() }),
-  next: () => page.tables.length && next(cells()[0]).catch(complain),
+  next: () => page.tables.length && next().catch(complain),
   undo,
   in: () => page.panes[0].zoom(1.6),
   out: () => page.panes[0].zoom(1 / 1.6),
   fit: () => page.panes[0].fit(false),
   outlines: () => {
-    const button = document.querySelector("[data-do=outlines]");
-    const isVisible = button.getAttribute("aria-pressed") !== "true";
-    button.setAttribute("aria-pressed", String(isVisible));
+    const isVisible = !areCellsVisible();
+    outlinesButton().setAttribute("aria-pressed", String(isVisible));
     page.panes.forEach((pane) => { if (pane.layer) pane.layer.isVisible = isVisible; pane.redraw(); });
   },
-  none: () => { page.selected.clear(); panel.showCell(null, 0); setTool("select"); recolour(); },
+  none: () => { picked += 1; page.selected.clear(); panel.showCell(null, 0); setTool("select"); recolour(); },
   help: () => byId("help").showModal(),
 };
 listenToKeys({

@@ -62,20 +62,23 @@ export class Pane {
       this.listeners.onClick(Math.floor(at.y), Math.floor(at.x), event.originalEvent.shiftKey);
     });
     canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      this.points = [this._pointAt(event)];
+      if (event.isPrimary && event.button !== 0) return;
+      this.points = event.isPrimary ? [this._pointAt(event)] : []; // a second finger ends the line, and nothing is saved
+      if (event.isPrimary) canvas.setPointerCapture(event.pointerId);
+      this.redraw();
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (!this.points.length) return;
+      if (!event.isPrimary || !this.points.length) return;
       this.points.push(this._pointAt(event));
       this.redraw();
     });
-    canvas.addEventListener("pointerup", () => this._endDrawing());
+    canvas.addEventListener("pointerup", (event) => { if (event.isPrimary && event.button === 0) this._endDrawing(); });
     canvas.addEventListener("pointercancel", () => { this.points = []; this.redraw(); });
     canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
       const box = canvas.getBoundingClientRect();
       const at = new window.OpenSeadragon.Point(event.clientX - box.left, event.clientY - box.top);
+      if (!event.deltaY) return;
       viewer.viewport.zoomBy(event.deltaY < 0 ? 1.25 : 0.8, viewer.viewport.pointFromPixel(at));
       viewer.viewport.applyConstraints();
     }, { passive: false });
@@ -113,8 +116,9 @@ export class Pane {
     this.redraw();
   }
 
-  showCells(model, table) {
+  showCells(model, table, isVisible) {
     this.layer = new CellLayer(cellsPath(this.image, model), this.facts, table.facts.diameter_px, () => this.redraw());
+    this.layer.isVisible = isVisible;
     this.regions = table.regions;
     this.redraw();
   }

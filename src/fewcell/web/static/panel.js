@@ -19,7 +19,13 @@ export class Panel {
     this.onChange = onChange;
     this.table = null;
     this.written = new Set(); // addresses of files that are being written
-    for (const id of ["score", "least", "most"]) byId(id).addEventListener("input", () => this._changed());
+    this.limits = { least: 0, most: Infinity }; // of areas, in pixels: sliders move when the largest cell goes, these do not
+    this.links = FILES.map(() => this._link());
+    byId("files").replaceChildren(...this.links.map((link) => make("li", {}, link)));
+    byId("score").addEventListener("input", () => this._changed());
+    for (const id of ["least", "most"]) {
+      byId(id).addEventListener("input", () => { this.limits[id] = this._limit(id); this._changed(); });
+    }
     byId("colour").addEventListener("change", () => this._changed());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this._draw());
   }
@@ -28,16 +34,24 @@ export class Panel {
     return byId("colour").value;
   }
 
-  /** What the sliders say. At its end a slider lets everything through. */
   get filter() {
-    const share = (id) => Number(byId(id).value) / STEPS;
-    const [low, high] = this.table ? this.table.areaRange() : [1, 2];
-    const area = (part) => low * (high / low) ** part;
-    return {
-      score: share("score"),
-      least: share("least") === 0 ? 0 : area(share("least")),
-      most: share("most") === 1 ? Infinity : area(share("most")),
-    };
+    return { score: Number(byId("score").value) / STEPS, ...this.limits };
+  }
+
+  /** The area that a slider says; at its end it lets everything through. */
+  _limit(id) {
+    const part = Number(byId(id).value) / STEPS;
+    const [low, high] = this.table.areaRange();
+    if (id === "least" && part === 0) return 0;
+    return id === "most" && part === 1 ? Infinity : low * (high / low) ** part;
+  }
+
+  /** Put the sliders where the limits are among the areas that there are now. */
+  _place() {
+    const [low, high] = this.table.areaRange(), { least, most } = this.limits;
+    const at = (area) => Math.round(STEPS * Math.max(0, Math.min(1, Math.log(area / low) / Math.log(high / low))));
+    byId("least").value = least ? at(least) : 0;
+    byId("most").value = most === Infinity ? STEPS : at(most);
   }
 
   show(table, ground) {
@@ -46,6 +60,7 @@ export class Panel {
     byId("panel").hidden = false;
     for (const id of ["measured", "one", "taking"]) byId(id).hidden = !table;
     if (!table) return;
+    this._place();
     this.showCell(null, 0);
     this._changed();
   }
@@ -83,6 +98,7 @@ export class Panel {
     byId("score-value").textContent = filter.score.toFixed(2);
     byId("least-value").textContent = filter.least ? `${short(Math.round(filter.least))} px` : "any";
     byId("most-value").textContent = filter.most === Infinity ? "any" : `${short(Math.round(filter.most))} px`;
+    for (const id of ["score", "least", "most"]) byId(id).setAttribute("aria-valuetext", byId(`${id}-value`).textContent);
     const part = (id) => Number(byId(id).value) / STEPS;
     drawHistogram(byId("score-histogram"), table.histogram("score"), part("score"), 1);
     drawHistogram(byId("area-histogram"), table.histogram("area"), part("least"), part("most"));
@@ -94,16 +110,21 @@ export class Panel {
     if (filter.score) asked.set("min_score", filter.score);
     if (filter.least) asked.set("min_area_px", filter.least);
     if (filter.most !== Infinity) asked.set("max_area_px", filter.most);
-    byId("files").replaceChildren(...FILES.map(([kind, words]) => {
-      const path = `${this.table.path}/files/${kind}?${asked}`;
-      const isWritten = this.written.has(path);
-      const link = make("a", { href: path, download: "", textContent: isWritten ? `${words} …` : words, ariaBusy: String(isWritten) });
-      link.addEventListener("click", (event) => {
-        event.preventDefault();
-        this._take(path).catch(complain);
-      });
-      return make("li", {}, link);
-    }));
+    FILES.forEach(([kind, words], i) => {
+      const href = `${this.table.path}/files/${kind}?${asked}`;
+      const isWritten = this.written.has(href);
+      Object.assign(this.links[i], { href, textContent: isWritten ? `${words} …` : words, ariaBusy: String(isWritten) });
+    });
+  }
+
+  /** The link to a file; it stays, so that whoever has moved to it by keys stays there. */
+  _link() {
+    const link = make("a", { download: "" });
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      this._take(link.getAttribute("href")).catch(complain);
+    });
+    return link;
   }
 
   /** Have a file written and saved; the page stays, and says why if that fails. */

@@ -102,13 +102,16 @@ export class CellTable {
     return bins;
   }
 
-  /** The cell that is least likely to be right among those that nobody has looked at; null if there is none. */
+  /**
+   * The cell that is least likely to be right among those that nobody has seen to; null if there is none.
+   * after: the row that was looked at last, which may be seen to by now; those before it come when the others are done.
+   */
   leastCertain(filter, after) {
     const isOpen = (row) => !this.confirmed.has(row.id) && !this.corrected.has(row.id) && !this.isInRegion(row);
     const order = [...this.rows.values()].filter((row) => this.isShown(row, filter) && isOpen(row));
     order.sort((one, other) => one.score - other.score || one.id - other.id);
-    const at = order.findIndex((row) => row.id === after);
-    return order.length ? order[(at + 1) % order.length] : null;
+    const isLater = (row) => row.score > after.score || (row.score === after.score && row.id > after.id);
+    return (after && order.find(isLater)) || order[0] || null;
   }
 
   isInRegion(row) {

@@ -55,7 +55,9 @@ export class Teaching {
       try {
         await send("POST", "/api/teaching", { model, minutes: Number(minutes.value) });
       } catch (error) {
+        button.disabled = false;
         complain(error);
+        return;
       }
       this.onChange(null);
     });
