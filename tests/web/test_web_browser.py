@@ -82,6 +82,12 @@ def count(page):
     return int(page.inner_text("#count").split()[0].replace(",", ""))
 
 
+def move(page, slider, to):
+    page.eval_on_selector(
+        f"#{slider}", f"slider => {{ slider.value = {to}; slider.dispatchEvent(new Event('input')); }}"
+    )
+
+
 def wait_for_count(page, expected):
     page.wait_for_function(f"() => document.querySelector('#count').textContent.startsWith('{expected} ')")
 
@@ -130,14 +136,29 @@ def test_drop_segment_correct_teach_download(visit, draw_discs, tmp_path):
         page.keyboard.press("Control+z")
         wait_for_count(page, expected)
     page.keyboard.press("v")
+    for key in "nxnxuu":  # faster than anything is answered
+        page.keyboard.press(key)
+    wait_for_count(page, found - 2)
+    wait_for_count(page, found)
+    page.keyboard.press("Control+Shift+z")  # redo elsewhere: not one more that is taken back
+    page.wait_for_timeout(300)
+    assert page.is_disabled("[data-do=undo]")
     page.keyboard.press("n")
-    page.keyboard.press("r")
+    page.keyboard.down("r")
+    for _ in range(5):  # held
+        page.keyboard.down("r")
+    page.keyboard.up("r")
     page.wait_for_function("() => !document.querySelector('[data-do=undo]').disabled")
     page.keyboard.press("0")
     page.wait_for_timeout(1200)
     page.keyboard.press("a")
+    move(page, "score", 990)
     drag(page, (0.02, 0.02), (0.5, 0.5), (0.98, 0.98))
-    page.wait_for_function("() => document.querySelector('#teach').textContent.includes('cells known')")
+    page.wait_for_selector("text=The sliders hide")
+    assert "1 cells known" in page.inner_text("#teach"), "one was said to be right"
+    move(page, "score", 0)
+    drag(page, (0.02, 0.02), (0.5, 0.5), (0.98, 0.98))
+    page.wait_for_function("() => parseInt(document.querySelector('#teach').textContent, 10) > 1")
     page.wait_for_timeout(500)
     page.shoot("5-corrected")
     known = int(page.inner_text("#teach p").split()[0])
@@ -156,12 +177,13 @@ def test_drop_segment_correct_teach_download(visit, draw_discs, tmp_path):
             break
     assert "area (px)" in page.inner_text("#cell")
     page.select_option("#colour", "area")
-    page.eval_on_selector("#least", "slider => { slider.value = 500; slider.dispatchEvent(new Event('input')); }")
+    move(page, "least", 500)
     assert " of " in page.inner_text("#count")
-    page.eval_on_selector("#least", "slider => { slider.value = 0; slider.dispatchEvent(new Event('input')); }")
-    page.eval_on_selector("#score", "slider => { slider.value = 990; slider.dispatchEvent(new Event('input')); }")
+    assert page.get_attribute("#least", "aria-valuetext") == page.inner_text("#least-value") != "any"
+    move(page, "least", 0)
+    move(page, "score", 990)
     assert " of " in page.inner_text("#count")
-    page.eval_on_selector("#score", "slider => { slider.value = 0; slider.dispatchEvent(new Event('input')); }")
+    move(page, "score", 0)
     for kind in ("csv", "parquet", "h5ad", "geojson", "geojson.gz", "rois", "tiff", "zarr", "overlay"):
         with page.expect_download() as waited:
             page.click(f"#files a[href*='/files/{kind}?']")
