@@ -152,6 +152,15 @@ def test_heavy_libraries_are_imported_where_they_are_used(module: str) -> None:
 
 
 @every_module
+def test_parts_that_load_heavy_libraries_are_imported_where_they_are_used(module: str) -> None:
+    """Else what needs no torch, such as `fewcell evaluate --draw`, would load it by way of another module."""
+    if part_of(module) in MAY_LOAD_HEAVY:
+        return
+    loaded = [name for node in run_on_import(tree_of(module)) for name in imported_by(node, module)]
+    assert [name for name in loaded if name.startswith("fewcell.") and part_of(name) in MAY_LOAD_HEAVY] == []
+
+
+@every_module
 def test_plain_array_parts_never_know_a_heavy_library(module: str) -> None:
     if part_of(module) in NEVER_HEAVY:
         assert {name.split(".")[0] for name in all_imports(module)} & HEAVY == set()

@@ -176,6 +176,50 @@ def test_a_slide_says_how_far_it_is_where_there_is_no_terminal_and_how_much_is_e
     assert re.search(r"tiles: 2 of 3, 0:00:\d\d left", err)
 
 
+def test_what_could_not_be_read_or_written_of_a_slide_is_told_by_the_exit_code(run, nuclei, tmp_path, monkeypatch):
+    monkeypatch.setattr("fewcell.slides.export_rois.MOST_ROIS", 3)
+    code, _, err = run("segment", nuclei, "-o", tmp_path / "r.zarr", "--diameter", 24, "--export", "rois")
+    assert (code, "no more than 3" in err, (tmp_path / "r.zarr").exists()) == (1, True, True)
+    slide = tmp_path / "i.tif"
+    tifffile.imwrite(slide, np.asarray(PillowImage.open(nuclei)), tile=(64, 64), compression="zlib")
+    with tifffile.TiffFile(slide) as tif:
+        offset = tif.pages[0].dataoffsets[5]
+    with open(slide, "r+b") as file:
+        file.seek(offset)
+        file.write(b"damaged!")
+    one = ("segment", slide, "-o", tmp_path / "o.zarr", "--diameter", 24)
+    shard = ("segment", slide, "-o", tmp_path / "s.zarr", "--diameter", 24, "--shard", "1/1")
+    for command in (one, shard, ("merge", tmp_path / "s.zarr")):
+        code, _, err = run(*command)
+        assert code == 1
+        assert "1 tiles could not be read" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"), [(("--shard", "x"), "2/8"), (("--shard", "1/2", "--export", "csv"), "merge")]
+)
+def test_wrong_flags_of_shards_are_one_clear_error(run, nuclei, tmp_path, flags, word):
+    code, _, err = run("segment", nuclei, "-o", tmp_path / "o.zarr", *flags)
+    assert (code, word in err) == (1, True)
+    assert not list(tmp_path.glob("o*"))
+
+
+def test_mistakes_are_drawn_and_what_is_missing_is_told_by_the_exit_code(run, nuclei, tmp_path):
+    assert run("segment", nuclei, "-o", tmp_path / "found", "--diameter", 24)[0] == 0
+    labels = read_labels(tmp_path / "found" / "nuclei_label.tiff")
+    for folder in ("one", "two"):
+        write_labels(tmp_path / folder / "labels" / "nuclei_label.tiff", labels)
+        (tmp_path / folder / "images").mkdir()
+        shutil.copy(nuclei, tmp_path / folder / "images" / "nuclei.png")
+    write_labels(tmp_path / "two" / "labels" / "other_label.tiff", labels)
+    shutil.copy(nuclei, tmp_path / "two" / "images" / "other.png")
+    assert run("evaluate", tmp_path / "one", tmp_path / "found", "--draw", tmp_path / "wrong")[0] == 0
+    assert list((tmp_path / "wrong").glob("*.png"))
+    code, out, _ = run("evaluate", tmp_path / "two", tmp_path / "found")
+    assert "other" in out
+    assert code in (0, 1)
+
+
 def test_channels_are_chosen_for_the_model_and_all_are_measured(run, nuclei, tmp_path):
     gray = np.asarray(PillowImage.open(nuclei))
     stack = np.stack([np.full_like(gray, 7), gray, 255 - gray, gray // 2])

@@ -8,6 +8,7 @@ import pytest
 from fewcell.benchmark import load_plan, runs_of
 from fewcell.benchmark.plan import samples_of
 from fewcell.errors import ConfigError
+from fewcell.representations import make_representation
 
 PLAN = """
 data = "train"
@@ -79,6 +80,14 @@ def test_a_run_that_goes_on_from_another_has_it_made_first(tmp_path: Path) -> No
 )
 def test_the_key_changes_with_what_decides_the_outcome(tmp_path: Path, old: str, new: str) -> None:
     assert set(keys(tmp_path, PLAN)).isdisjoint(keys(tmp_path, PLAN.replace(old, new)))
+
+
+def test_the_plans_of_the_project_are_right() -> None:
+    plans = sorted((Path(__file__).parents[2] / "plans").glob("*.toml"))
+    assert plans
+    for path in plans:
+        for run in runs_of(load_plan(path)):
+            make_representation(run.recipe.representation.name, run.recipe.representation.settings)
 
 
 def test_runs_that_are_only_scored_differently_share_their_training(tmp_path: Path) -> None:

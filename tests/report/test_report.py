@@ -168,6 +168,13 @@ def test_what_is_missing_is_one_clear_error(tmp_path: Path, no_pictures: None, m
         write_report([folder], tmp_path / "other.html")
 
 
+def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path, no_pictures: None) -> None:
+    (tmp_path / "half.md").write_text("mine")
+    with pytest.raises(WriteError, match=r"half\.md: exists already"):
+        write_report([make_tables(tmp_path / "tables")], tmp_path / "half.html")
+    assert not (tmp_path / "half.html").exists()
+
+
 def test_a_crop_shows_each_mistake_in_its_colour(tmp_path: Path, no_pictures: None) -> None:
     folder, data = make_tables(tmp_path / "tables"), tmp_path / "data"
     (data / "images").mkdir(parents=True)

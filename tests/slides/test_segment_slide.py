@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -243,7 +242,27 @@ def test_a_tile_that_cannot_be_read_is_listed_and_the_rest_goes_on(
     assert zarr.open_group(str(found.labels)).attrs["made_by"]["failed_tiles"] == list(found.failed)
 
 
-@pytest.mark.parametrize("step", range(7))
+@pytest.mark.parametrize("damaged", [(5,), range(20)], ids=["a part", "everything"])
+def test_a_small_slide_with_damage_is_not_taken_for_an_empty_one(segmenter, draw_discs, tmp_path, damaged) -> None:
+    path = tmp_path / "i.tif"
+    tifffile.imwrite(path, draw_discs(3, shape=(256, 320))[0], tile=(64, 64), compression="zlib")
+    with tifffile.TiffFile(path) as tif:
+        offsets = tif.pages[0].dataoffsets
+    with open(path, "r+b") as file:
+        for tile in damaged:
+            file.seek(offsets[tile])
+            file.write(b"damaged!")
+    if len(damaged) > 1:
+        with pytest.raises(ReadError, match="no part of it can be read"):
+            segment_slide(segmenter, path, tmp_path / "o.zarr", FileSettings(diameter=22))
+        return
+    how = Means(tile_px=64, threads=1)
+    found = segment_slide(segmenter, path, tmp_path / "o.zarr", FileSettings(diameter=22), how=how)
+    assert found.failed
+    assert found.n_cells > 10
+
+
+@pytest.mark.parametrize("step", range(6))
 def test_a_run_that_is_killed_while_its_outputs_are_moved_can_be_ended(
     segmenter, slide_file, tmp_path, small_blocks, monkeypatch, step
 ) -> None:
@@ -266,7 +285,7 @@ def test_a_run_that_is_killed_while_its_outputs_are_moved_can_be_ended(
         module, "os", SimpleNamespace(rename=mortal(os.rename), replace=mortal(os.replace), link=os.link)
     )
     monkeypatch.setattr(module, "shutil", SimpleNamespace(rmtree=mortal(shutil.rmtree)))
-    with suppress(Killed):
+    with pytest.raises(Killed):
         segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, exports=kinds)
     monkeypatch.undo()
     monkeypatch.setattr(plan_module, "BLOCK_PX", 150)

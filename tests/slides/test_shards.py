@@ -63,6 +63,20 @@ def test_shards_in_any_order_and_not_all_of_them_end_with_the_same_bytes(
     assert (tmp_path / "o_cells.csv").read_bytes() == (tmp_path / "whole_cells.csv").read_bytes()
 
 
+def test_shards_of_a_slide_of_unknown_scale_end_with_the_same_bytes(
+    segmenter, slide_file, tmp_path, monkeypatch
+) -> None:
+    """Then blocks are read from tiles of two zooms."""
+    monkeypatch.setattr(Segmenter, "likely_diameter", lambda *_, **__: 22.0)
+    whole = segment_slide(segmenter, slide_file, tmp_path / "whole.zarr", how=HOW)
+    assert len(whole.plan.zooms) == 2
+    assert whole.n_cells > 40
+    for number in (1, 2, 3):
+        segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (number, 3), how=HOW)
+    merge_slide(tmp_path / "o.zarr", how=HOW)
+    assert files_of(tmp_path / "o.zarr") == files_of(tmp_path / "whole.zarr")
+
+
 def test_what_the_first_shard_decided_counts_for_all(segmenter, slide_file, tmp_path, monkeypatch) -> None:
     """Machines may differ in their last bits, and so in the diameter that they estimate."""
     for number, diameter_px in ((1, 22.0), (2, 23.0)):

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel
 
-from fewcell.config import Part
+from fewcell.config import Part, Recipe
 from fewcell.data.dataset import load_sample, open_dataset
 from fewcell.data.split import hold_out
 from fewcell.errors import ConfigError, DataError, ModelError, WriteError
@@ -28,6 +28,7 @@ from fewcell.training import finish as finish_module
 from fewcell.training import fit as fit_module
 from fewcell.training import lessons as lessons_module
 from fewcell.training import state as state_module
+from fewcell.training.blend import recipe_from
 from fewcell.training.checkpoint import read_facts
 from fewcell.training.finish import _Case, _diameter_bias, _fit_folds, _min_surest, finish
 from fewcell.training.fit import fit
@@ -135,8 +136,18 @@ def test_the_learning_rate_rises_then_follows_half_a_cosine(samples, tiny_recipe
     np.testing.assert_allclose(rates, rise + fall, rtol=1e-6)
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(samples, tiny_recipe, tmp_path, without_finish):
+@pytest.mark.parametrize("kind", ["supervised", "mean_teacher", "taught"])
+def test_a_killed_run_goes_on_to_the_same_bits(
+    kind, samples, tiny_recipe, trained, tmp_path, without_finish, monkeypatch
+):
     recipe = tiny_recipe(steps=12, checkpoint_minutes=1e-6)
+    if kind == "mean_teacher":
+        recipe = recipe.model_copy(update={"objective": Part(name="mean_teacher", settings={"scale_by": None})})
+        samples = [sample if i < 5 else replace(sample, labels=None) for i, sample in enumerate(samples)]
+    if kind == "taught":
+        monkeypatch.setattr(lessons_module, "blend", lambda *args, **kwargs: None)
+        short = {"minutes": None, "steps": 12, "checkpoint_minutes": 1e-6}
+        recipe = Recipe(**(recipe_from(str(trained.folder)) | short))
     fit(recipe, samples, tmp_path / "whole")
     with pytest.raises(Killed):
         fit(recipe, samples, tmp_path / "killed", report=kill_when(lambda p: p.step == 6))
@@ -147,6 +158,16 @@ def test_a_killed_run_goes_on_to_the_same_bits(samples, tiny_recipe, tmp_path, w
     assert whole.keys() == resumed.keys()
     assert {k.split("/")[0] for k in whole} == {"network", "average", "optimizer"}
     assert [k for k in whole if not torch.equal(whole[k], resumed[k])] == []
+
+
+def test_an_int8_network_is_added_where_the_recipe_wants_one(
+    samples, tiny_recipe, tmp_path, without_finish, monkeypatch
+):
+    monkeypatch.setattr(fit_module, "require", lambda *_: None)
+    seen = []
+    monkeypatch.setattr(fit_module, "add_int8", lambda *args, **how: seen.append((args[0], how)))
+    fit(tiny_recipe(steps=1, int8=True), samples, tmp_path)
+    assert seen == [(tmp_path / "model", {"threads": 1})]
 
 
 def test_a_folder_in_which_a_training_is_at_work_is_left_alone(samples, tiny_recipe, tmp_path, without_finish):

@@ -13,7 +13,6 @@ import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -44,7 +43,7 @@ __all__ = [
 SCANNER_SUFFIXES = (".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi", ".dcm")
 SLIDE_SUFFIXES = (*SUFFIXES, ".zarr", *SCANNER_SUFFIXES)
 
-SQUARE_PX = 256  # side of what is read at once around damage
+SQUARES_PX = (256, 64)  # sides of what is read at once around damage
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -224,8 +223,12 @@ def _open(request: Request, channels: Sequence[int] | None) -> Slide:
 def read_around_damage(slide: Slide, window: Window, level: int = 0) -> NDArray[Any]:
     """Read a window of a slide, (channel, height, width); where parts are damaged, as float32 with NaN in their place.
 
-    What cannot be read at once is read in squares, and those that cannot be read are left out.
+    What cannot be read at once is read in squares, these in smaller ones, and what is left of them is left out.
     """
+    return _read_squares(slide, window, level, SQUARES_PX)
+
+
+def _read_squares(slide: Slide, window: Window, level: int, sides_px: Sequence[int]) -> NDArray[Any]:
     try:
         return slide.read(window, level)
     except TooLargeError:
@@ -233,10 +236,11 @@ def read_around_damage(slide: Slide, window: Window, level: int = 0) -> NDArray[
     except ReadError:
         top, left, bottom, right = window
         pixels = np.full((slide.n_channels, bottom - top, right - left), np.nan, dtype=np.float32)
-        for y, x in product(range(top, bottom, SQUARE_PX), range(left, right, SQUARE_PX)):
-            square = (y, x, min(y + SQUARE_PX, bottom), min(x + SQUARE_PX, right))
-            with suppress(ReadError):
-                pixels[:, y - top : square[2] - top, x - left : square[3] - left] = slide.read(square, level)
+        for side in sides_px[:1]:
+            for y, x in product(range(top, bottom, side), range(left, right, side)):
+                square = (y, x, min(y + side, bottom), min(x + side, right))
+                part = np.s_[:, y - top : square[2] - top, x - left : square[3] - left]
+                pixels[part] = _read_squares(slide, square, level, sides_px[1:])
         return pixels
 
 

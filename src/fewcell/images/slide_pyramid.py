@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.errors import AxesError
+from fewcell.errors import AxesError, ReadError
 from fewcell.images.normalise import Contrast, check_channel_count, estimate_contrast, normalise
 from fewcell.images.pyramid import Pyramid, Window, halved
 from fewcell.images.slide import Slide, read_around_damage
@@ -33,7 +33,8 @@ class SlidePyramid(Pyramid):
         """channels: which of the slide's are seen, in order, 1 to 3; by default all. contrast: of the whole slide, by
         default estimated from its overview. around_damage: whether parts that cannot be read are black in views.
 
-        Raises AxesError for channels that it does not have, or for more than three.
+        Raises AxesError for channels that it does not have, or for more than three, ReadError where the contrast is to
+        be estimated and nothing of the overview can be read.
         """
         self.slide, self.around_damage = slide, around_damage
         self.channels = [*range(slide.n_channels)] if channels is None else [*channels]
@@ -52,6 +53,8 @@ class SlidePyramid(Pyramid):
             self.contrast = contrast
             return
         numbers = self._of_all()
+        if np.isnan(numbers).all():
+            raise ReadError(f"{slide.path}: no part of it can be read. Get a fresh copy.")
         self.contrast = estimate_contrast(numbers)
         self._seen[self._overview_step()] = self._normalised(numbers)
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewcell.errors import require
+from fewcell.errors import WriteError, require
 from fewcell.images import whole_file
-from fewcell.networks import NETWORKS
 from fewcell.report.ablations import load_ablations, load_heights
 from fewcell.report.budgets import label_budgets
 from fewcell.report.charts import (
@@ -58,12 +57,16 @@ def write_report(
     method's mistakes. Without, it shows only images that come with scikit-image. command: how the report was made, told
     at its end.
 
-    Raises DataError if there is nothing to report, MissingDependencyError without matplotlib or Jinja2, WriteError if
-    a file is there and `overwrite` is False.
+    Raises DataError if there is nothing to report, MissingDependencyError without matplotlib, Jinja2 or torch (networks
+    are described by themselves), WriteError if a file is there and `overwrite` is False.
     """
     require("report", "jinja2", "matplotlib")
+    require("train", "torch")
     import jinja2
 
+    paths = (out, out.with_suffix(".md"))
+    if not overwrite and (there := next((path for path in paths if path.exists()), None)):
+        raise WriteError(f"{there}: exists already. Choose another name, or allow it with --overwrite.")
     folders = [folder.parent if folder.is_file() else folder for folder in folders]
     results = load_results(folders)
     facts = {
@@ -105,7 +108,6 @@ def write_report(
         **facts, **charts, crops=crops, targets=pictures, mistake_colours=MISTAKE_COLOURS
     )
     twin = environment.get_template("page.md.j2").render(**facts)
-    paths = (out, out.with_suffix(".md"))
     for path, text in zip(paths, (page, twin), strict=True):
         with whole_file(path, overwrite=overwrite) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -198,6 +200,8 @@ def _descriptions(results: Results) -> dict[str, _Description]:
 
 
 def _networks(results: Results) -> dict[str, _Description]:
+    from fewcell.networks import NETWORKS
+
     there = {row["network"] for method in results.methods for row in method.rows}
     return {name: _described(network) for name, network in NETWORKS.items() if name in there}
 
