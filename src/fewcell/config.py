@@ -15,6 +15,7 @@ __all__ = [
     "Part",
     "Probability",
     "Recipe",
+    "Strict",
     "load_recipe",
 ]
 
@@ -26,20 +27,20 @@ NONE_BEYOND_LABELS = {"interference": 0.0, "from_afar": 0.0, "collage": 0.0}
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Strict(BaseModel):
-    """Unknown keys and infinite numbers are errors; a recipe never changes once it is made."""
+class Strict(BaseModel):
+    """What is read from files and requests: unknown keys and infinite numbers are errors, and nothing changes later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Part(_Strict):
+class Part(Strict):
     """A variant by its name in the literal table of its package, with its own settings."""
 
     name: str
     settings: dict[str, Any] = {}
 
 
-class Augmentation(_Strict):
+class Augmentation(Strict):
     """How crops are varied. Every number is a probability unless its name says otherwise.
 
     scale_jitter: cells are trained at canonical scale times a factor between 1 / scale_jitter and scale_jitter.
@@ -82,7 +83,7 @@ class Augmentation(_Strict):
         return self.model_copy(update=changes | drawn)
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """Everything that decides the outcome of a training run, but the data.
 
     steps or minutes: how long to train; exactly one of them. With steps a run is repeatable to the bit on one

@@ -31,3 +31,8 @@ class Instances:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def only(self, keep: NDArray[np.bool_]) -> "Instances":
+        """Those for which `keep`, (n,), is true, numbered anew."""
+        numbers = np.append(0, np.cumsum(keep) * keep).astype(np.int32)
+        return Instances(numbers[self.labels], self.scores[keep])

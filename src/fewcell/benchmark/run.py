@@ -1,6 +1,5 @@
 """Running a plan: one training and one scoring after the other, each once, and the tables that they make."""
 
-import csv
 import os
 import subprocess
 import sys
@@ -10,8 +9,7 @@ from pathlib import Path
 
 from fewcell.benchmark.plan import Run, load_plan, runs_of
 from fewcell.benchmark.stage import FACTS_FILE, IMAGES_FILE, ROW_FILE, SCORES_FILE, THRESHOLDS_FILE, spent
-from fewcell.benchmark.tables import save_table
-from fewcell.errors import FewcellError
+from fewcell.benchmark.tables import read_table, save_table
 from fewcell.family import alone, input_while_alive
 
 __all__ = ["FailedRun", "run_plan"]
@@ -97,9 +95,11 @@ def _run_stage(stage: str, plan: Path, out: Path, run: Run) -> str:
 
 def _write_tables(runs: Sequence[Run], out: Path) -> None:
     finished = [run for run in runs if all(done.exists() for _, done in _stages(run, out))]
-    rows = [row for run in finished for row in _read(out / "scores" / run.key / ROW_FILE)]
+    rows = [row for run in finished for row in read_table(out / "scores" / run.key / ROW_FILE)]
     of_runs = {
-        name: [row for run in finished if (path := out / "scores" / run.key / file).exists() for row in _read(path)]
+        name: [
+            row for run in finished if (path := out / "scores" / run.key / file).exists() for row in read_table(path)
+        ]
         for name, file in (("images", IMAGES_FILE), ("scores", SCORES_FILE), ("thresholds", THRESHOLDS_FILE))
     }
     curves = [line for run in {run.training: run for run in finished}.values() for line in _curve(run, out / "models")]
@@ -111,17 +111,9 @@ def _curve(run: Run, models: Path) -> list[dict[str, object]]:
     """The learning curve of a run; where it began with another, it goes on where that one ended."""
     steps, seconds = spent(models / run.before.training) if run.before else (0, 0.0)
     curve = []
-    for row in _read(models / run.training / "log.csv"):
+    for row in read_table(models / run.training / "log.csv"):
         line: dict[str, object] = {"run": run.training}
         line |= {name: row.get(name, "") for name in CURVE_COLUMNS}
         line |= {"step": int(row["step"]) + steps, "seconds": float(row["seconds"]) + seconds}
         curve += [line] if row["held_out_loss"] else []
     return curve
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise FewcellError(f"{path} cannot be read: {error.strerror or error}.") from None

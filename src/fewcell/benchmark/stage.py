@@ -20,7 +20,7 @@ from fewcell.benchmark.examples import segment_examples
 from fewcell.benchmark.plan import Run, load_plan, runs_of, samples_of
 from fewcell.benchmark.provenance import commit_of_source, machine_name
 from fewcell.benchmark.summary import HEADLINE_MODALITIES, Group, summarise
-from fewcell.benchmark.tables import row_columns, save_table
+from fewcell.benchmark.tables import read_table, row_columns, save_table
 from fewcell.benchmark.trust import JudgedImage, calibration_error, judge_image, score_table, threshold_table
 from fewcell.data.dataset import Sample, load_labelled, read_truth
 from fewcell.engine import Engine
@@ -29,7 +29,7 @@ from fewcell.family import end_with_parent
 from fewcell.images import peak_bytes, whole_file, write_labels
 from fewcell.metrics import score_image
 from fewcell.representations import Representation
-from fewcell.segmenter import Segmenter
+from fewcell.segmenter import Segmenter, select_instances
 from fewcell.types import FloatArray, Instances
 
 __all__ = [
@@ -131,8 +131,7 @@ def _score_one(
         problem, truth = str(error), read_truth(sample.labels, sample.regions)
         instances = Instances(np.zeros_like(truth), np.zeros(0, dtype=np.float32))
     seconds = time.perf_counter() - start
-    kept = np.append(False, instances.scores >= segmenter.facts.min_score)
-    labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[instances.labels]
+    labels = select_instances(instances, segmenter.facts.min_score, min_area=0).labels
     write_labels(folder / "labels" / f"{sample.stem}_label.tiff", labels, overwrite=True)
     row = Row(
         stem=sample.stem,
@@ -181,9 +180,8 @@ def _run_columns(run: Run, facts: dict, models: Path) -> dict[str, object]:
 
 def spent(trained: Path) -> tuple[int, float]:
     """Steps and seconds of a training, by its log."""
-    curve = (trained / "log.csv").read_text(encoding="utf-8").splitlines()
-    steps, seconds = (curve[-1].split(",")[curve[0].split(",").index(name)] for name in ("step", "seconds"))
-    return int(steps), float(seconds)
+    last = read_table(trained / "log.csv")[-1]
+    return int(last["step"]), float(last["seconds"])
 
 
 def _summary_columns(evaluation: Evaluation) -> dict[str, object]:

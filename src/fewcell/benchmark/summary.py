@@ -13,7 +13,7 @@ fewer than about ten experiments any such interval is rough, and rather too narr
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,12 @@ class Interval:
     low: float
     high: float
     over: Literal["experiments", "images"]
+
+    @classmethod
+    def of(cls, means: NDArray[np.float64], over: Literal["experiments", "images"]) -> Self:
+        """The interval of what `bootstrap` drew."""
+        low, high = np.quantile(means, (0.025, 0.975))
+        return cls(float(low), float(high), over)
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ def _group(grouping: str, name: str, rows: Sequence[Row], seed: int) -> Group:
         n_experiments=len({row.experiment for row in rows}),
         median_f1_50=float(np.median([row["f1_50"] for row in scores])),
         means={score: float(np.mean([row[score] for row in scores])) for score in MEANS},
-        interval=None if resampled is None else _interval(*resampled),
+        interval=None if resampled is None else Interval.of(*resampled),
     )
 
 
@@ -152,7 +158,7 @@ def _headline(name: str, rows: Sequence[Row], seed: int) -> Headline:
     groups = [by_modality[modality] for modality in HEADLINE_MODALITIES]
     mean = float(np.mean([np.mean([row.scores.f1[0] for row in group]) for group in groups]))
     resampled = bootstrap_groups(map(_scored, groups), seed=seed)
-    return Headline(name, mean, None if resampled is None else _interval(*resampled), ())
+    return Headline(name, mean, None if resampled is None else Interval.of(*resampled), ())
 
 
 def _scored(rows: Sequence[Row]) -> list[tuple[float, str, str]]:
@@ -192,8 +198,3 @@ def bootstrap(
     rng = np.random.default_rng([seed, zlib.crc32("\n".join(names).encode())])
     drawn = rng.integers(0, len(names), size=(N_RESAMPLES, len(names)))
     return sums[drawn].sum(axis=1) / n_images[drawn].sum(axis=1), over
-
-
-def _interval(means: NDArray[np.float64], over: Literal["experiments", "images"]) -> Interval:
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Interval(float(low), float(high), over)

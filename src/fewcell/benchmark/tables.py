@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group as Lines
@@ -21,11 +22,11 @@ from fewcell.benchmark.summary import (
     Interval,
     Summary,
 )
-from fewcell.errors import ConfigError
+from fewcell.errors import ConfigError, DataError
 from fewcell.images.write import whole_file
 from fewcell.metrics import MISTAKES
 
-__all__ = ["render", "row_columns", "save_rows", "save_summary", "save_table"]
+__all__ = ["read_table", "render", "row_columns", "save_rows", "save_summary", "save_table"]
 
 
 def render(summary: Summary, evaluation: Evaluation) -> RenderableType:
@@ -44,6 +45,17 @@ def render(summary: Summary, evaluation: Evaluation) -> RenderableType:
         parts.append(Text(f"{len(evaluation.failures)} failed; a missing or unusable prediction counts as F1 0:"))
         parts += [Text(f"  {failure.stem}: {failure.message}") for failure in evaluation.failures]
     return Lines(*parts)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV table. Raises DataError if it cannot be read."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or error}). Give the folder that `fewcell benchmark` wrote."
+        ) from None
 
 
 def save_rows(

@@ -4,16 +4,15 @@ from fewcell.images.measure import measure_cells
 from fewcell.images.memory import available_bytes, peak_bytes
 from fewcell.images.normalise import Contrast, estimate_contrast, normalise
 from fewcell.images.pyramid import Pyramid, Window
-from fewcell.images.read import SUFFIXES, Image, list_images, read_image, read_labels
+from fewcell.images.read import SUFFIXES, Image, is_tiff, list_images, read_image, read_labels
 from fewcell.images.resample import resize_image, resize_labels, resize_labels_part
-from fewcell.images.slide import SLIDE_SUFFIXES, TIFF_STARTS, Level, Slide, open_slide, read_around_damage
+from fewcell.images.slide import SLIDE_SUFFIXES, Level, Slide, open_slide, read_around_damage
 from fewcell.images.slide_pyramid import SlidePyramid
 from fewcell.images.write import draw_overlay, whole_file, write_cells, write_labels, write_overlay
 
 __all__ = [
     "SLIDE_SUFFIXES",
     "SUFFIXES",
-    "TIFF_STARTS",
     "Contrast",
     "Image",
     "Level",
@@ -24,6 +23,7 @@ __all__ = [
     "available_bytes",
     "draw_overlay",
     "estimate_contrast",
+    "is_tiff",
     "list_images",
     "measure_cells",
     "normalise",

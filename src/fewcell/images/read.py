@@ -35,6 +35,7 @@ __all__ = [
     "SUFFIXES",
     "Image",
     "channels_first",
+    "is_tiff",
     "list_images",
     "one_clear_error",
     "pick_channels",
@@ -44,6 +45,7 @@ __all__ = [
     "read_raster",
 ]
 
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".btf", ".tf8", ".svs")
 # What fewcell writes beside images: in a folder, no images to segment.
 RESULT_ENDINGS = ("_label.tiff", "_label.tif", "_label.png", "_overlay.png", "_label.zarr")
@@ -232,13 +234,19 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
+def is_tiff(path: Path) -> bool:
+    """Whether a file begins as TIFFs do, whatever its name."""
+    with path.open("rb") as file:
+        return file.read(4) in TIFF_STARTS
+
+
 def read_raster(request: Request) -> Raster:
     """Read the plane that was asked for, with the file's own numbers, into memory."""
     readers = {
         b"\x89PNG\r\n\x1a\n": read_png,
         b"\xff\xd8\xff": read_jpeg,
         b"BM": read_bmp,
-        **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), read_tiff),
+        **dict.fromkeys(TIFF_STARTS, read_tiff),
     }
     _check_is_image_file(request.path)
     with request.path.open("rb") as file:

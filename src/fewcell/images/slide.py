@@ -25,12 +25,19 @@ from fewcell.errors import ReadError, TooLargeError
 from fewcell.images.memory import check_size
 from fewcell.images.pyramid import Window
 from fewcell.images.raster import Raster, Request
-from fewcell.images.read import SUFFIXES, channels_first, one_clear_error, pick_channels, quiet_libraries, read_raster
+from fewcell.images.read import (
+    SUFFIXES,
+    channels_first,
+    is_tiff,
+    one_clear_error,
+    pick_channels,
+    quiet_libraries,
+    read_raster,
+)
 
 __all__ = [
     "SCANNER_SUFFIXES",
     "SLIDE_SUFFIXES",
-    "TIFF_STARTS",
     "Level",
     "PictureSlide",
     "Slide",
@@ -44,7 +51,6 @@ SCANNER_SUFFIXES = (".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide"
 SLIDE_SUFFIXES = (*SUFFIXES, ".zarr", *SCANNER_SUFFIXES)
 
 SQUARES_PX = (256, 64)  # sides of what is read at once around damage
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @dataclass(frozen=True)
@@ -211,9 +217,7 @@ def _open(request: Request, channels: Sequence[int] | None) -> Slide:
         from fewcell.images.slide_openslide import ScannerSlide
 
         return ScannerSlide(request, channels)
-    with path.open("rb") as file:
-        is_tiff = file.read(4) in TIFF_STARTS
-    if is_tiff:
+    if is_tiff(path):
         from fewcell.images.slide_tiff import open_tiff_slide
 
         return open_tiff_slide(request, channels)

@@ -49,7 +49,9 @@ def fitting_boxes(
     one: NDArray[np.float64], other: NDArray[np.float64], least: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
     """Which of n boxes overlap with which of m others by this IoU or more: places in both, and the IoU, (k,) each."""
-    places, others, ious = [np.zeros(0, dtype=np.intp)], [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
+    places: list[NDArray[np.intp]] = [np.zeros(0, dtype=np.intp)]
+    others: list[NDArray[np.intp]] = [np.zeros(0, dtype=np.intp)]
+    ious: list[NDArray[np.float64]] = [np.zeros(0)]
     for first in range(0, len(other), BOXES_AT_ONCE):
         iou = box_iou(one, other[first : first + BOXES_AT_ONCE])
         place, beside = np.nonzero(iou >= least)

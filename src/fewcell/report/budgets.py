@@ -5,8 +5,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from fewcell.benchmark import Interval
 from fewcell.report.results import DIAMETERS, Method, Results, said_settings
 
@@ -35,10 +33,7 @@ class Budget:
         if mean is None:
             return None
         resampled = self.method.resampled(None if is_overall else panel, seen)
-        if resampled is None:
-            return mean, None
-        low, high = np.quantile(resampled[0], (0.025, 0.975))
-        return mean, Interval(float(low), float(high), resampled[1])
+        return mean, None if resampled is None else Interval.of(*resampled)
 
 
 def label_budgets(results: Results) -> Mapping[str, list[Budget]]:

@@ -1,6 +1,5 @@
 """What a benchmark left behind, read back: methods, their runs, and the images on which they were scored."""
 
-import csv
 import json
 import re
 from collections import defaultdict
@@ -12,6 +11,7 @@ import numpy as np
 
 from fewcell.benchmark import HEADLINE_MODALITIES, Interval, bootstrap_groups
 from fewcell.benchmark.summary import Resampled
+from fewcell.benchmark.tables import read_table
 from fewcell.errors import DataError
 from fewcell.metrics import MISTAKES
 
@@ -83,10 +83,7 @@ class Method:
     def interval(self, modality: str | None = None) -> Interval | None:
         """The 95 % interval of the mean F1 at IoU 0.5 of a modality, or of `overall`; experiments resampled."""
         resampled = self.resampled(modality)
-        if resampled is None:
-            return None
-        low, high = np.quantile(resampled[0], (0.025, 0.975))
-        return Interval(float(low), float(high), resampled[1])
+        return None if resampled is None else Interval.of(*resampled)
 
     def resampled(self, modality: str | None = None, seen: str | None = None) -> Resampled | None:
         """The mean F1 at IoU 0.5 of a modality, or `overall`, in each of many draws of experiments.
@@ -111,8 +108,7 @@ class Method:
         own, others, means = mine.resampled(), theirs.resampled(), (mine.overall(), theirs.overall())
         if own is None or others is None or means[0] is None or means[1] is None or mine.stems != theirs.stems:
             return None
-        low, high = np.quantile(own[0] - others[0], (0.025, 0.975))
-        return means[0] - means[1], Interval(float(low), float(high), own[1])
+        return means[0] - means[1], Interval.of(own[0] - others[0], own[1])
 
     def mistakes(self) -> dict[str, float]:
         """How many cells went wrong in each way, per 100 true cells."""
@@ -179,10 +175,11 @@ def load_results(folders: Sequence[Path]) -> Results:
 
 
 def _methods(folder: Path) -> list[Method]:
-    rows, images, curves = (_read(folder / f"{name}.csv") for name in ("rows", "images", "curves"))
+    rows, images, curves = (read_table(folder / f"{name}.csv") for name in ("rows", "images", "curves"))
     images_of, curves_of = _by_run(images), defaultdict(list)
     scores_of, thresholds_of = (
-        _by_run(_read(path) if (path := folder / f"{name}.csv").exists() else []) for name in ("scores", "thresholds")
+        _by_run(read_table(path) if (path := folder / f"{name}.csv").exists() else [])
+        for name in ("scores", "thresholds")
     )
     for line in curves:
         if line["held_out_f1"]:
@@ -248,13 +245,3 @@ def said_settings(settings: str, without: str = "") -> str:
     parts = json.loads(settings) if settings else {}
     said = [f"{name} {json.dumps(value)}" for part in parts.values() for name, value in part.items() if name != without]
     return re.sub(r"\.0\b", "", ", ".join(said)).replace('"', "")
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror or error}). Give the folder that `fewcell benchmark` wrote."
-        ) from None

@@ -211,10 +211,7 @@ def select(candidates: Candidates, probability: FloatArray, level: float, min_ar
     node = np.append(owner, -1)[candidates.basin]
     labels = _largest_pieces(np.where(candidates.level >= np.append(cut, 0)[node], number[node], 0))
     area = np.bincount(labels.ravel(), minlength=len(chosen) + 1)
-    kept = area >= max(1, min_area_px)
-    kept[0] = False
-    labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
-    return Instances(labels, at_best[chosen[kept[1:]]].astype(np.float32))
+    return Instances(labels, at_best[chosen].astype(np.float32)).only(area[1:] >= max(1, min_area_px))
 
 
 def _largest_pieces(labels: Labels) -> Labels:

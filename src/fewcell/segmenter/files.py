@@ -18,12 +18,12 @@ import numpy as np
 from fewcell import __version__
 from fewcell.ahead import ahead
 from fewcell.engine import available_threads
-from fewcell.errors import ConfigError, FewcellError, TooLargeError, WriteError
+from fewcell.errors import ConfigError, FewcellError, TooLargeError, WriteError, said_of
 from fewcell.images import Image, measure_cells, normalise, read_image, write_cells, write_labels, write_overlay
 from fewcell.segmenter.model_folder import NETWORK_FILE, SCALE_FILE
 from fewcell.segmenter.segmenter import Segmentation, Segmenter
 
-__all__ = ["Failed", "FileSettings", "Segmented", "parse_diameter", "segment_files"]
+__all__ = ["Failed", "FileSettings", "Segmented", "check_alone", "failed", "parse_diameter", "segment_files"]
 
 AT_ONCE = 2  # files that are worked on at the same time
 SMALL_PX = 4_000_000  # of those that are larger one is segmented at a time, while the next is read
@@ -88,6 +88,26 @@ class Failed:
         self.error.__traceback__ = self.error.__cause__ = self.error.__context__ = None
 
 
+def failed(path: Path, error: Exception) -> Failed:
+    """A file that failed, in words for people; even a fault of ours must not lose the files that follow."""
+    if isinstance(error, FewcellError):
+        return Failed(path, error)
+    if isinstance(error, MemoryError):
+        return Failed(path, TooLargeError(f"{path}: there was not enough memory to segment it."))
+    if isinstance(error, OSError):
+        return Failed(path, WriteError(f"{path}: {said_of(error)}"))
+    return Failed(path, FewcellError(f"{path}: unexpected {type(error).__name__}: {error}. Please report this."))
+
+
+def check_alone(path: Path, stems: Counter[str]) -> None:
+    """Raise WriteError if there are several files of this stem."""
+    if stems[path.stem] > 1:
+        raise WriteError(
+            f"{path}: {stems[path.stem]} files are called {path.stem}, so their outputs would overwrite each other. "
+            "Segment them into different folders."
+        )
+
+
 def segment_files(
     segmenter: Segmenter, paths: Sequence[Path], out: Path, settings: FileSettings, *, beside: Sequence[Path] = ()
 ) -> Iterator[Segmented | Failed]:
@@ -103,21 +123,12 @@ def segment_files(
     def segmented(path: Path) -> Segmented | Failed:
         start = time.perf_counter()
         try:
-            if stems[path.stem] > 1:
-                raise WriteError(
-                    f"{path}: {stems[path.stem]} files are called {path.stem}, so their outputs would overwrite each "
-                    "other. Segment them into different folders."
-                )
+            check_alone(path, stems)
             outputs = {kind: out / f"{path.stem}{suffix}" for kind, suffix in OUTPUTS.items()}
             segmentation = _segment_file(segmenter, path, outputs, settings)
             return Segmented(path, len(segmentation.scores), segmentation, outputs, time.perf_counter() - start)
-        except FewcellError as error:
-            return Failed(path, error)
-        except MemoryError:
-            return Failed(path, TooLargeError(f"{path}: there was not enough memory to segment it."))
-        except Exception as error:  # a fault of ours in one file must not lose the thousand that follow
-            kind = type(error).__name__
-            return Failed(path, FewcellError(f"{path}: unexpected {kind}: {error}. Please report this."))
+        except Exception as error:
+            return failed(path, error)
 
     at_once = min(AT_ONCE, segmenter.threads or available_threads())
     with ThreadPoolExecutor(at_once) as pool:

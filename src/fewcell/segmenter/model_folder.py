@@ -9,9 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from fewcell.config import Part
+from fewcell.config import Part, Strict
 from fewcell.errors import ModelError, WriteError, nearest
 
 __all__ = [
@@ -39,10 +39,6 @@ INT8_FILE, INT8_NUMBERS_FILE = "network_int8.xml", "network_int8.bin"  # OpenVIN
 _KNOWN_FILES = (NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE, INT8_FILE, INT8_NUMBERS_FILE)
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 class NetworkFacts(Part):
     """The network: its name and settings, and what tiling must know of it (see networks.Network)."""
 
@@ -58,7 +54,7 @@ class NetworkFacts(Part):
         return self
 
 
-class ScorerFacts(_Facts):
+class ScorerFacts(Strict):
     """The arrays of a scoring.Scorer."""
 
     mean: tuple[float, ...]
@@ -78,7 +74,7 @@ class ScorerFacts(_Facts):
         return self
 
 
-class SourceFacts(_Facts):
+class SourceFacts(Strict):
     """How many images of one source the model has learned from, and their licence.
 
     images: with labels. unlabelled: without, points and boxes included.
@@ -94,7 +90,7 @@ class SourceFacts(_Facts):
         return self.images + self.unlabelled
 
 
-class Int8Facts(_Facts):
+class Int8Facts(Strict):
     """How the int8 network compares with the network, in the precision that was the fastest: F1 on held-out images."""
 
     f1_50: float
@@ -103,7 +99,7 @@ class Int8Facts(_Facts):
     times_faster: float
 
 
-class ModelFacts(_Facts):
+class ModelFacts(Strict):
     """All that a model folder says in model.json.
 
     min_score: instances below it are dropped, unless the user says otherwise. diameter_bias: by what factor diameters

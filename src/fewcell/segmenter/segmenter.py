@@ -307,11 +307,7 @@ def select_instances(found: Instances, min_score: float, *, min_area: float) -> 
     keep = found.scores >= min_score
     if min_area > 0:
         keep &= np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:] >= min_area
-    if keep.all():
-        return found
-    numbers = np.zeros(len(found) + 1, dtype=np.int32)
-    numbers[1:][keep] = np.arange(1, keep.sum() + 1)
-    return Instances(numbers[found.labels], found.scores[keep])
+    return found if keep.all() else found.only(keep)
 
 
 def _channels_first(array: np.ndarray) -> np.ndarray:

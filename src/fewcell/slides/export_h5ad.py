@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fewcell.errors import require
 from fewcell.slides.export_source import ExportSource
 from fewcell.slides.export_tables import NO_CELLS
+from fewcell.slides.label_zarr import read_facts
 
 if TYPE_CHECKING:
     import h5py
@@ -105,10 +106,7 @@ def _begin_table(file: "h5py.File", name: str, columns: Sequence[str]) -> "h5py.
 
 
 def _facts(source: ExportSource) -> dict[str, Any]:
-    import zarr
-
-    made_by: Any = zarr.open_group(str(source.labels), mode="r").attrs.get("made_by", {})
-    return {**made_by, "pixel_size_um": source.plan.task.pixel_size_um}
+    return {**read_facts(source.labels), "pixel_size_um": source.plan.task.pixel_size_um}
 
 
 def _write_value(group: Any, name: str, value: Any) -> None:

@@ -9,6 +9,7 @@ from PIL import Image as PillowImage
 
 from fewcell.images import SlidePyramid, draw_overlay, open_slide
 from fewcell.slides.export_source import ExportSource
+from fewcell.slides.label_zarr import open_levels
 from fewcell.tiles import Shape
 from fewcell.types import FloatArray
 
@@ -27,16 +28,13 @@ def write_slide_overlay(path: Path, source: ExportSource) -> None:
 
     Cells that are wide enough there get outlines; smaller ones a tint that is stronger where more of a pixel is cells.
     """
-    import zarr
-
     plan = source.plan
     step = max(1.0, max(plan.shape) / LONGEST_PX)
     shape = (max(1, round(plan.shape[0] / step)), max(1, round(plan.shape[1] / step)))
     with open_slide(plan.slide, axes=plan.task.axes, plane=plan.task.plane) as slide:
         pyramid = SlidePyramid(slide, plan.task.channels, plan.contrast, around_damage=True)
         seen = np.clip(pyramid.view(pyramid.whole, shape), 0, 1)
-    group = zarr.open_group(str(source.labels), mode="r")
-    arrays: list[Any] = [group[str(level)] for level in range(len(list(group.array_keys())))]
+    arrays = open_levels(source.labels)
     if plan.diameter_px / step >= SMALLEST_OUTLINED_PX:
         array, level_step = _level(arrays, step)
         rows, columns = (

@@ -10,6 +10,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from fewcell.slides.export_source import ExportSource
+from fewcell.slides.label_zarr import open_levels, read_facts
 
 __all__ = ["write_label_tiff"]
 
@@ -22,12 +23,9 @@ def write_label_tiff(path: Path, source: ExportSource) -> None:
 
     Its copies of half the size each are those of the OME-Zarr; they make it quick to look at in QuPath and napari.
     """
-    import zarr
-
-    group = zarr.open_group(str(source.labels), mode="r")
-    arrays: list[Any] = [group[str(level)] for level in range(len(list(group.array_keys())))]
+    arrays = open_levels(source.labels)
     size_um = source.plan.task.pixel_size_um
-    facts: dict[str, Any] = {"axes": "YX", "Name": "cells", "Description": json.dumps(group.attrs.get("made_by", {}))}
+    facts: dict[str, Any] = {"axes": "YX", "Name": "cells", "Description": json.dumps(read_facts(source.labels))}
     facts["UUID"] = source.identity("labels")  # by default one that differs with every run
     if size_um is not None:
         facts |= {"PhysicalSizeX": size_um, "PhysicalSizeY": size_um}

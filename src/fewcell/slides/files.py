@@ -11,9 +11,10 @@ from pathlib import Path
 
 from PIL import Image as PillowImage
 
-from fewcell.errors import FewcellError, MissingDependencyError, TooLargeError, WriteError, said_of
-from fewcell.images import SUFFIXES, TIFF_STARTS, open_slide
+from fewcell.errors import MissingDependencyError, WriteError
+from fewcell.images import SUFFIXES, is_tiff, open_slide
 from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, Took, record_seconds, segment_files
+from fewcell.segmenter.files import check_alone, failed
 from fewcell.slides.run import Means, SlideProgress
 from fewcell.slides.segment_slide import SlideSegmentation, segment_slide
 
@@ -72,11 +73,7 @@ def segment_inputs(
         start = time.perf_counter()
         labels = out if is_one else out / f"{path.stem}_label.zarr"
         try:
-            if stems[path.stem] > 1:
-                raise WriteError(
-                    f"{path}: {stems[path.stem]} files are called {path.stem}, so their outputs would overwrite each "
-                    "other. Segment them into different folders."
-                )
+            check_alone(path, stems)
             found = segment_slide(
                 segmenter,
                 path,
@@ -86,15 +83,8 @@ def segment_inputs(
                 how=how,
                 report=lambda progress, of=path: report(of, progress),
             )
-        except FewcellError as error:
-            yield Failed(path, error)
-        except MemoryError:
-            yield Failed(path, TooLargeError(f"{path}: there was not enough memory to segment it."))
-        except OSError as error:
-            yield Failed(path, WriteError(f"{path}: {said_of(error)}"))
-        except Exception as error:  # a fault of ours in one file must not lose those that follow
-            kind = type(error).__name__
-            yield Failed(path, FewcellError(f"{path}: unexpected {kind}: {error}. Please report this."))
+        except Exception as error:
+            yield failed(path, error)
         else:
             seconds = time.perf_counter() - start
             slide = SegmentedSlide(path, found.n_cells, found, found.outputs, seconds)
@@ -110,10 +100,8 @@ def is_slide(path: Path, axes: str | None = None, plane: Mapping[str, int] | Non
         return True
     with suppress(Exception), warnings.catch_warnings():  # what is wrong with a file is said when it is read
         warnings.simplefilter("ignore")
-        with path.open("rb") as file:
-            is_tiff = file.read(4) in TIFF_STARTS
         try:
-            if is_tiff:
+            if is_tiff(path):
                 with open_slide(path, axes=axes, plane=plane) as slide:
                     return slide.shape[0] * slide.shape[1] >= LARGE_PX
             with PillowImage.open(path) as picture:  # reads no more than the size

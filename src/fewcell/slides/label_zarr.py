@@ -2,13 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fewcell.images import Window
 from fewcell.slides.plan import SlidePlan
 from fewcell.tiles import Shape
 
-__all__ = ["CHUNK_PX", "chunks_of", "create_labels", "is_label_image", "shrink_chunk", "write_facts"]
+__all__ = [
+    "CHUNK_PX",
+    "chunks_of",
+    "create_labels",
+    "is_label_image",
+    "open_levels",
+    "read_facts",
+    "shrink_chunk",
+    "write_facts",
+]
 
 CHUNK_PX = 1024
 
@@ -42,12 +51,25 @@ def create_labels(path: Path, shape: Shape, pixel_size_um: float | None) -> None
     group.attrs["ome"] = {"version": "0.5", "multiscales": multiscales, "image-label": {}}
 
 
-def chunks_of(path: Path) -> tuple[list[Any], list[tuple[int, Window]]]:
-    """The arrays of a label image, and its chunks as (level, window), in an order in which they can be written."""
+def open_levels(path: Path, mode: Literal["r", "r+"] = "r") -> list[Any]:
+    """The arrays of a label image, the largest first."""
     import zarr
 
-    group = zarr.open_group(str(path), mode="r+")
-    arrays: list[Any] = [group[str(level)] for level in range(len(list(group.array_keys())))]
+    group = zarr.open_group(str(path), mode=mode)
+    return [group[str(level)] for level in range(len(list(group.array_keys())))]
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """How a label image was made, as `write_facts` wrote it; nothing where nobody has."""
+    import zarr
+
+    facts: Any = zarr.open_group(str(path), mode="r").attrs.get("made_by", {})
+    return facts
+
+
+def chunks_of(path: Path) -> tuple[list[Any], list[tuple[int, Window]]]:
+    """The arrays of a label image, and its chunks as (level, window), in an order in which they can be written."""
+    arrays = open_levels(path, "r+")
     windows = [
         (level, (top, left, min(top + CHUNK_PX, array.shape[0]), min(left + CHUNK_PX, array.shape[1])))
         for level, array in enumerate(arrays)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fewcell import __version__
+from fewcell.config import Strict
 from fewcell.engine import Precision
 from fewcell.errors import ConfigError, ReadError, TooLargeError
 from fewcell.images import Contrast, Slide, SlidePyramid, Window
@@ -46,11 +47,7 @@ HALO_PX = 192  # what is seen around a block to read its cells, at canonical sca
 MOST_HALO_PX = 1024  # the same where the edge cuts cells: those that are wider than this are not whole
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Zoom(_Strict):
+class Zoom(Strict):
     """The slide enlarged by one factor: shape (height, width) in pixels there, whole ones of the network's grid.
 
     padded: shape, mirrored up to what the network takes. grid: shape of the prediction that is of the slide.
@@ -71,7 +68,7 @@ class Block:
     window: Window
 
 
-class SlideTask(_Strict):
+class SlideTask(Strict):
     """What is asked: of which slide, with which model, and how. Two runs with the same task give the same bytes.
 
     fingerprint: of the slide. channels, axes, plane: how to open it. model_sha256: see `hashes_of`. precision and
@@ -100,7 +97,7 @@ class SlideTask(_Strict):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
-class SlidePlan(_Strict):
+class SlidePlan(Strict):
     """What was decided for a task after the slide was looked at from afar.
 
     slide, model: where they are. shape: of the slide. zooms: none where nothing looks like a cell. reach_px,

@@ -70,11 +70,7 @@ def segment_slide(
     raises.
     """
     began, settings, how = time.perf_counter(), settings or FileSettings(), how or Means()
-    with open_slide(path, axes=settings.axes, plane=settings.plane) as slide:
-        task = slide_task(slide, segmenter, settings, how.tile_px)
-        folder = _unfinished_folder(out) / task.key
-        _check_outputs(path, out, exports, folder, overwrite=settings.overwrite)
-        plan = _begin(folder, slide, segmenter, task, settings.overwrite)
+    folder, plan = _planned(segmenter, path, out, settings, how, exports)
     with _begun(folder, plan, segmenter, how, report) as run:
         run.seconds["plan"] = time.perf_counter() - began
         done = _finished(run, out, exports)
@@ -102,11 +98,7 @@ def segment_shard(
     if not 1 <= number <= count:
         raise ConfigError(f"There is no shard {number}/{count}. Count them from 1: 1/{count} to {count}/{count}.")
     settings, how = settings or FileSettings(), how or Means()
-    with open_slide(path, axes=settings.axes, plane=settings.plane) as slide:
-        task = slide_task(slide, segmenter, settings, how.tile_px)
-        folder = _unfinished_folder(out) / task.key
-        _check_outputs(path, out, (), folder, overwrite=settings.overwrite)
-        plan = _begin(folder, slide, segmenter, task, settings.overwrite)
+    folder, plan = _planned(segmenter, path, out, settings, how)
     with _begun(folder, plan, segmenter, how, report, f"journal-{number}-of-{count}.txt") as run:
         bounds = [len(run.work.blocks) * i // count for i in (number - 1, number)]
         blocks = range(*bounds)
@@ -241,6 +233,17 @@ def _stem(out: Path) -> Path:
 
 def _unfinished_folder(out: Path) -> Path:
     return out.with_name(out.name + ".unfinished")
+
+
+def _planned(
+    segmenter: Segmenter, path: Path, out: Path, settings: FileSettings, how: Means, exports: Sequence[str] = ()
+) -> tuple[Path, SlidePlan]:
+    """Where a run is at work, and what it does, once it is known that its outputs may be written."""
+    with open_slide(path, axes=settings.axes, plane=settings.plane) as slide:
+        task = slide_task(slide, segmenter, settings, how.tile_px)
+        folder = _unfinished_folder(out) / task.key
+        _check_outputs(path, out, exports, folder, overwrite=settings.overwrite)
+        return folder, _begin(folder, slide, segmenter, task, settings.overwrite)
 
 
 def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, overwrite: bool) -> SlidePlan:

@@ -131,8 +131,7 @@ def own_cells(found: GridCells, block: Block, shape: Shape, min_area_px: float) 
     on_slide = resize_labels_part(part.instances.labels, part.first, whole, shape, window)
     area = np.bincount(on_slide.ravel(), minlength=len(is_owned) + 1)[1:]
     is_owned &= area >= min_area_px
-    numbers = np.append(0, np.cumsum(is_owned) * is_owned).astype(np.int32)
-    instances = Instances(numbers[on_slide], found.instances.scores[is_owned])
+    instances = Instances(on_slide, found.instances.scores).only(is_owned)
     return Owned(window, instances, any(ends_before + ends_after))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fewcell.images import Slide, Window, measure_cells, read_around_damage
 from fewcell.slides import SlidePlan
+from fewcell.slides.label_zarr import open_levels, read_facts
 from fewcell.types import Instances, Labels
 from fewcell.web.corrections import UNCHANGED, Correction, CorrectionLog, Row
 from fewcell.web.editing import Points, cells_under, delete_cells, draw_cell, merge_cells, split_cells
@@ -59,18 +60,12 @@ class Cells:
 
     @cached_property
     def _arrays(self) -> list[Any]:
-        import zarr
-
-        group = zarr.open_group(str(self.labels), mode="r")
-        return [group[str(level)] for level in range(len(list(group.array_keys())))]
+        return open_levels(self.labels)
 
     @cached_property
     def made_by(self) -> dict[str, Any]:
         """How the labels were made, as their attributes say."""
-        import zarr
-
-        facts: Any = zarr.open_group(str(self.labels), mode="r").attrs.get("made_by", {})
-        return facts
+        return read_facts(self.labels)
 
     @property
     def unread(self) -> list[str]:

@@ -169,13 +169,13 @@ class KeptOpen(Generic[T]):
                     return self._kept[key]
             try:
                 thing = self._open(key)
+                with self._lock:
+                    self._kept[key] = thing
+                    while len(self._kept) > 1 and sum(map(self._size_of, self._kept.values())) > self._most:
+                        self._kept.popitem(last=False)  # closed as soon as nobody uses it any more
             finally:
                 with self._lock:
                     self._opening.pop(key, None)
-            with self._lock:
-                self._kept[key] = thing
-                while len(self._kept) > 1 and sum(map(self._size_of, self._kept.values())) > self._most:
-                    self._kept.popitem(last=False)  # closed as soon as nobody uses it any more
             return thing
 
 

@@ -13,7 +13,7 @@ from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
 from starlette.concurrency import run_in_threadpool
 
 from fewcell.errors import ReadError
-from fewcell.images import SLIDE_SUFFIXES, TIFF_STARTS
+from fewcell.images import SLIDE_SUFFIXES, is_tiff
 from fewcell.images.read import RESULT_ENDINGS
 from fewcell.web.picture import open_middle
 from fewcell.web.refusal import Refused
@@ -80,9 +80,7 @@ def _take(temporary: Path, target: Path, limits: Limits) -> None:
 
 def check_dimensions(path: Path, limits: Limits) -> None:
     """Raise Refused for an image of too many pixels, before they are read; and ReadError for what is no image."""
-    with path.open("rb") as file:
-        is_tiff = file.read(4) in TIFF_STARTS
-    if not is_tiff:
+    if not is_tiff(path):
         shape = _picture_shape(path)
         if shape is not None and math.prod(shape) > limits.picture_px:
             most = limits.picture_px / 1e6
