@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Fit scorers and thresholds of the model inside the package anew, its networks as they are.
 
-    scripts/refit_default_model [TRAIN_FOLDER]
+    scripts/refit_default_model.py [TRAIN_FOLDER]
 
 For a change of how cells are read or judged, which needs no training. The images that the model has learned from, and
 those held out, are those of its own recipe. Its int8 network is made again as well, and measured.
