@@ -195,7 +195,6 @@ def cost() -> str:
 
 def precisions() -> str:
     rows, older = rows_of("precision.csv"), whose("precision.csv")
-    older += " `--accurate` saw one scale then." if older else ""
     lines = [
         "### Precision, and `--accurate`\n",
         "Held-out images of train at the true scale (of at most 1.5 megapixels), and the speed of the network alone on",
