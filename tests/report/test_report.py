@@ -1,6 +1,5 @@
 """The report: what the tables of a benchmark say, as a page; on made-up tables whose figures are known."""
 
-import csv
 import json
 import re
 import sys
@@ -14,7 +13,7 @@ from PIL import Image
 
 from fewcell.benchmark import HEADLINE_MODALITIES
 from fewcell.benchmark.examples import EXAMPLES, examples_file
-from fewcell.benchmark.tables import save_table
+from fewcell.benchmark.tables import read_table, save_table
 from fewcell.errors import DataError, MissingDependencyError, WriteError
 from fewcell.images import write_labels
 
@@ -221,8 +220,7 @@ def test_targets_of_every_representation_are_drawn() -> None:
 def test_examples_are_shown_as_each_method_segmented_them(tmp_path: Path) -> None:
     folder = make_tables(tmp_path)
     assert "an image of scikit-image" not in write_report([folder], tmp_path / "none.html")[0].read_text()
-    with open(folder / "rows.csv", newline="", encoding="utf-8") as file:
-        keys = [row["run"] for row in csv.DictReader(file)]
+    keys = [row["run"] for row in read_table(folder / "rows.csv")]
     for key in keys:
         for example in EXAMPLES:
             labels = np.zeros(example.pixels().shape[1:], dtype=np.int32)
@@ -378,8 +376,7 @@ def test_ahead_is_of_the_seeds_that_both_have(tmp_path: Path) -> None:
     """A second seed of labels alone, far better, must not count against a consensus that has no such run."""
     folder = add_budgets(tmp_path)
     for name in ("rows", "images", "curves"):
-        with open(folder / f"{name}.csv", newline="", encoding="utf-8") as file:
-            table = list(csv.DictReader(file))
+        table = read_table(folder / f"{name}.csv")
         alone = [row for row in table if "supervised" in row["run"]]
         other = [row | {"run": row["run"].replace("resunet", "again")} for row in alone]
         other = [row | {"f1_50": "0.99"} | ({"seed": "1"} if "seed" in row else {}) for row in other]
@@ -392,8 +389,7 @@ def test_the_best_is_told_from_others_only_where_the_difference_is_no_chance(tmp
     folder = add_budgets(tmp_path)
     page, twin = (path.read_text() for path in write_report([folder], tmp_path / "clear.html"))
     assert "may be chance" not in page + twin
-    with open(folder / "images.csv", newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+    lines = read_table(folder / "images.csv")
     for line in lines:  # consensus with 96 labels is now above the best in some experiments, below it in others
         if "consensus_96" in line["run"]:
             line["f1_50"] = str(float(line["f1_50"]) + (0.2 if int(line["experiment"][1:]) % 8 < 4 else -0.2))
@@ -412,8 +408,7 @@ def test_where_all_have_the_same_labels_nothing_is_said_of_budgets(tmp_path: Pat
 
 def change_table(table: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
     """Write a table anew, each of its rows changed."""
-    with open(table, newline="", encoding="utf-8") as file:
-        rows = [change(row) for row in csv.DictReader(file)]
+    rows = [change(row) for row in read_table(table)]
     save_table(rows, table, overwrite=True)
 
 
@@ -467,8 +462,7 @@ def test_what_learned_for_longer_is_a_way_of_its_own(tmp_path: Path, no_pictures
     """Labels alone for 20 minutes, and for 20 more: two lines, and consensus is compared with what took as long."""
     folder = add_budgets(tmp_path)
     for name in ("rows", "images", "curves"):
-        with open(folder / f"{name}.csv", newline="", encoding="utf-8") as file:
-            table = list(csv.DictReader(file))
+        table = read_table(folder / f"{name}.csv")
         longer = [{**row, "run": row["run"].replace("_true", "_longer")} for row in table if "supervised" in row["run"]]
         longer = [row | ({"minutes": "40"} if "minutes" in row else {}) for row in longer]
         save_table([*table, *longer], folder / f"{name}.csv", overwrite=True)
@@ -487,8 +481,7 @@ def test_what_learned_for_longer_is_a_way_of_its_own(tmp_path: Path, no_pictures
 def without_phase(folder: Path) -> Path:
     """The tables of a benchmark on images of three modalities: there is no headline, and F1 is over all images."""
     for name in ("rows", "images"):
-        with open(folder / f"{name}.csv", newline="", encoding="utf-8") as file:
-            table = [row for row in csv.DictReader(file) if row.get("modality") != "phase"]
+        table = [row for row in read_table(folder / f"{name}.csv") if row.get("modality") != "phase"]
         for row in table:
             if name == "rows":
                 row["all_images_f1_50"], row["unseen_images_f1_50"] = row.pop("f1_50"), row.pop("f1_50_unseen", "")
@@ -516,8 +509,7 @@ def test_without_all_modalities_f1_is_over_all_images(tmp_path: Path, no_picture
 
 def test_where_nothing_can_be_told_from_chance_it_is_said(tmp_path: Path, no_pictures: None) -> None:
     folder = without_phase(add_budgets(tmp_path))
-    with open(folder / "images.csv", newline="", encoding="utf-8") as file:
-        lines = [line for line in csv.DictReader(file) if line["stem"] == "fluorescence_0"]
+    lines = [line for line in read_table(folder / "images.csv") if line["stem"] == "fluorescence_0"]
     save_table(lines, folder / "images.csv", overwrite=True)
     page, twin = (path.read_text() for path in write_report([folder], tmp_path / "report.html"))
     for text in (page, twin):
@@ -542,8 +534,7 @@ def test_a_baseline_differs_in_the_objective_alone(tmp_path: Path) -> None:
     """Labels alone with another representation's settings, and at another diameter, are no baselines."""
     folder = add_budgets(tmp_path)
     for name in ("rows", "images", "curves"):
-        with open(folder / f"{name}.csv", newline="", encoding="utf-8") as file:
-            table = list(csv.DictReader(file))
+        table = read_table(folder / f"{name}.csv")
         alone = [row for row in table if "supervised" in row["run"]]
         more = [row | {"run": row["run"].replace("_true", "_cuts")} for row in alone]
         more += [row | {"run": row["run"].replace("_true", "_estimated")} for row in alone]
