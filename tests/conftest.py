@@ -70,7 +70,7 @@ def tiny_recipe() -> Callable[..., Any]:
         "learning_rate": 0.02,
         "ema_decay": 0.9,
         "held_out": 0.25,
-        "precision": "fp32",
+        "precision": "f32",
         "threads": 1,
         "workers": 0,
     }

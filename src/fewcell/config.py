@@ -97,7 +97,7 @@ class Recipe(Strict):
     balance: 1 draws sources in proportion to their number of images, 0 draws each source equally often.
     even_modalities: 0 draws modalities as often as that makes them, 1 draws each equally often.
     held_out: share of the images kept for thresholds, scorer and the log, mostly whole experiments at a time.
-    precision: "auto" is bf16 where the CPU or GPU computes in it, else fp32.
+    precision: "auto" is bf16 where the CPU or GPU computes in it, else f32.
     workers: processes that prepare crops.
     int8: whether an int8 network is made as well, see `training.quantise`.
     """
@@ -121,7 +121,7 @@ class Recipe(Strict):
     balance: Probability = 0.5
     even_modalities: Probability = 0.0
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.12
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "f32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
     workers: Annotated[int, Field(ge=0)] = 1
     int8: bool = False

@@ -2,8 +2,6 @@
 
 import json
 import os
-import threading
-import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +19,6 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from fewcell.errors import AxesError, MissingDependencyError, ReadError, TooLargeError
 from fewcell.images import Level, Slide, memory, open_slide, read_image
-from fewcell.images.chunk_cache import ChunkCache
 from fewcell.images.slide import PictureSlide, level_steps
 from fewcell.images.slide_pyramid import SlidePyramid
 from fewcell.images.slide_tiff import TiffSlide
@@ -378,49 +375,6 @@ def test_a_closed_slide_cannot_be_read(tmp_path):
         with pytest.raises(ValueError, match="has been closed"):
             slide.read((0, 0, 2, 2))
         slide.close()
-
-
-def test_the_cache_keeps_what_was_used_last():
-    made = []
-    cache = ChunkCache(250)
-
-    def get(key):
-        return cache.get(key, lambda: made.append(key) or np.full(100, key, np.uint8))
-
-    assert [get(key)[0] for key in (1, 2, 1, 3, 1, 2)] == [1, 2, 1, 3, 1, 2]
-    assert made == [1, 2, 3, 2]
-    assert len(cache.get(9, lambda: np.zeros(1000, np.uint8))) == 1000
-    get(1)
-    assert made[-1] == 1
-    cache.clear()
-    get(1)
-    assert made[-2:] == [1, 1]
-
-
-def test_what_several_threads_want_at_once_is_made_once():
-    """A slide stored in one piece may be more than fits into memory twice."""
-    cache, made, began = ChunkCache(1000), [], threading.Barrier(4)
-
-    def make():
-        made.append(1)
-        time.sleep(0.05)
-        return np.zeros(100, np.uint8)
-
-    def get(_):
-        began.wait()
-        return cache.get("a", make)
-
-    with ThreadPoolExecutor(4) as pool:
-        assert len({id(chunk) for chunk in pool.map(get, range(4))}) == 1
-    assert made == [1]
-
-    def fails():
-        raise ValueError("damaged")
-
-    for _ in range(2):
-        with pytest.raises(ValueError, match="damaged"):
-            cache.get("b", fails)
-    assert cache.get("b", make).size == 100
 
 
 # --- OME-Zarr -----------------------------------------------------------------------------------------------

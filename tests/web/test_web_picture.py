@@ -1,15 +1,13 @@
 """Images as the browser sees them: tiles that fit together, one contrast, opened once."""
 
 import io
-import threading
-import time
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from fewcell.web.picture import KeptOpen, Picture, tile_window
+from fewcell.web.picture import Picture, tile_window
 from fewcell.web.refusal import Refused
 
 
@@ -72,43 +70,3 @@ def test_a_thumbnail_is_small(tmp_path):
 def test_there_is_no_such_tile(place):
     with pytest.raises(Refused):
         tile_window((700, 600), *place)
-
-
-def test_ten_that_open_the_same_open_it_once():
-    opened = []
-
-    def open_one(key):
-        opened.append(key)
-        time.sleep(0.05)
-        return object()
-
-    kept, found = KeptOpen(open_one, lambda thing: 1, 2), []
-    threads = [threading.Thread(target=lambda: found.append(kept.get("x"))) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert opened == ["x"]
-    assert len(set(map(id, found))) == 1
-
-
-def test_only_so_much_is_kept_open():
-    opened = []
-    kept = KeptOpen(lambda key: opened.append(key) or key, lambda thing: thing, 10)
-    for key in (4, 5, 4, 6, 4, 5, 100, 100):
-        kept.get(key)
-    assert opened == [4, 5, 6, 5, 100]
-
-
-def test_an_image_that_cannot_be_opened_can_be_asked_for_again():
-    tries = []
-
-    def fail(key):
-        tries.append(key)
-        raise OSError("no")
-
-    kept = KeptOpen(fail, lambda thing: 1, 1)
-    for _ in range(2):
-        with pytest.raises(OSError, match="no"):
-            kept.get(1)
-    assert tries == [1, 1]

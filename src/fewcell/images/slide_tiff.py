@@ -17,7 +17,6 @@ import tifffile
 from numpy.typing import NDArray
 
 from fewcell.errors import ReadError
-from fewcell.images.chunk_cache import ChunkCache
 from fewcell.images.memory import available_bytes, check_size
 from fewcell.images.pyramid import Window
 from fewcell.images.raster import Raster, Request, choose_plane
@@ -25,6 +24,7 @@ from fewcell.images.read import channels_first, pick_channels, read_raster
 from fewcell.images.slide import PictureSlide, Slide, level_steps
 from fewcell.images.tiff import check_complete, check_page_list, expand, main_series
 from fewcell.images.tiff_metadata import tiff_channel_names, tiff_pixel_size_um
+from fewcell.kept import Kept
 
 __all__ = ["TiffSlide", "open_tiff_slide"]
 
@@ -178,7 +178,7 @@ class TiffSlide(Slide):
         self._stored = [_only_channels(level, self._kept) for level in alike]
         self.levels = level_steps([level.shape for level in alike])
         most_bytes = max(_bytes_to_keep(request.path, level) for level in self._stored)
-        self._chunks = ChunkCache(most_bytes)
+        self._chunks = Kept[NDArray[Any]](lambda chunk: chunk.nbytes, most_bytes)
         self.kept_bytes = min(most_bytes, 2 * math.prod(self.shape) * self.n_channels * self.dtype.itemsize)
         for level in self._stored:
             _ = level.key.decode  # made when it is first asked for, which no two threads may do at once

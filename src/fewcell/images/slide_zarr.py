@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore, WrapperStore
 
 from fewcell.errors import ReadError
-from fewcell.images.chunk_cache import ChunkCache
 from fewcell.images.memory import check_size
 from fewcell.images.pyramid import Window
 from fewcell.images.raster import Raster, Request, choose_plane
 from fewcell.images.read import channels_first, pick_channels
 from fewcell.images.slide import Slide, level_steps
 from fewcell.images.tiff_metadata import square_pixel_um, um_per
+from fewcell.kept import Kept
 
 __all__ = ["ZarrSlide"]
 
@@ -56,7 +56,7 @@ class ZarrSlide(Slide):
         self._choose_channels(ome, channels)
         largest = max(high * wide for high, wide in map(self._block_shape, range(len(self._arrays))))
         self.kept_bytes = max(KEPT_BYTES, largest * self.n_channels * self.dtype.itemsize)
-        self._blocks = ChunkCache(self.kept_bytes)
+        self._blocks = Kept[NDArray[Any]](lambda block: block.nbytes, self.kept_bytes)
 
     def _choose_channels(self, ome: Mapping[str, Any], channels: Sequence[int] | None) -> None:
         """Settle which channels are read and what they are called."""

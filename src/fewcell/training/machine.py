@@ -62,7 +62,7 @@ def machine(recipe: Recipe) -> Iterator[Machine]:
 
 def _precision(recipe: Recipe, device: torch.device, world: int) -> torch.dtype:
     if recipe.precision != "auto":
-        return {"fp32": torch.float32, "bf16": torch.bfloat16}[recipe.precision]
+        return {"f32": torch.float32, "bf16": torch.bfloat16}[recipe.precision]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     faster = torch.tensor(float(_seconds(torch.bfloat16) < 0.8 * _seconds(torch.float32)))
@@ -72,7 +72,7 @@ def _precision(recipe: Recipe, device: torch.device, world: int) -> torch.dtype:
 
 
 def _seconds(dtype: torch.dtype) -> float:
-    """How long a typical convolution takes here. Many CPUs emulate bf16, ten times slower than fp32."""
+    """How long a typical convolution takes here. Many CPUs emulate bf16, ten times slower than f32."""
     image = torch.ones(1, 48, 96, 96, dtype=dtype).to(memory_format=torch.channels_last)
     kernel = torch.ones(48, 48, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
     times = []

@@ -1,12 +1,10 @@
 """An image or slide as the browser shows it: tiles at steps of 1, 2, 4 and so on, and a thumbnail."""
 
 import io
-from collections import OrderedDict
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +23,7 @@ from fewcell.images import (
 )
 from fewcell.web.refusal import Refused
 
-__all__ = ["TILE_PX", "KeptOpen", "Picture", "open_middle", "tile_window"]
+__all__ = ["TILE_PX", "Picture", "open_middle", "tile_window"]
 
 TILE_PX = 512
 OVERVIEW_PX = 4_000_000  # the largest copy that is kept in memory
@@ -34,8 +32,6 @@ THUMBNAIL_PX = 256
 MOST_CHANNELS = 3
 JPEG_QUALITY = 90
 BRIGHT = 130  # of 255; on images brighter than this on average dark outlines stand out
-
-T = TypeVar("T")
 
 
 class Picture:
@@ -145,38 +141,6 @@ def open_middle(path: Path) -> tuple[Slide, dict[str, int]]:
             if error.letter in plane:
                 raise
             plane[error.letter] = error.size // 2
-
-
-class KeptOpen(Generic[T]):
-    """Things that are costly to open, the latest used of them kept open; each is opened once, however many ask."""
-
-    def __init__(self, open_one: Callable[[Any], T], size_of: Callable[[T], float], most: float) -> None:
-        """most: the sum of their sizes up to which they are kept; one is kept in any case."""
-        self._open, self._size_of, self._most = open_one, size_of, most
-        self._kept: OrderedDict[Any, T] = OrderedDict()
-        self._lock, self._opening = Lock(), {}
-
-    def get(self, key: Any) -> T:
-        """The thing of this key, opened if need be. What opening raises is raised."""
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-            turn = self._opening.setdefault(key, Lock())
-        with turn:
-            with self._lock:
-                if key in self._kept:
-                    return self._kept[key]
-            try:
-                thing = self._open(key)
-                with self._lock:
-                    self._kept[key] = thing
-                    while len(self._kept) > 1 and sum(map(self._size_of, self._kept.values())) > self._most:
-                        self._kept.popitem(last=False)  # closed as soon as nobody uses it any more
-            finally:
-                with self._lock:
-                    self._opening.pop(key, None)
-            return thing
 
 
 def tile_window(shape: tuple[int, int], step: int, row: int, column: int) -> Window:

@@ -21,7 +21,7 @@ from fewcell.web import teaching
 from fewcell.web.asked import AskedFile, Edit, SegmentTask, TeachTask, Undo, body_of, query_of
 from fewcell.web.cells import Cells
 from fewcell.web.corrections import Correction
-from fewcell.web.handover import Shown, write_file
+from fewcell.web.downloads import Shown, write_file
 from fewcell.web.site import Site
 from fewcell.web.upload import receive
 
@@ -162,7 +162,7 @@ async def _file(request: Request) -> Response:
 def _written_file(request: Request) -> Response:
     cells, shown = _found(request), Shown(**query_of(request, AskedFile).model_dump())
     home = _site(request).folder.home
-    folder = Path(tempfile.mkdtemp(dir=home if os.access(home, os.W_OK) else None, prefix=".handover-"))
+    folder = Path(tempfile.mkdtemp(dir=home if os.access(home, os.W_OK) else None, prefix=".download-"))
     remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
     try:
         path = write_file(cells, request.path_params["kind"], shown, folder)

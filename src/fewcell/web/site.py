@@ -5,19 +5,21 @@ import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from fewcell.errors import FewcellError, ReadError, WriteError
 from fewcell.images import Slide, Window
+from fewcell.kept import Kept
 from fewcell.web import teaching
 from fewcell.web.cells import Cells
 from fewcell.web.corrections import Correction
 from fewcell.web.editing import Points
 from fewcell.web.jobs import Job, JobQueue
 from fewcell.web.lessons import crops_named, keep_crops, write_crops
-from fewcell.web.picture import KeptOpen, Picture
+from fewcell.web.picture import Picture
 from fewcell.web.refusal import Refused
 from fewcell.web.segment_job import COMMAND
 from fewcell.web.upload import Limits, check_dimensions
@@ -41,8 +43,8 @@ class Site:
         self.models()
         self.jobs = JobQueue()
         self._locks: defaultdict[Path, RLock] = defaultdict(RLock)  # of those who correct a result
-        self._pictures = KeptOpen(self._open_picture, lambda picture: picture.held_bytes, OPEN_PICTURES_BYTES)
-        self._cells = KeptOpen(self._open_cells, lambda cells: len(cells.table["id"]), OPEN_CELLS)
+        self._pictures = Kept[Picture](lambda picture: picture.held_bytes, OPEN_PICTURES_BYTES)
+        self._cells = Kept[Cells](lambda cells: len(cells.table["id"]), OPEN_CELLS)
 
     def close(self) -> None:
         self.jobs.close()
@@ -79,14 +81,15 @@ class Site:
         """The image of this name, open. Raises Refused and ReadError."""
         path = self.folder.image(name)
         stat = path.stat()
-        return self._pictures.get((path, stat.st_mtime_ns, stat.st_size))
+        return self._pictures.get((path, stat.st_mtime_ns, stat.st_size), partial(self._open_picture, path))
 
     def cells(self, name: str, model: str) -> Cells:
         """The cells of an image as a model found them. Raises Refused if they are not there."""
         image, folder = self.folder.image(name), self.folder.result(name, model)
         if not (folder / PLAN_FILE).is_file():
             raise Refused(404, f"{name} has not been segmented with the model {model}.")
-        return self._cells.get((image, folder, (folder / PLAN_FILE).stat().st_mtime_ns))
+        made_ns = (folder / PLAN_FILE).stat().st_mtime_ns
+        return self._cells.get((image, folder, made_ns), partial(self._open_cells, image, folder))
 
     def segment(self, name: str, model: str, diameter_px: float | None, channels: Sequence[int] | None) -> Job:
         """Queue the segmentation of an image; what the model found before stays until all is found anew."""
@@ -171,15 +174,14 @@ class Site:
             return self.folder.named(f"Saved, but nothing can be learned from it: {error}")
         return ""
 
-    def _open_picture(self, key: tuple[Path, int, int]) -> Picture:
-        if key[0].is_file():
-            check_dimensions(key[0], self.limits)
+    def _open_picture(self, path: Path) -> Picture:
+        if path.is_file():
+            check_dimensions(path, self.limits)
         else:
-            self.folder.check_inside(key[0])
-        return Picture(key[0])
+            self.folder.check_inside(path)
+        return Picture(path)
 
-    def _open_cells(self, key: tuple[Path, Path, int]) -> Cells:
-        image, folder, _ = key
+    def _open_cells(self, image: Path, folder: Path) -> Cells:
         self.folder.check_inside(folder)
 
         def slide() -> Slide:

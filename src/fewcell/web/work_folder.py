@@ -109,7 +109,7 @@ class WorkFolder:
 
     def remove_temporary(self) -> None:
         """Remove files that were being written to be taken along, and what had arrived of others."""
-        for left in self.home.glob(".handover-*"):
+        for left in self.home.glob(".download-*"):
             shutil.rmtree(left, ignore_errors=True)
         for left in self.home.glob(f"{UPLOAD}*"):
             left.unlink(missing_ok=True)

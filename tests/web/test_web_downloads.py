@@ -14,7 +14,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-from fewcell.web import handover
+from fewcell.web import downloads
 
 CELLS = "/api/images/discs.png/cells/default"
 
@@ -95,17 +95,17 @@ def test_the_overlay_is_a_picture(corrected):
 def test_an_image_whose_cells_were_all_removed(client, root):
     for kind in ("csv", "geojson", "geojson.gz", "rois", "tiff", "zarr", "overlay"):
         assert file(client, kind, min_score=1)
-    assert not list((root / "fewcell").rglob(".handover*"))
+    assert not list((root / "fewcell").rglob(".download*"))
 
 
 def test_what_is_corrected_meanwhile_is_not_in_the_file(client, monkeypatch):
-    before, write = client.get(CELLS).json()["columns"]["id"], handover.write_exports
+    before, write = client.get(CELLS).json()["columns"]["id"], downloads.write_exports
 
     def later(*arguments, **how):
         assert client.post(f"{CELLS}/corrections", json={"kind": "delete", "cells": [5]}).status_code == 200
         return write(*arguments, **how)
 
-    monkeypatch.setattr(handover, "write_exports", later)
+    monkeypatch.setattr(downloads, "write_exports", later)
     assert sorted(ids(client, "geojson")) == before
     assert 5 not in client.get(CELLS).json()["columns"]["id"]
 
@@ -137,4 +137,4 @@ def test_files_are_written_one_at_a_time(client, monkeypatch):
 def test_what_is_not_known_is_refused_and_leaves_nothing(client, root):
     for kind, asked in (("exe", {}), ("csv", {"min_score": 7}), ("csv", {"x": 1}), ("csv", {"min_score": "nan"})):
         assert client.get(f"{CELLS}/files/{kind}", params=asked).status_code in (404, 422)
-    assert not list((root / "fewcell").rglob(".handover*"))
+    assert not list((root / "fewcell").rglob(".download*"))
