@@ -1,6 +1,7 @@
 """What a few labelled images of a new source teach the model inside the package, and what it forgets over them.
 
     python benchmarks/adapt.py ../shared/data/test --out docs/results/adapt.csv
+    python benchmarks/adapt.py ../shared/data/test --learn bitdepth=5 ecolifl=2 --out docs/results/adapt-weak-spots.csv
 
 For each source a few labelled images are learned from, as by `fewcell train DATA --from-model default`. Scored before
 and after, at the true diameter: the source's other images, and all images of other sources, which show what was
@@ -28,7 +29,7 @@ from fewcell.segmenter import Segmenter, read_model
 from fewcell.training.blend import recipe_from
 from fewcell.training.fit import fit
 
-SOURCES = {"coelho-ic100": 5, "cpm15": 5, "deepliif": 2}  # how many images of each are learned from
+SOURCES = ("coelho-ic100=5", "cpm15=5", "deepliif=2")
 
 
 def scores(segmenter: Segmenter, samples: Sequence[Sample]) -> dict[str, float]:
@@ -51,6 +52,7 @@ def headline(f1s: dict[str, float], samples: Sequence[Sample]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path, help="a folder with images/ and labels/")
+    parser.add_argument("--learn", nargs="+", default=SOURCES, help="sources, and how many images of each: cpm15=5")
     parser.add_argument("--model", default="default")
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--unlabelled", action="store_true")
@@ -63,7 +65,8 @@ def main() -> None:
     base = recipe_from(arguments.model, unlabelled=arguments.unlabelled)
     recipe = load_recipe(None, base=base, minutes=arguments.minutes, seed=arguments.seed)
     rows = []
-    for source, count in SOURCES.items():
+    for source, _, number in (given.partition("=") for given in arguments.learn):
+        count = int(number)
         new = sorted((s for s in samples if s.source == source), key=lambda s: s.stem)
         order = np.random.default_rng(arguments.seed).permutation(len(new))
         learn, rest = [new[i] for i in order[:count]], [new[i] for i in order[count:]]
