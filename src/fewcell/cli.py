@@ -45,7 +45,7 @@ Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the outputs; 
 Model = Annotated[str, typer.Option(help="A model folder, or the name of a model inside the package.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: one per core]")]
 Device = Annotated[str, typer.Option(help="cpu, or cuda (needs torch and a GPU).")]
-Precision = Annotated[str, typer.Option(help="int8, bf16 or f32, in which a CPU runs the network; auto: the fastest.")]
+Precision = Annotated[str, typer.Option(help="int8, bf16 or f32, in which a CPU runs the network; auto: the fastest, int8 where it is exact.")]
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def segment(
     device: Device = "cpu",
     precision: Precision = "auto",
     accurate: Annotated[
-        bool, typer.Option(help="See each image from four sides, at two scales: a little better, 10 times as long.")
+        bool, typer.Option(help="See each image from four sides, at two scales: hardly better, 11 to 12 times as long.")
     ] = False,
     threads: Threads = None,
     min_score: Annotated[
@@ -231,7 +231,7 @@ def serve(
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """See the cells of images and slides on a local web page, correct them, teach the model, take the results along."""
+    """See the cells of images and slides on a local web page, correct them, teach the model, download the results."""
     from fewcell.web import serve as serve_page
 
     def ready(address: str) -> None:

@@ -111,7 +111,7 @@ class Segmenter:
         """Load a model folder, or one of the models inside the package by its name.
 
         threads: CPU threads, by default one per core. device: 'cpu', or 'cuda' (needs torch). precision: in which a CPU
-        runs the network, see `choose_precision`. accurate: see an image in several ways, in ten times the time.
+        runs the network, see `choose_precision`. accurate: see an image in several ways, in eleven or twelve times the time.
 
         Raises ModelError for a folder that is missing, damaged or made by a newer fewcell, DeviceError if there is
         no such device; and as `choose_precision`.
