@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fewcell.errors import ConfigError, FewcellError, ReadError, require, said_of
+from fewcell.errors import ConfigError, FewcellError, ReadError, said_of
 from fewcell.flags import read_channels, read_notes, read_plane, read_shard
 from fewcell.terminal import empty_tiles, printable, shown_segmenting, unread_tiles
 
@@ -39,13 +39,14 @@ app = typer.Typer(
 data_app = typer.Typer(help="Prepare datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-TRAINING_LIBRARIES = ("torch", "cv2", "safetensors", "onnx")
-
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the outputs; made if it is missing.")]
 Model = Annotated[str, typer.Option(help="A model folder, or the name of a model inside the package.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: one per core]")]
 Device = Annotated[str, typer.Option(help="cpu, or cuda (needs torch and a GPU).")]
-Precision = Annotated[str, typer.Option(help="int8, bf16 or f32, in which a CPU runs the network; auto: the fastest, int8 where it is exact.")]
+Precision = Annotated[
+    str,
+    typer.Option(help="int8, bf16 or f32, in which a CPU runs the network; auto: the fastest, int8 where it is exact."),
+]
 
 
 def main() -> None:
@@ -268,7 +269,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a model on labelled images; the model folder is OUT/model."""
-    require("train", *TRAINING_LIBRARIES)
+    require_training()
     from fewcell.config import load_recipe
     from fewcell.data.dataset import open_dataset, open_unlabelled
     from fewcell.segmenter import read_model
@@ -363,7 +364,7 @@ def benchmark(
     out: Out,
 ) -> None:
     """Train and score every model of a plan on the same data and budget; go on where it was interrupted."""
-    require("train", *TRAINING_LIBRARIES)
+    require_training()
     from fewcell.benchmark import run_plan
 
     rows, failed = run_plan(plan, out, report=typer.echo)

@@ -17,6 +17,7 @@ __all__ = [
     "Recipe",
     "Strict",
     "load_recipe",
+    "read_toml",
 ]
 
 CANONICAL_DIAMETER_PX = 24.0
@@ -152,6 +153,16 @@ class Recipe(Strict):
         return self
 
 
+def read_toml(path: Path | str, kind: str) -> dict[str, Any]:
+    """What a TOML file says; raises ConfigError if it is missing or no TOML. kind: what it is called then."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The {kind} {path} cannot be read: {error.strerror or error}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The {kind} {path} is no valid TOML: {error}.") from None
+
+
 def load_recipe(path: Path | str | None, *, base: dict[str, Any] | None = None, **overrides: Any) -> Recipe:
     """Read a recipe from a TOML file (None: the defaults); overrides that are not None win over the file.
 
@@ -161,12 +172,7 @@ def load_recipe(path: Path | str | None, *, base: dict[str, Any] | None = None, 
     """
     values: dict[str, Any] = {}
     if path is not None:
-        try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"The recipe {path} cannot be read: {error.strerror or error}.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"The recipe {path} is no valid TOML: {error}.") from None
+        values = read_toml(path, "recipe")
     values = _over(base or {}, values)
     values = _over(values, {k: v for k, v in overrides.items() if v is not None})
     values = {k: {"name": v} if k in _PARTS and isinstance(v, str) else v for k, v in values.items()}

@@ -14,8 +14,9 @@ FewcellError
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
+from typing import TypeVar
 
 __all__ = [
     "AxesError",
@@ -29,10 +30,15 @@ __all__ = [
     "StackError",
     "TooLargeError",
     "WriteError",
+    "check_settings",
     "nearest",
+    "pick",
     "require",
+    "require_training",
     "said_of",
 ]
+
+T = TypeVar("T")
 
 
 class FewcellError(Exception):
@@ -96,11 +102,32 @@ def require(extra: str, *libraries: str) -> None:
             raise MissingDependencyError(library, extra)
 
 
+def require_training() -> None:
+    """Raise MissingDependencyError where a library is missing that every training needs."""
+    require("train", "torch", "cv2", "safetensors", "onnx")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Half a sentence for an error message: the known name nearest to `name`, or all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}."
+
+
+def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """What a table holds under a name. Raises ConfigError for a name that is not there; kind: of what, for example
+    "network"."""
+    if name not in table:
+        raise ConfigError(f"There is no {kind} {name!r}; {nearest(name, table)}")
+    return table[name]
+
+
+def check_settings(kind: str, name: str, settings: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ConfigError for the first setting that a variant of this kind and name does not have."""
+    known = list(known)
+    for setting in settings:
+        if setting not in known:
+            raise ConfigError(f"The {kind} {name!r} has no setting {setting!r}; {nearest(setting, known)}")
 
 
 def said_of(error: OSError) -> str:

@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from fewcell.config import Part, Recipe, load_recipe
+from fewcell.config import Part, Recipe, Strict, load_recipe, read_toml
 from fewcell.data.dataset import Sample, open_dataset
 from fewcell.data.split import label_order, split_by_modality, without_copies
 from fewcell.errors import ConfigError
@@ -23,11 +22,7 @@ Budget = Annotated[int, Field(ge=2)] | Literal["all"]
 Many = Annotated[list[str | Part], Field(min_length=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Block(_Strict):
+class Block(Strict):
     """Runs that are made of every combination of these lists.
 
     network, representation, objective: names, or tables with `name` and `settings`. labels: how many labelled images
@@ -48,7 +43,7 @@ class Block(_Strict):
     after: Literal["supervised"] | None = None
 
 
-class Plan(_Strict):
+class Plan(Strict):
     """A comparison: the data, what all runs share, and blocks of runs.
 
     data: a dataset folder to learn from. test: a dataset folder to score on; without one, `test_share` of `data` is set
@@ -121,11 +116,7 @@ def load_plan(path: Path | str) -> Plan:
     """
     path = Path(path)
     try:
-        plan = Plan(**tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"The plan {path} cannot be read: {error.strerror or error}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The plan {path} is no valid TOML: {error}.") from None
+        plan = Plan(**read_toml(path, "plan"))
     except ValidationError as error:
         problems = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
         raise ConfigError(f"The plan {path} is wrong: {'; '.join(problems)}.") from None

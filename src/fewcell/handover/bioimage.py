@@ -33,7 +33,6 @@ NOTICE_FILE = "NOTICE"
 EXAMPLE_DIAMETER_PX = 14.0  # of the nuclei in scikit-image's immunohistochemistry
 LOW, HIGH, EPSILON = 1.0, 99.8, 1e-6  # percentiles, and what their distance is widened by
 LOWEST, HIGHEST = -0.5, 4.0
-_TIME = (1980, 1, 1, 0, 0, 0)  # the first that zip files know: the same model gives the same bytes
 
 
 def package_model(
@@ -74,7 +73,7 @@ def package_model(
     }
     with whole_file(path, overwrite=overwrite) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for file_name in (*made, NETWORK_FILE, *kept):
-            entry = zipfile.ZipInfo(file_name, _TIME)
+            entry = zipfile.ZipInfo(file_name)  # of 1980: the same model gives the same bytes
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, made.get(file_name) or (folder / file_name).read_bytes())
 

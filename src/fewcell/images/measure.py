@@ -82,6 +82,8 @@ def _column_names(channel_names: Sequence[str], count: int) -> list[str]:
         raise DataError(f"{len(names)} channel names were given for {count} channels: {', '.join(names)}.")
     unique: list[str] = []
     for i, name in enumerate(names):
-        repeated = name in names[:i]
-        unique.append(f"mean_{name}_{i}" if repeated else f"mean_{name}")
+        column = f"mean_{name}"
+        while column in unique:
+            column += f"_{i}"
+        unique.append(column)
     return unique

@@ -3,7 +3,7 @@
 import inspect
 from pathlib import Path
 
-from fewcell.errors import ConfigError, MissingDependencyError, ModelError, nearest
+from fewcell.errors import ConfigError, MissingDependencyError, ModelError, check_settings, pick
 from fewcell.networks.base import Network, Predictor
 from fewcell.networks.resunet import ResUNet
 from fewcell.networks.scale_network import ScaleNetwork
@@ -38,14 +38,9 @@ def make_network(name: str, out_channels: int, settings: dict | None = None) -> 
     Raises ConfigError for an unknown name or setting, MissingDependencyError if the network comes from a library that
     is not installed.
     """
-    if name not in NETWORKS:
-        raise ConfigError(f"There is no network {name!r}; {nearest(name, NETWORKS)}")
-    variant = NETWORKS[name]
+    variant = pick("network", name, NETWORKS)
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in (settings or {}).items()}
-    known = list(inspect.signature(variant).parameters)[1:]
-    for setting in settings:
-        if setting not in known:
-            raise ConfigError(f"The network {name!r} has no setting {setting!r}; {nearest(setting, known)}")
+    check_settings("network", name, settings, list(inspect.signature(variant).parameters)[1:])
     try:
         return variant(out_channels, **settings)
     except (TypeError, ValueError, IndexError, RuntimeError) as error:

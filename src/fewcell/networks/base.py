@@ -1,15 +1,10 @@
 """What every network has in common."""
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from torch import Tensor, nn
 
-from fewcell.errors import ConfigError, nearest
-
-__all__ = ["Network", "Predictor", "pick_preset"]
-
-Sizes = TypeVar("Sizes")
+__all__ = ["Network", "Predictor"]
 
 
 class Network(nn.Module):
@@ -45,13 +40,3 @@ class Predictor(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(batch, 3, height, width) -> (batch, channel, height / stride, width / stride)."""
         return self.activate(self.network(image))
-
-
-def pick_preset(presets: dict[str, Sizes], preset: str) -> Sizes:
-    """The sizes that a network's literal table gives under the name `preset`.
-
-    Raises ConfigError for a name that is not in the table.
-    """
-    if preset not in presets:
-        raise ConfigError(f"There is no preset {preset!r}; {nearest(preset, presets)}")
-    return presets[preset]

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from fewcell.errors import require
-from fewcell.networks.base import Network, pick_preset
+from fewcell.errors import pick, require
+from fewcell.networks.base import Network
 
 __all__ = ["UNet"]
 
@@ -35,7 +35,7 @@ class UNet(Network):
 
     def __init__(self, out_channels: int, preset: str = "official") -> None:
         super().__init__()
-        channels = pick_preset(PRESETS, preset)
+        channels = pick("preset", preset, PRESETS)
         require("train", "monai")
         from monai.networks.nets.unet import UNet as MonaiUNet
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fewcell.errors import require
-from fewcell.networks.base import Network, pick_preset
+from fewcell.errors import pick, require
+from fewcell.networks.base import Network
 
 __all__ = ["ViTUNet"]
 
@@ -50,7 +50,7 @@ class ViTUNet(Network):
 
     def __init__(self, out_channels: int, preset: str = "official") -> None:
         super().__init__()
-        sizes = pick_preset(PRESETS, preset)
+        sizes = pick("preset", preset, PRESETS)
         require("train", "monai", "einops")  # MONAI's transformers need einops, and say so much later
         from monai.networks.nets.unetr import UNETR
 

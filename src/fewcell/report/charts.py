@@ -43,7 +43,7 @@ def modality_chart(results: Results) -> str:
     """Mean F1 of every method in every modality, with 95 % intervals."""
     names = list(results.modalities)
     height = 0.9 + 0.28 * len(results.methods)
-    with _drawing(1.6 + 2.0 * len(names), height, columns=len(names)) as (figure, axes, drawn):
+    with _drawing(1.6 + 2.0 * len(names), height, columns=len(names)) as (figure, axes):
         for axis, modality in zip(axes, names, strict=True):
             for row, method in enumerate(results.methods):
                 mean, interval = method.mean(f"{modality}_f1_50"), method.interval(modality)
@@ -59,13 +59,12 @@ def modality_chart(results: Results) -> str:
             axis.set_ylim(len(results.methods) - 0.5, -0.5)
             axis.grid(axis="x", alpha=0.3)
         figure.tight_layout()
-        drawn.append(_svg(figure))
-    return drawn[0]
+        return _svg(figure)
 
 
 def cost_chart(results: Results) -> str:
     """The headline F1 of every method against its seconds per megapixel."""
-    with _drawing(7, 4) as (figure, (axis,), drawn):
+    with _drawing(7, 4) as (figure, (axis,)):
         for row, method in enumerate(results.methods):
             mean, cost = method.overall(), method.mean("total_s_per_mpx")
             if mean is not None and cost:
@@ -75,13 +74,12 @@ def cost_chart(results: Results) -> str:
             ticks(lambda value, _: f"{value:g}")
         axis.tick_params(axis="x", which="both", length=3, pad=4)
         _legend(axis)
-        drawn.append(_svg(figure))
-    return drawn[0]
+        return _svg(figure)
 
 
 def speed_chart(speeds: Sequence[Speed]) -> str:
     """The headline F1 of methods against how fast their networks are; a line a network, a point a precision."""
-    with _drawing(7, 4) as (figure, (axis,), drawn):
+    with _drawing(7, 4) as (figure, (axis,)):
         for row, speed in enumerate(speeds):
             mean, fast = speed.method.overall(), list(speed.mpx_per_s.values())
             if mean is None:
@@ -94,33 +92,30 @@ def speed_chart(speeds: Sequence[Speed]) -> str:
         for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
             ticks(lambda value, _: f"{value:g}")
         _legend(axis)
-        drawn.append(_svg(figure))
-    return drawn[0]
+        return _svg(figure)
 
 
 def threshold_chart(results: Results) -> str:
     """How the headline F1 falls as outlines have to fit better."""
-    with _drawing(7, 4) as (figure, (axis,), drawn):
+    with _drawing(7, 4) as (figure, (axis,)):
         for row, method in enumerate(results.methods):
             values = [method.overall() if t == 0.5 else method.mean(f"f1_{100 * t:.0f}") for t in THRESHOLDS]
             points = [(t, value) for t, value in zip(THRESHOLDS, values, strict=True) if value is not None]
             axis.plot(*zip(*points, strict=True), **_line(row), label=method.name)
         axis.set(xlabel="IoU that a cell must reach", ylabel="mean F1", ylim=(0, 1), xticks=THRESHOLDS)
         _legend(axis)
-        drawn.append(_svg(figure))
-    return drawn[0]
+        return _svg(figure)
 
 
 def curve_chart(results: Results) -> str:
     """F1 on held-out crops against minutes of training; a line a seed."""
-    with _drawing(7, 4) as (figure, (axis,), drawn):
+    with _drawing(7, 4) as (figure, (axis,)):
         for row, method in enumerate(results.methods):
             for number, curve in enumerate(c for c in method.curves if c):
                 axis.plot(*zip(*curve, strict=True), **_line(row), label=None if number else method.name)
         axis.set(xlabel="minutes of training", ylabel="mean F1 on held-out crops", ylim=(0, 1))
         _legend(axis)
-        drawn.append(_svg(figure))
-    return drawn[0]
+        return _svg(figure)
 
 
 def label_chart(budgets: Mapping[str, Sequence[Budget]], modalities: Sequence[str]) -> str:
@@ -128,7 +123,7 @@ def label_chart(budgets: Mapping[str, Sequence[Budget]], modalities: Sequence[st
     panels = ("all", "unseen", *modalities)
     counts = sorted({budget.n_labelled for of_way in budgets.values() for budget in of_way})
     rows = -(-len(panels) // PANELS_A_ROW)
-    with _drawing(11, 2.9 * rows, columns=PANELS_A_ROW, rows=rows) as (figure, axes, drawn):
+    with _drawing(11, 2.9 * rows, columns=PANELS_A_ROW, rows=rows) as (figure, axes):
         for axis in axes[len(panels) :]:
             axis.remove()
         for axis, panel in zip(axes, panels, strict=False):
@@ -152,13 +147,12 @@ def label_chart(budgets: Mapping[str, Sequence[Budget]], modalities: Sequence[st
             axis.set_ylabel("mean F1 at IoU 0.5")
         figure.tight_layout()
         figure.legend(*axes[0].get_legend_handles_labels(), loc="lower left", bbox_to_anchor=(0.05, 1), frameon=False)
-        drawn.append(_svg(figure))
-    return drawn[0]
+        return _svg(figure)
 
 
 def mistake_chart(results: Results) -> str:
     """What went wrong, per 100 true cells, one bar a method."""
-    with _drawing(8, 0.9 + 0.3 * len(results.methods)) as (figure, (axis,), drawn):
+    with _drawing(8, 0.9 + 0.3 * len(results.methods)) as (figure, (axis,)):
         for row, method in enumerate(results.methods):
             left = 0.0
             for kind, count in method.mistakes().items():
@@ -171,13 +165,12 @@ def mistake_chart(results: Results) -> str:
         axis.set(xlabel="per 100 true cells")
         axis.invert_yaxis()
         axis.legend(ncols=len(MISTAKES), loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
-        drawn.append(_svg(figure))
-    return drawn[0]
+        return _svg(figure)
 
 
 def trust_chart(results: Results) -> str:
     """The share of right cells among those of a score, for seen and unseen experiments; F1 by the lowest score kept."""
-    with _drawing(12, 4, columns=3) as (figure, axes, drawn):
+    with _drawing(12, 4, columns=3) as (figure, axes):
         for row, method in enumerate(results.methods):
             for axis, images in zip(axes, ("seen", "unseen"), strict=False):
                 if points := _reliability([line for line in method.scores if line["images"] == images]):
@@ -194,8 +187,7 @@ def trust_chart(results: Results) -> str:
         named = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
         names = {name: line for name, line in named.items() if not name.startswith("_")}
         figure.legend([*names.values()], [*names], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-        drawn.append(_svg(figure))
-    return drawn[0]
+        return _svg(figure)
 
 
 def _reliability(lines: Sequence[Line]) -> list[tuple[float, float]]:
@@ -218,17 +210,15 @@ def _by_lowest_score(lines: Sequence[Line]) -> list[tuple[float, float]]:
 
 
 @contextmanager
-def _drawing(
-    width: float, height: float, columns: int = 1, rows: int = 1
-) -> Iterator[tuple[Figure, Sequence[Axes], list[str]]]:
-    """A figure of a size in inches with axes side by side in rows, and a list that takes what is drawn."""
+def _drawing(width: float, height: float, columns: int = 1, rows: int = 1) -> Iterator[tuple[Figure, Sequence[Axes]]]:
+    """A figure of a size in inches with axes side by side in rows."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     style: Any = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
     with mpl.rc_context(style | {"svg.hashsalt": "fewcell"}):
         figure = Figure(figsize=(width, height))
-        yield figure, figure.subplots(rows, columns, squeeze=False).ravel().tolist(), []
+        yield figure, figure.subplots(rows, columns, squeeze=False).ravel().tolist()
 
 
 def _svg(figure: Figure) -> str:

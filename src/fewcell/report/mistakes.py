@@ -11,7 +11,7 @@ from PIL import ImageDraw, ImageFont
 from fewcell.benchmark import Evaluation, Row
 from fewcell.data.dataset import read_truth
 from fewcell.errors import DataError, WriteError
-from fewcell.images import Image, normalise, read_image, read_labels, whole_file
+from fewcell.images import normalise, read_image, read_labels, whole_file
 from fewcell.metrics import find_mistakes, overlaps, remove_border
 from fewcell.types import Labels
 
@@ -142,7 +142,8 @@ def window_of_most(weight: NDArray[np.float64], side: int) -> tuple[slice, slice
     return slice(int(top), int(top) + height), slice(int(left), int(left) + width)
 
 
-def as_rgb(pixels: Image | NDArray) -> NDArray[np.uint8]:
+def as_rgb(pixels: NDArray) -> NDArray[np.uint8]:
+    """Its first three channels as a picture: (channel, height, width), of any range -> (height, width, 3) uint8."""
     shown = np.clip(normalise(np.asarray(pixels)[:3]), 0, 1)
     return (255 * np.moveaxis(shown, 0, -1)).astype(np.uint8)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from fewcell.errors import ConfigError, nearest
+from fewcell.errors import check_settings, pick
 from fewcell.representations.affinities import Affinities
 from fewcell.representations.base import Channel, Representation
 from fewcell.representations.boundary import Boundary
@@ -46,12 +46,8 @@ def make_representation(name: str, settings: dict | None = None) -> Representati
     Lists become tuples, so that settings may come from JSON or TOML. Raises ConfigError for an unknown name or
     setting.
     """
-    if name not in REPRESENTATIONS:
-        raise ConfigError(f"There is no representation {name!r}; {nearest(name, REPRESENTATIONS)}")
-    variant = REPRESENTATIONS[name]
+    variant = pick("representation", name, REPRESENTATIONS)
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in (settings or {}).items()}
     known = [field.name for field in fields(variant)]  # pyright: ignore[reportArgumentType]
-    for setting in settings:
-        if setting not in known:
-            raise ConfigError(f"The representation {name!r} has no setting {setting!r}; {nearest(setting, known)}")
+    check_settings("representation", name, settings, known)
     return variant(**settings)

@@ -13,7 +13,6 @@ __all__ = ["MOST_ROIS", "check_roi_count", "write_rois"]
 
 MOST_ROIS = 100_000  # ImageJ keeps all of them in memory, and draws and lists each by itself
 _MOST_WHOLE_PX = 60_535  # ImageJ takes larger whole coordinates for negative ones
-_TIME = (1980, 1, 1, 0, 0, 0)  # the first that zip files know: the same cells give the same bytes
 _MOVE_TO, _LINE_TO, _CLOSE = 0.0, 1.0, 4.0
 
 
@@ -36,7 +35,7 @@ def write_rois(path: Path, source: ExportSource) -> None:
         for numbered in source.filled():
             numbers = numbered.columns()["id"].tolist()
             for number, polygons in zip(numbers, outlines(numbered.piece), strict=True):
-                entry = zipfile.ZipInfo(f"{number}.roi", _TIME)
+                entry = zipfile.ZipInfo(f"{number}.roi")  # of 1980: the same cells give the same bytes
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(entry, _roi(str(number), polygons))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fewcell.errors import ConfigError, WriteError, nearest
+from fewcell.errors import WriteError, pick
 from fewcell.images import whole_file
 from fewcell.slides.export_geojson import write_geojson, write_packed_geojson
 from fewcell.slides.export_h5ad import check_h5ad, write_h5ad
@@ -61,10 +61,7 @@ def check_exports(kinds: Sequence[str], stem: Path, *, overwrite: bool) -> dict[
 
 def export_paths(kinds: Sequence[str], stem: Path) -> dict[str, Path]:
     """Where exports are written: kind -> file. Raises ConfigError for a kind that is not known."""
-    for kind in kinds:
-        if kind not in EXPORTS:
-            raise ConfigError(f"There is no export {kind!r}; {nearest(kind, EXPORTS)}")
-    return {kind: stem.with_name(stem.name + EXPORTS[kind].ending) for kind in kinds}
+    return {kind: stem.with_name(stem.name + pick("export", kind, EXPORTS).ending) for kind in kinds}
 
 
 def write_exports(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from fewcell.config import Part
-from fewcell.errors import ConfigError, nearest
+from fewcell.errors import ConfigError, pick
 from fewcell.representations import Representation
 from fewcell.training.consensus import Consensus
 from fewcell.training.distilled import Distilled
@@ -28,9 +28,8 @@ def make_objective(part: Part, representation: Representation, teacher: nn.Modul
 
     Raises ConfigError for an unknown name or setting.
     """
-    if part.name not in OBJECTIVES:
-        raise ConfigError(f"There is no objective {part.name!r}; {nearest(part.name, OBJECTIVES)}")
+    variant = pick("objective", part.name, OBJECTIVES)
     try:
-        return OBJECTIVES[part.name](representation, teacher, **part.settings)
+        return variant(representation, teacher, **part.settings)
     except TypeError as error:
         raise ConfigError(f"The objective {part.name!r} does not take {part.settings} ({error}).") from None

@@ -3,12 +3,13 @@
 import re
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from starlette.requests import Request
 
+from fewcell.config import Strict
 from fewcell.web.refusal import Refused
 
-__all__ = ["AskedFile", "Edit", "SegmentTask", "TeachTask", "Undo", "body_of", "query_of"]
+__all__ = ["Edit", "SegmentTask", "TeachTask", "Undo", "body_of", "query_of"]
 
 MOST_BODY_BYTES = 1_000_000
 Place = Annotated[float, Field(ge=-1e7, le=1e7)]
@@ -16,11 +17,7 @@ CellNumber = Annotated[int, Field(ge=1, lt=2**31)]
 Channel = Annotated[int, Field(ge=0, lt=1000)]
 
 
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class SegmentTask(_Asked):
+class SegmentTask(Strict):
     """With which model, and how. diameter_px: of the cells, estimated if not given. channels: seen by the model."""
 
     model: str
@@ -28,7 +25,7 @@ class SegmentTask(_Asked):
     channels: Annotated[list[Channel], Field(min_length=1, max_length=3)] | None = None
 
 
-class Edit(_Asked):
+class Edit(Strict):
     """A correction, as `Cells.correct` takes it. points: y and x."""
 
     made: Annotated[str, Field(max_length=40)] | None = None
@@ -37,29 +34,25 @@ class Edit(_Asked):
     points: Annotated[list[tuple[Place, Place]], Field(max_length=5000)] = []
 
 
-class Undo(_Asked):
+class Undo(Strict):
     """Of which cells the latest correction is taken back, see `Cells.check_made`."""
 
     made: Annotated[str, Field(max_length=40)] | None = None
 
 
-class TeachTask(_Asked):
+class TeachTask(Strict):
     """Which model to teach, and for how long; steps win over minutes."""
 
     model: str
     minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 4.0
     steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
-
-class AskedFile(_Asked):
-    """Which cells go into a file."""
-
-    min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
-    min_area_px: Annotated[float, Field(ge=0)] = 0.0
-    max_area_px: Annotated[float, Field(ge=0)] = 1e18
+    def flags(self) -> list[str]:
+        """How long, as `fewcell train` is told."""
+        return ["--steps", str(self.steps)] if self.steps else ["--minutes", f"{self.minutes:g}"]
 
 
-Asked = TypeVar("Asked", bound=_Asked)
+Asked = TypeVar("Asked", bound=Strict)
 
 
 async def body_of(request: Request, kind: type[Asked]) -> Asked:

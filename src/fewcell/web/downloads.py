@@ -3,13 +3,14 @@
 import zipfile
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from fewcell.config import Strict
 from fewcell.images import Window
 from fewcell.slides.exports import EXPORTS, Numbered, write_exports
 from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk, write_facts
@@ -24,13 +25,12 @@ BLOCK_PX = 1024
 COUNTS = ("id", "area_px")  # columns of whole numbers
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(Strict):
     """Which cells are shown, and so are in the files."""
 
-    min_score: float = 0.0
-    min_area_px: float = 0.0
-    max_area_px: float = float("inf")
+    min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
+    min_area_px: Annotated[float, Field(ge=0)] = 0.0
+    max_area_px: Annotated[float, Field(ge=0)] = 1e18
 
     def of(self, columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Those rows of a table whose cells are shown."""

@@ -35,10 +35,13 @@ BRIGHT = 130  # of 255; on images brighter than this on average dark outlines st
 
 
 class Picture:
-    """An open image, stretched to what a screen shows by one contrast. Several threads may ask for tiles."""
+    """An open image, stretched to what a screen shows by one contrast. Several threads may ask for tiles.
+
+    plane: of a stack or a time series the middle one, letter -> number.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Raises as `open_slide`. plane: of a stack or a time series the middle one, letter -> number."""
+        """Raises as `open_slide`."""
         self.slide, self.plane = open_middle(path)
         self.shape = self.slide.shape
         self.channels = [*range(min(self.slide.n_channels, MOST_CHANNELS))]

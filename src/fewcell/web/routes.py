@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from fewcell.web import teaching
-from fewcell.web.asked import AskedFile, Edit, SegmentTask, TeachTask, Undo, body_of, query_of
+from fewcell.web.asked import Edit, SegmentTask, TeachTask, Undo, body_of, query_of
 from fewcell.web.cells import Cells
 from fewcell.web.corrections import Correction
 from fewcell.web.downloads import Shown, write_file
@@ -160,7 +160,7 @@ async def _file(request: Request) -> Response:
 
 
 def _written_file(request: Request) -> Response:
-    cells, shown = _found(request), Shown(**query_of(request, AskedFile).model_dump())
+    cells, shown = _found(request), query_of(request, Shown)
     home = _site(request).folder.home
     folder = Path(tempfile.mkdtemp(dir=home if os.access(home, os.W_OK) else None, prefix=".download-"))
     remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
@@ -177,9 +177,7 @@ def _lessons(request: Request) -> Response:
 
 
 async def _teach(request: Request) -> Response:
-    task = await body_of(request, TeachTask)
-    budget = teaching.Budget(task.minutes, task.steps)
-    return _json((await run_in_threadpool(_site(request).teach, task.model, budget)).shown())
+    return _json((await run_in_threadpool(_site(request).teach, await body_of(request, TeachTask))).shown())
 
 
 def _keep(request: Request) -> Response:

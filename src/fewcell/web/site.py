@@ -14,6 +14,7 @@ from fewcell.errors import FewcellError, ReadError, WriteError
 from fewcell.images import Slide, Window
 from fewcell.kept import Kept
 from fewcell.web import teaching
+from fewcell.web.asked import TeachTask
 from fewcell.web.cells import Cells
 from fewcell.web.corrections import Correction
 from fewcell.web.editing import Points
@@ -141,18 +142,18 @@ class Site:
             correction = cells.undo(made)
             return correction, self._write_crops(cells, name, model, correction.window)
 
-    def teach(self, model: str, budget: teaching.Budget) -> Job:
+    def teach(self, task: TeachTask) -> Job:
         """Queue the teaching of a model. Raises Refused if there is nothing to learn from or something to decide."""
         known = self.models()
-        if model not in known:
-            raise Refused(404, f"There is no model {model!r}. Known are {', '.join(known)}.")
+        if task.model not in known:
+            raise Refused(404, f"There is no model {task.model!r}. Known are {', '.join(known)}.")
         teaching.check_decided(self.folder)
         if any(job.kind == "teach" and job.state in ("waiting", "working") for job in self.jobs.all()):
             raise Refused(409, "A model is being taught already.")
         if not teaching.lessons(self.folder)["crops"]:
             raise Refused(409, "There is nothing to learn from yet. Correct some cells, and mark where all are right.")
         return self.jobs.add(
-            "teach", "", model, lambda job: teaching.teach(job, self.folder, known[model], budget, self.threads)
+            "teach", "", task.model, lambda job: teaching.teach(job, self.folder, known[task.model], task, self.threads)
         )
 
     def _replace(self, name: str, model: str, by: Path) -> None:

@@ -7,21 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from fewcell.errors import ConfigError, FewcellError, require
+from fewcell.errors import ConfigError, FewcellError, require_training
 from fewcell.segmenter import find_model, read_model
+from fewcell.web.asked import TeachTask
 from fewcell.web.jobs import Job
 from fewcell.web.lessons import copy_lessons, count_lessons
 from fewcell.web.refusal import Refused
 from fewcell.web.work_folder import MODEL_NAME, WorkFolder
 
 __all__ = [
-    "TEACHING_LIBRARIES",
-    "Budget",
     "check_decided",
     "drop",
     "keep",
@@ -31,22 +29,10 @@ __all__ = [
     "teach",
 ]
 
-TEACHING_LIBRARIES = ("torch", "cv2", "safetensors", "onnx")
 TEACH = "from fewcell.family import end_with_parent; end_with_parent(); from fewcell.cli import main; main()"
 COMMAND = (sys.executable, "-c", TEACH, "train")
 RUN = "run"
 LOOK_SECONDS = 0.5  # between looks at the log of the run
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to teach: minutes, or steps."""
-
-    minutes: float | None = None
-    steps: int | None = None
-
-    def flags(self) -> list[str]:
-        return ["--steps", str(self.steps)] if self.steps else ["--minutes", f"{self.minutes:g}"]
 
 
 def known_models(folder: WorkFolder, given: Sequence[str]) -> dict[str, Path]:
@@ -77,9 +63,9 @@ def lessons(folder: WorkFolder) -> dict[str, int]:
     return count_lessons(folder.corrections)
 
 
-def teach(job: Job, folder: WorkFolder, model: Path, budget: Budget, threads: int | None) -> None:
+def teach(job: Job, folder: WorkFolder, model: Path, task: TeachTask, threads: int | None) -> None:
     """Run the teaching as a job. Raises FewcellError with what the command said if it fails."""
-    require("train", *TEACHING_LIBRARIES)
+    require_training()
     check_decided(folder)
     folder.check_inside(folder.teaching)
     if folder.teaching.exists():
@@ -88,7 +74,7 @@ def teach(job: Job, folder: WorkFolder, model: Path, budget: Budget, threads: in
     out, said = folder.teaching / RUN, folder.teaching / "output.txt"
     learned_from = folder.teaching / "corrections"  # a copy, for people go on correcting
     copy_lessons(folder.corrections, learned_from)
-    flags = ["--from-model", str(model.resolve()), *budget.flags()]
+    flags = ["--from-model", str(model.resolve()), *task.flags()]
     flags += ["--threads", str(threads)] if threads else []
     command = [*COMMAND, str(learned_from), "-o", str(out), *flags]
     job.stage, job.share = "reading", None
