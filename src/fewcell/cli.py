@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fewcell.errors import ConfigError, FewcellError, ReadError, said_of
+from fewcell.errors import ConfigError, FewcellError, ReadError, require_training, said_of
 from fewcell.flags import read_channels, read_notes, read_plane, read_shard
 from fewcell.terminal import empty_tiles, printable, shown_segmenting, unread_tiles
 
@@ -45,7 +45,7 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default
 Device = Annotated[str, typer.Option(help="cpu, or cuda (needs torch and a GPU).")]
 Precision = Annotated[
     str,
-    typer.Option(help="int8, bf16 or f32, in which a CPU runs the network; auto: the fastest, int8 where it is exact."),
+    typer.Option(help="In which a CPU runs the network: int8, bf16, f32; auto: the fastest; int8 where it is exact."),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Things that are costly to make, such as decoded parts of a file or open images, kept until others take their place."""
+"""Things that are costly to make, such as open images and parts of files, kept until others take their place."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable

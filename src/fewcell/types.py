@@ -5,6 +5,7 @@ UNKNOWN (nobody annotated this pixel: no loss, no score), 1.. are instances. One
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,26 @@ class Instances:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def only(self, keep: NDArray[np.bool_]) -> "Instances":
+    @classmethod
+    def none(cls, shape: tuple[int, int]) -> Self:
+        """No cells, in an image of this height and width."""
+        return cls(np.zeros(shape, dtype=np.int32), np.zeros(0, dtype=np.float32))
+
+    def only(self, keep: NDArray[np.bool_]) -> Self:
         """Those for which `keep`, (n,), is true, numbered anew."""
+        if keep.all():
+            return self
         numbers = np.append(0, np.cumsum(keep) * keep).astype(np.int32)
-        return Instances(numbers[self.labels], self.scores[keep])
+        return type(self)(numbers[self.labels], self.scores[keep])
+
+    def areas_px(self) -> NDArray[np.intp]:
+        """How many pixels each has: (n,)."""
+        return np.bincount(self.labels.ravel(), minlength=len(self) + 1)[1:]
+
+    def of_score(self, min_score: float) -> Self:
+        """Those whose score is `min_score` or more."""
+        return self.only(self.scores >= min_score)
+
+    def of_area(self, min_area_px: float) -> Self:
+        """Those that have `min_area_px` pixels or more."""
+        return self.only(self.areas_px() >= min_area_px) if min_area_px > 0 else self

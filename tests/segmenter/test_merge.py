@@ -10,7 +10,6 @@ from scipy import ndimage
 from fewcell.images import resize_image, resize_labels
 from fewcell.metrics import f1, match
 from fewcell.segmenter import Segmenter
-from fewcell.segmenter import segmenter as module
 from fewcell.segmenter.merge import merge_scales
 from fewcell.segmenter.scale import Estimate
 from fewcell.types import Instances, Labels
@@ -112,7 +111,7 @@ def test_large_cells_among_small_ones_are_found(trained, draw_discs, monkeypatch
     assert f1(match(labels, given.labels, (0.5,))[0]) < f1(match(labels, found.labels, (0.5,))[0])
     # The score below which cells are dropped may be lower or higher than that by which scales are compared.
     everything = segmenter.segment(image, min_score=0)
-    sure = module.select_instances(everything.instances, segmenter.facts.min_score, min_area=1)
+    sure = everything.instances.of_score(segmenter.facts.min_score)
     assert np.array_equal(sure.labels > 0, found.labels > 0)
     assert np.all(segmenter.segment(image, min_score=0.6).scores >= 0.6)
     # What is too small takes no part.
@@ -123,6 +122,6 @@ def test_large_cells_among_small_ones_are_found(trained, draw_discs, monkeypatch
 
 def test_selecting_numbers_cells_anew():
     found = Instances(np.array([[1, 2, 2, 3, 3, 3]], dtype=np.int32), np.array([0.9, 0.2, 0.5], dtype=np.float32))
-    kept = module.select_instances(found, 0.4, min_area=2)
+    kept = found.of_score(0.4).of_area(2)
     assert kept.labels.tolist() == [[0, 0, 0, 1, 1, 1]]
     assert kept.scores.tolist() == [0.5]

@@ -29,7 +29,7 @@ from fewcell.family import end_with_parent
 from fewcell.images import peak_bytes, whole_file, write_labels
 from fewcell.metrics import score_image
 from fewcell.representations import Representation
-from fewcell.segmenter import Segmenter, select_instances
+from fewcell.segmenter import Segmenter
 from fewcell.types import FloatArray, Instances
 
 __all__ = [
@@ -129,9 +129,9 @@ def _score_one(
         instances, diameter = found.instances, found.diameter_px
     except FewcellError as error:
         problem, truth = str(error), read_truth(sample.labels, sample.regions)
-        instances = Instances(np.zeros_like(truth), np.zeros(0, dtype=np.float32))
+        instances = Instances.none(truth.shape)
     seconds = time.perf_counter() - start
-    labels = select_instances(instances, segmenter.facts.min_score, min_area=0).labels
+    labels = instances.of_score(segmenter.facts.min_score).labels
     write_labels(folder / "labels" / f"{sample.stem}_label.tiff", labels, overwrite=True)
     row = Row(
         stem=sample.stem,

@@ -169,9 +169,7 @@ def collect_instances(labels: Labels, probability: FloatArray, min_area_px: floa
     import fastremap
 
     labels = fastremap.renumber(labels)[0].astype(np.int32)
-    area = np.bincount(labels.ravel())
-    kept = area >= min_area_px
-    kept[0] = False
-    labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
-    total = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=1)
-    return Instances(labels, np.clip(total[1:] / area[kept], 0, 1).astype(np.float32))
+    area = np.bincount(labels.ravel(), minlength=1)[1:]
+    total = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=1)[1:]
+    found = Instances(labels, np.clip(total / area, 0, 1).astype(np.float32))
+    return found.only(area >= min_area_px)

@@ -210,8 +210,7 @@ def select(candidates: Candidates, probability: FloatArray, level: float, min_ar
     number[chosen] = np.arange(1, len(chosen) + 1)
     node = np.append(owner, -1)[candidates.basin]
     labels = _largest_pieces(np.where(candidates.level >= np.append(cut, 0)[node], number[node], 0))
-    area = np.bincount(labels.ravel(), minlength=len(chosen) + 1)
-    return Instances(labels, at_best[chosen].astype(np.float32)).only(area[1:] >= max(1, min_area_px))
+    return Instances(labels, at_best[chosen].astype(np.float32)).of_area(max(1, min_area_px))
 
 
 def _largest_pieces(labels: Labels) -> Labels:

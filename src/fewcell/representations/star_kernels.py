@@ -1,4 +1,4 @@
-"""Loops of `stars`: distances inside cells, rays to their borders, and polygons of which the likelier wins."""
+"""Loops of `stars`: rays from the pixels of cells to their borders, and polygons of which the likelier wins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fewcell.compiled import compiled
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["cast_rays", "draw_winners", "inner_distance", "polygon_pixels", "ray_directions", "ray_pixels"]
+__all__ = ["cast_rays", "draw_winners", "polygon_pixels", "ray_directions", "ray_pixels"]
 
 _SAMPLES = 48  # overlaps of a polygon wider than this are measured on every second, third, ... row and column
 
@@ -51,43 +51,6 @@ def ray_pixels(n_rays: int, max_px: float) -> tuple[NDArray[np.int64], NDArray[n
     distances = np.stack([np.pad(t, (0, longest - len(t)), constant_values=max_px) for t, _ in rays])
     pixels = np.stack([np.pad(s, ((0, longest - len(s)), (0, 0)), mode="edge") for _, s in rays])
     return pixels.astype(np.int64), distances
-
-
-@compiled
-def inner_distance(labels: Labels, n_cells: int) -> tuple[FloatArray, FloatArray]:
-    """How far each pixel of a cell is from the nearest pixel that is not of this cell, in px; 0 outside cells.
-
-    labels: (height, width), 0 or 1 to n_cells. Returns these distances, and the greatest of each cell at its number.
-    The edge of the field is no border: what lies beyond may be the cell as well. Along columns first, then along
-    rows, where pixels further away than the best so far need no look (an exact Euclidean distance).
-    """
-    height, width = labels.shape
-    far = height + width
-    column = np.full((height, width), far)  # to the nearest other label in the same column
-    for y in range(1, height):
-        for x in range(width):
-            column[y, x] = min(column[y - 1, x] + 1, far) if labels[y, x] == labels[y - 1, x] else 1
-    for y in range(height - 2, -1, -1):
-        for x in range(width):
-            below = column[y + 1, x] + 1 if labels[y, x] == labels[y + 1, x] else 1
-            column[y, x] = min(column[y, x], below)
-    distance, greatest = np.zeros((height, width), np.float32), np.ones(n_cells + 1, np.float32)
-    for y in range(height):
-        for x in range(width):
-            own = labels[y, x]
-            if own <= 0:
-                continue
-            best = column[y, x] * column[y, x]
-            k = 1
-            while k * k < best and k < width:
-                for other in (x - k, x + k):
-                    if 0 <= other < width:
-                        rise = column[y, other] if labels[y, other] == own else 0
-                        best = min(best, k * k + rise * rise)
-                k += 1
-            distance[y, x] = math.sqrt(best)
-            greatest[own] = max(greatest[own], distance[y, x])
-    return distance, greatest
 
 
 @compiled

@@ -81,10 +81,13 @@ class Stars(Representation):
         import fastremap
 
         from fewcell.representations import star_kernels
+        from fewcell.representations.watershed_kernels import border_distance
 
         cells = fastremap.renumber(np.maximum(labels, 0))[0].astype(np.int32)
         height, width = cells.shape
-        distance, greatest = star_kernels.inner_distance(cells, int(cells.max(initial=0)))
+        distance = border_distance(cells, height + width)
+        greatest = np.ones(cells.max(initial=0) + 1, dtype=np.float32)  # of each cell
+        np.maximum.at(greatest, cells, distance)
         targets = np.zeros((1 + N_RAYS, height, width), dtype=np.float32)
         targets[0] = distance / greatest[cells]
         steps, ends = star_kernels.ray_pixels(N_RAYS, MAX_RAY_PX)

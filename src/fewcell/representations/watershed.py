@@ -81,11 +81,11 @@ class Watershed(Representation):
         """
         import fastremap
 
-        from fewcell.representations.watershed_kernels import border_distance, inner_distance
+        from fewcell.representations.watershed_kernels import border_distance, centre_closeness
 
         cells, numbers = fastremap.renumber(np.maximum(labels, 0))
         cells = cells.astype(np.int32)
-        inner = inner_distance(cells, max(numbers.values(), default=0), self.alpha)
+        inner = centre_closeness(cells, max(numbers.values(), default=0), self.alpha)
         outer = border_distance(cells, self.range_px) / np.float32(self.range_px)
         return np.stack([inner, outer, (cells > 0).astype(np.float32)])
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from fewcell.compiled import compiled
+from fewcell.compiled import compiled, find_root
 
-__all__ = ["border_distance", "inner_distance", "prominent_summits"]
+__all__ = ["border_distance", "centre_closeness", "prominent_summits"]
 
 
 @compiled
@@ -45,7 +45,7 @@ def border_distance(labels: np.ndarray, range_px: int) -> np.ndarray:
 
 
 @compiled
-def inner_distance(labels: np.ndarray, count: int, alpha: float) -> np.ndarray:
+def centre_closeness(labels: np.ndarray, count: int, alpha: float) -> np.ndarray:
     """1 / (1 + alpha d / sqrt(area)) in each cell, d the distance to its centre; 0 outside of cells.
 
     labels: (height, width), 0 background, 1..count. The centre is the centroid; if that lies outside of the cell,
@@ -70,14 +70,14 @@ def inner_distance(labels: np.ndarray, count: int, alpha: float) -> np.ndarray:
         outside = nearest[n] > 0.51  # half a pixel's diagonal, squared
         centre_y[n] = pixel[n] // width if outside else centre_y[n] / area[n]
         centre_x[n] = pixel[n] % width if outside else centre_x[n] / area[n]
-    inner = np.zeros((height, width), dtype=np.float32)
+    closeness = np.zeros((height, width), dtype=np.float32)
     for y in range(height):
         for x in range(width):
             n = labels[y, x]
             if n > 0:
                 square = (y - centre_y[n]) ** 2 + (x - centre_x[n]) ** 2
-                inner[y, x] = 1 / (1 + alpha * np.sqrt(square / area[n]))
-    return inner
+                closeness[y, x] = 1 / (1 + alpha * np.sqrt(square / area[n]))
+    return closeness
 
 
 @compiled
@@ -103,9 +103,7 @@ def prominent_summits(surface: np.ndarray, order: np.ndarray, height: float, pro
                 root = row * columns + column
                 if parent[root] < 0:
                     continue
-                while parent[root] != root:
-                    parent[root] = parent[parent[root]]
-                    root = parent[root]
+                root = find_root(parent, root)
                 if root == top:
                     continue
                 low, top = (root, top) if rank[root] > rank[top] else (top, root)

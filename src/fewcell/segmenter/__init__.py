@@ -26,7 +26,6 @@ from fewcell.segmenter.segmenter import (
     COARSER,
     Segmentation,
     Segmenter,
-    select_instances,
 )
 
 __all__ = [
@@ -66,6 +65,5 @@ __all__ = [
     "scale_prior",
     "scales_of",
     "segment_files",
-    "select_instances",
     "write_model",
 ]

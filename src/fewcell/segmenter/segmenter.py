@@ -38,7 +38,7 @@ from fewcell.types import FloatArray, Instances, Labels
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Segmentation", "Segmenter", "select_instances"]
+__all__ = ["Segmentation", "Segmenter"]
 
 # Unless the user says how wide they are, there are no cells where they are less likely, or no wider than specks.
 MIN_PRESENCE, SPECK_PX = 0.5, 4.0
@@ -111,7 +111,7 @@ class Segmenter:
         """Load a model folder, or one of the models inside the package by its name.
 
         threads: CPU threads, by default one per core. device: 'cpu', or 'cuda' (needs torch). precision: in which a CPU
-        runs the network, see `choose_precision`. accurate: see an image in several ways, in eleven or twelve times the time.
+        runs the network, see `choose_precision`. accurate: see an image in several ways: 11 to 12 times as long.
 
         Raises ModelError for a folder that is missing, damaged or made by a newer fewcell, DeviceError if there is
         no such device; and as `choose_precision`.
@@ -180,7 +180,7 @@ class Segmenter:
         A blank image has no cells, nor has one in which nothing looks like a cell. Raises AxesError for an array of
         another shape, ConfigError for a diameter that is not positive.
         """
-        pixels = normalise(image.pixels if isinstance(image, Image) else _channels_first(np.asarray(image)))
+        pixels = normalise(image.pixels if isinstance(image, Image) else _as_channels(np.asarray(image)))
         if diameter_px is not None and not (np.isfinite(diameter_px) and diameter_px > 0):
             raise ConfigError(f"The diameter must be a positive number of pixels, got {diameter_px}.")
         shape = (pixels.shape[1], pixels.shape[2])
@@ -203,7 +203,7 @@ class Segmenter:
             found = merge_scales(*(_on_grid(one, grid, grid_area) for one in (found, large)), level)
         if given_px is None and surest < self.facts.min_surest:
             return self._nothing(shape, given_px)
-        found = _on_grid(select_instances(found, min_score, min_area=0), shape, min_area)
+        found = _on_grid(found.of_score(min_score), shape, min_area)
         used_px, *larger_px = (self.facts.canonical_diameter_px / its for its in (factor, *coarser))
         return Segmentation(found, used_px, "given" if given_px else "estimated", max(larger_px, default=None))
 
@@ -257,8 +257,8 @@ class Segmenter:
         return look(image, diameter_px, self._finder(image), self.facts.canonical_diameter_px).measured_px
 
     def _nothing(self, shape: tuple[int, int], given_px: float | None) -> Segmentation:
-        nothing = Instances(np.zeros(shape, dtype=np.int32), np.zeros(0, dtype=np.float32))
-        return Segmentation(nothing, given_px or self.facts.canonical_diameter_px, "given" if given_px else "not known")
+        diameter_px = given_px or self.facts.canonical_diameter_px
+        return Segmentation(Instances.none(shape), diameter_px, "given" if given_px else "not known")
 
     def _finder(self, image: Pyramid) -> Find:
         return lambda window, factor: self._segment_at(image, factor, self.facts.min_score, window)
@@ -291,7 +291,7 @@ class Segmenter:
         prediction = self.representation.from_bytes(packed)
         found = self.representation.decode(prediction)
         scores = self.scorer(instance_features(found, prediction))
-        return select_instances(Instances(found.labels, scores), min_score, min_area=0)
+        return Instances(found.labels, scores).of_score(min_score)
 
 
 def _on_grid(found: Instances, shape: tuple[int, int], min_area: float) -> Instances:
@@ -299,18 +299,10 @@ def _on_grid(found: Instances, shape: tuple[int, int], min_area: float) -> Insta
     resized = Instances(resize_labels(found.labels, shape), found.scores)
     if min_area <= 1 and all(new >= 2 * old for new, old in zip(shape, found.labels.shape, strict=True)):
         return resized  # each pixel has the most votes for one that is nearest to it: no instance has vanished
-    return select_instances(resized, -1.0, min_area=min_area)
+    return resized.of_area(min_area)
 
 
-def select_instances(found: Instances, min_score: float, *, min_area: float) -> Instances:
-    """Keep instances with enough score and area, numbered anew."""
-    keep = found.scores >= min_score
-    if min_area > 0:
-        keep &= np.bincount(found.labels.ravel(), minlength=len(found) + 1)[1:] >= min_area
-    return found if keep.all() else found.only(keep)
-
-
-def _channels_first(array: np.ndarray) -> np.ndarray:
+def _as_channels(array: np.ndarray) -> np.ndarray:
     array = array[np.newaxis] if array.ndim == 2 else array
     if array.ndim != 3 or not 1 <= len(array) <= 3:
         raise AxesError(

@@ -22,7 +22,7 @@ LARGER = Fraction(5, 4)
 
 @dataclass(frozen=True)
 class TurnedEngine:
-    """An engine that runs another one on four views of each image, at two scales, so it takes eleven or twelve times as long.
+    """An engine that runs another one on four views of each image, at two scales: it takes 11 to 12 times as long.
 
     network: of that engine. One that is given windows of one size sees them at one scale, in four times as long.
     What it says of a pixel depends on nothing that is further away, so it can be used on tiles as well; their sides

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.images import Window, resize_labels_part, whole_file
-from fewcell.segmenter import select_instances
 from fewcell.slides.plan import Block
 from fewcell.tiles import Shape
 from fewcell.types import Instances, Labels
@@ -35,7 +34,7 @@ class GridCells:
     def on(self, shape: Shape, window: Window, min_area_px: float) -> Instances:
         """The cells in a window of the whole resampled to `shape`, those that are large enough there."""
         labels = resize_labels_part(self.instances.labels, self.first, self.whole, shape, window)
-        return select_instances(Instances(labels, self.instances.scores), -1.0, min_area=min_area_px)
+        return Instances(labels, self.instances.scores).of_area(min_area_px)
 
     def part(self, window: Window) -> Self:
         """What of them lies in a window of the part, as far as it reaches."""
@@ -118,8 +117,7 @@ def own_cells(found: GridCells, block: Block, shape: Shape, min_area_px: float) 
     is_there = np.append(False, is_owned)[labels]
     rows, columns = np.flatnonzero(is_there.any(axis=1)), np.flatnonzero(is_there.any(axis=0))
     if not len(rows):
-        nothing = Instances(np.zeros((0, 0), dtype=np.int32), np.zeros(0, dtype=np.float32))
-        return Owned((*block.core[:2], *block.core[:2]), nothing, False)
+        return Owned((*block.core[:2], *block.core[:2]), Instances.none((0, 0)), False)
     first, last = (int(rows[0]), int(columns[0])), (int(rows[-1]) + 1, int(columns[-1]) + 1)
     ends_before = [at == 0 and start > 0 for at, start in zip(first, found.first, strict=True)]
     ends_after = [
@@ -129,9 +127,8 @@ def own_cells(found: GridCells, block: Block, shape: Shape, min_area_px: float) 
     window = _shown(first, last, found.first, steps, block.window)
     part = found.part((first[0] - 2, first[1] - 2, last[0] + 2, last[1] + 2))
     on_slide = resize_labels_part(part.instances.labels, part.first, whole, shape, window)
-    area = np.bincount(on_slide.ravel(), minlength=len(is_owned) + 1)[1:]
-    is_owned &= area >= min_area_px
-    instances = Instances(on_slide, found.instances.scores).only(is_owned)
+    instances = Instances(on_slide, found.instances.scores)
+    instances = instances.only(is_owned & (instances.areas_px() >= min_area_px))
     return Owned(window, instances, any(ends_before + ends_after))
 
 

@@ -22,7 +22,7 @@ from fewcell.images import (
 )
 from fewcell.images.pyramid import halved
 from fewcell.images.slide import PictureSlide
-from fewcell.segmenter import Segmenter, merge_scales, select_instances
+from fewcell.segmenter import Segmenter, merge_scales
 from fewcell.slides.plan import Block, SlidePlan, hashes_of
 from fewcell.slides.stitch import GridCells, Owned, Piece, own_cells
 from fewcell.tiles import Shape
@@ -187,7 +187,7 @@ class Work:
     def _own(self, block: Block) -> tuple[Owned, float]:
         """The cells that belong to a block, as far as they lie in its window, and how sure the surest there is."""
         found, surest = self._find(block)
-        sure = select_instances(found.instances, self.plan.task.min_score, min_area=0)
+        sure = found.instances.of_score(self.plan.task.min_score)
         found = GridCells(sure, found.first, found.whole)
         return own_cells(found, block, self.plan.shape, self.plan.task.min_area_px), surest
 

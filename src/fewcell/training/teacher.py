@@ -12,7 +12,7 @@ from fewcell.data.weak import read_boxes, read_points, read_regions, usual_side,
 from fewcell.images import Image, Pyramid, Window, normalise, resize_image, resize_labels
 from fewcell.metrics import overlaps
 from fewcell.scoring import Scorer
-from fewcell.segmenter import COARSER, LARGEST_FACTOR, Segmenter, busiest_window, select_instances
+from fewcell.segmenter import COARSER, LARGEST_FACTOR, Segmenter, busiest_window
 from fewcell.training.proposals import (
     agreement,
     all_marked,
@@ -224,7 +224,7 @@ class Teacher:
         segmenter.check_memory(shape, factor)
         packed = segmenter.predict(Pyramid(pixels), factor)
         found = segmenter.read_cells(packed, min_score)
-        found = select_instances(Instances(resize_labels(found.labels, shape), found.scores), 0, min_area=1)
+        found = Instances(resize_labels(found.labels, shape), found.scores).of_area(1)
         representation = segmenter.representation
         likely = representation.foreground(representation.from_bytes(packed))
         cells = Instances(view.undo(found.labels), found.scores)
