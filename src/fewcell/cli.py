@@ -71,7 +71,7 @@ def segment(
         str | None, typer.Option(help="How wide the cells are: 30 (pixels) or 12um.  [default: estimated]")
     ] = None,
     pixel_size: Annotated[
-        float | None, typer.Option(min=1e-6, help="Micrometres per pixel, where the file does not say.")
+        float | None, typer.Option(min=1e-5, max=1e5, help="Micrometres per pixel, where the file does not say.")
     ] = None,
     channels: Annotated[
         str | None, typer.Option(help="Channels that the model sees, in order, from 0: 0 or 2,0.")
@@ -114,7 +114,7 @@ def segment(
     from fewcell.segmenter import FileSettings, Segmenter, parse_diameter
     from fewcell.slides import Means, segment_shard
 
-    value, in_um = parse_diameter(diameter) if diameter else (None, False)
+    value, in_um = (None, False) if diameter is None else parse_diameter(diameter)
     settings = FileSettings(
         channels=read_channels(channels),
         axes=axes,

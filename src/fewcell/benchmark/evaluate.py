@@ -1,7 +1,7 @@
 """A folder of predicted labels against a folder of true ones: one row an image."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -98,18 +98,19 @@ def evaluate_folders(
     used.
     """
     true_files = _true_files(Path(true_dir))
-    predictions = _predictions(Path(predicted_dir), list(true_files))
     dataset = _dataset_folder(Path(true_dir))
     manifest_file = Path(manifest) if manifest is not None else find_manifest(dataset)
     entries = read_manifest(manifest_file)
     names = _image_names(dataset, true_files)
+    images = {stem: dataset / "images" / name for stem, name in names.items()}
+    predictions = _predictions(Path(predicted_dir), images)
     entry_of = match_manifest(entries, dataset, names)
     trained = {e["experiment"] for e in entries if e.get("split") == "train" and e.get("experiment")}
 
     rows, failures = [], []
     for stem, true_file in true_files.items():
         try:
-            regions, image = dataset / "regions" / f"{stem}.geojson", dataset / "images" / names[stem]
+            regions, image = dataset / "regions" / f"{stem}.geojson", images[stem]
             predicted = predictions[stem][0] if len(predictions[stem]) == 1 else None
             files = Files(
                 true_file, regions if regions.is_file() else None, predicted, image if image.is_file() else None
@@ -173,9 +174,12 @@ def _true_files(true_dir: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _predictions(predicted_dir: Path, stems: Sequence[str]) -> dict[str, list[Path]]:
-    """The files that may be the prediction of each stem, under the first name that is there."""
-    files = _files(predicted_dir)
+def _predictions(predicted_dir: Path, images: Mapping[str, Path]) -> dict[str, list[Path]]:
+    """The files that may be the prediction of each stem, under the first name that is there; not the image itself.
+
+    images: stem -> where the image would be.
+    """
+    files, stems = _files(predicted_dir), list(images)
     named: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         if path.suffix.lower() in LABEL_SUFFIXES:
@@ -183,7 +187,8 @@ def _predictions(predicted_dir: Path, stems: Sequence[str]) -> dict[str, list[Pa
     found = {}
     for stem in stems:
         names = [name.format(stem=stem) for name in PREDICTION_NAMES]
-        found[stem] = next((named[name] for name in names if name in named), [])
+        its = next((named[name] for name in names if name in named), [])
+        found[stem] = [path for path in its if path.resolve() != images[stem].resolve()]
     if not any(found.values()):
         raise DataError(
             f"{predicted_dir} holds no prediction for any of the {len(stems)} images with true labels. Name "
@@ -203,4 +208,5 @@ def _only(candidates: Sequence[Path], stem: str) -> Path:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder.")
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    there = (path for path in folder.iterdir() if path.is_file() or path.is_symlink())  # a dangling link is a failure
+    return sorted(path for path in there if not path.name.startswith("."))

@@ -195,6 +195,6 @@ def bootstrap(
         return None
     sums, n_images = np.bincount(unit, weights=values), np.bincount(unit)
     # A stream of its own for every set of names: groups are drawn independently, whatever else there is.
-    rng = np.random.default_rng([seed, zlib.crc32("\n".join(names).encode())])
+    rng = np.random.default_rng([seed, zlib.crc32("\n".join(names).encode(errors="surrogateescape"))])
     drawn = rng.integers(0, len(names), size=(N_RESAMPLES, len(names)))
     return sums[drawn].sum(axis=1) / n_images[drawn].sum(axis=1), over

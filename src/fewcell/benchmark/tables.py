@@ -192,7 +192,7 @@ def save_table(
     lines = [{name: _cell(value) for name, value in {**row, **extra}.items()} for row in rows]
     with (
         whole_file(path, overwrite=overwrite) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
+        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.DictWriter(file, [*columns, *extra], restval="")
         writer.writeheader()

@@ -96,7 +96,7 @@ class CropSource:
         self._steady = settings.model_copy(update={"scale_jitter": 1.0, "off_scale": 0.0})
         self.cache_bytes = min(CACHE_BYTES, available_bytes() // 4 // processes)
         self._cache: OrderedDict[int, _Cached] = OrderedDict()
-        self._cached_bytes = 0
+        self._cached_bytes = self.n_known = self.n_with_cells = 0
         self._donors: dict[str, list[int]] = defaultdict(list)  # of cells to set into other crops, by modality
         for i, sample in enumerate(samples):
             if sample.labels is not None and not (sample.points or sample.boxes):
@@ -105,15 +105,18 @@ class CropSource:
     def preload(self) -> list[str]:
         """Read every image with labels once and keep what fits into memory, so that forked workers share it.
 
-        Returns what is wrong with samples that cannot be used, each with the name of its file.
+        Returns what is wrong with samples that cannot be used, each with the name of its file. Counts the others of
+        which something is known (`n_known`), and those with cells (`n_with_cells`).
         """
-        problems = []
+        problems, self.n_known, self.n_with_cells = [], 0, 0
         for index in (i for i, sample in enumerate(self.samples) if sample.labels is not None):
             try:
                 item = self._load(index)
             except FewcellError as error:
                 problems.append(str(error))
                 continue
+            self.n_known += item.is_known
+            self.n_with_cells += bool(item.labels[0].max(initial=0) > 0)
             if self._cached_bytes + item.nbytes <= self.cache_bytes:
                 self._keep(index, item)
         return problems

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -151,11 +152,19 @@ def match_manifest(
     names: stem -> the image's file name, or the stem again where the image itself is not there. Of several rows of
     one stem, those count whose `file` is the image, and of these, those whose `split` is the folder's name.
 
-    Raises DataError if that leaves several.
+    Warns if there are rows, but not for every image. Raises DataError if that leaves several.
     """
     rows = defaultdict(list)
     for row in manifest:
         rows[row["stem"]].append(row)
+    without = [stem for stem in names if stem not in rows]
+    if rows and without:
+        warnings.warn(
+            f"The manifest has no row for {len(without)} of the {len(names)} images of {folder}, such as "
+            f"{', '.join(without[:3])}: each counts as an experiment of its own. Its column 'stem' holds names of "
+            "files without their suffix.",
+            stacklevel=2,
+        )
     return {stem: _row_of(name, rows[stem], folder) for stem, name in names.items()}
 
 

@@ -81,7 +81,8 @@ def _from_samples(array: NDArray[Any]) -> Raster:
 
 def _one_plane(raster: Raster, request: Request) -> Raster:
     index, axes = choose_plane(request, raster.array.shape, raster.axes)
-    return replace(raster, array=raster.array[index], axes=axes)
+    is_colour = raster.is_colour and not {"S", "C"}.isdisjoint(axes)
+    return replace(raster, array=raster.array[index], axes=axes, is_colour=is_colour)
 
 
 def _check_png(path: Path, data: bytes) -> tuple[int, int, int, int]:

@@ -44,6 +44,7 @@ def choose_plane(request: Request, shape: Sequence[int], axes: str) -> tuple[tup
     """
     path, axes = request.path, _named_axes(request, shape, axes)
     described = _describe(axes, shape)
+    _check_names(path, axes, shape)
     wanted = {letter.upper(): number for letter, number in (request.plane or {}).items()}
     for letter, number in wanted.items():
         size = shape[axes.index(letter)] if letter in axes else 1
@@ -93,6 +94,21 @@ def _named_axes(request: Request, shape: Sequence[int], axes: str) -> str:
             f"{len(shape)}: {_describe(axes, shape)}. Name each of them."
         )
     return named
+
+
+def _check_names(path: Path, axes: str, shape: Sequence[int]) -> None:
+    """Raise AxesError where several dimensions of more than one plane have one name: none of them can be chosen."""
+    repeated = [n for n, letter in enumerate(axes) if axes.count(letter) > 1]
+    if sum(shape[n] > 1 for n in repeated) < 2:
+        return
+    spare, named = iter(letter for letter in "ZCTABDEFGHIJ" if letter not in axes), list(axes)
+    for n in repeated:
+        named[n] = next(spare)
+    letter = named[repeated[0]]
+    raise AxesError(
+        f"{path}: does not say what its dimensions are: {_describe(axes, shape)}. Name each of them, such as "
+        f"--axes {''.join(named)} with --plane {letter.lower()}={shape[repeated[0]] // 2}."
+    )
 
 
 def _describe(axes: str, shape: Sequence[int]) -> str:

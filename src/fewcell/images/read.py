@@ -148,7 +148,9 @@ def list_images(
 
 def _is_image_of_folder(path: Path, suffixes: Sequence[str]) -> bool:
     is_result = path.name.lower().endswith(RESULT_ENDINGS)
-    is_image = path.suffix.lower() in suffixes and (path.is_file() or _is_image_folder(path, suffixes))
+    is_image = path.suffix.lower() in suffixes and (
+        path.is_file() or path.is_symlink() or _is_image_folder(path, suffixes)
+    )
     return is_image and path.name[0] != "." and not is_result
 
 

@@ -17,6 +17,7 @@ _UM_PER_UNIT = {
 
 # Coarser pixels are no microscope's: 1270 dots per inch and fewer (72, 96, 150, 300) are for printers.
 _COARSEST_UM = 20.0
+_FINEST_UM = 1e-5  # a tenth of an atom's width: whoever writes less has mistaken the unit
 _PRINTER_DPI = (2400, 4800, 9600)
 
 
@@ -62,8 +63,8 @@ def um_per(unit: str | None) -> float:
 
 
 def square_pixel_um(x_um: float, y_um: float) -> float | None:
-    """One size for both directions; None where they differ by more than 1 %, or are no sizes."""
-    if not (0 < x_um < math.inf and 0 < y_um < math.inf) or abs(x_um - y_um) > 0.01 * min(x_um, y_um):
+    """One size for both directions; None where they differ by more than 1 %, or are no sizes of pixels."""
+    if not all(_FINEST_UM <= um < math.inf for um in (x_um, y_um)) or abs(x_um - y_um) > 0.01 * min(x_um, y_um):
         return None
     return (x_um + y_um) / 2
 

@@ -5,7 +5,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,7 +23,16 @@ from fewcell.images import Image, measure_cells, normalise, read_image, write_ce
 from fewcell.segmenter.model_folder import NETWORK_FILE, SCALE_FILE
 from fewcell.segmenter.segmenter import Segmentation, Segmenter
 
-__all__ = ["Failed", "FileSettings", "Segmented", "check_alone", "failed", "parse_diameter", "segment_files"]
+__all__ = [
+    "Failed",
+    "FileSettings",
+    "Segmented",
+    "check_alone",
+    "check_no_input",
+    "failed",
+    "parse_diameter",
+    "segment_files",
+]
 
 AT_ONCE = 2  # files that are worked on at the same time
 SMALL_PX = 4_000_000  # of those that are larger one is segmented at a time, while the next is read
@@ -108,6 +117,13 @@ def check_alone(path: Path, stems: Counter[str]) -> None:
         )
 
 
+def check_no_input(targets: Iterable[Path], inputs: Collection[Path]) -> None:
+    """Raise WriteError if an output would take the place of an input. inputs: resolved."""
+    for target in targets:
+        if target.resolve() in inputs:
+            raise WriteError(f"{target}: is to be segmented, and would be replaced. Choose another folder with -o.")
+
+
 def segment_files(
     segmenter: Segmenter, paths: Sequence[Path], out: Path, settings: FileSettings, *, beside: Sequence[Path] = ()
 ) -> Iterator[Segmented | Failed]:
@@ -119,12 +135,14 @@ def segment_files(
     are read, measured and written.
     """
     stems = Counter(path.stem for path in (*paths, *beside))
+    inputs = {path.resolve() for path in (*paths, *beside)}
 
     def segmented(path: Path) -> Segmented | Failed:
         start = time.perf_counter()
         try:
             check_alone(path, stems)
             outputs = {kind: out / f"{path.stem}{suffix}" for kind, suffix in OUTPUTS.items()}
+            check_no_input(outputs.values(), inputs)
             segmentation = _segment_file(segmenter, path, outputs, settings)
             return Segmented(path, len(segmentation.scores), segmentation, outputs, time.perf_counter() - start)
         except Exception as error:

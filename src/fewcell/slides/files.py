@@ -14,7 +14,8 @@ from PIL import Image as PillowImage
 from fewcell.errors import MissingDependencyError, WriteError
 from fewcell.images import SUFFIXES, is_tiff, open_slide
 from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, Took, record_seconds, segment_files
-from fewcell.segmenter.files import check_alone, failed
+from fewcell.segmenter.files import check_alone, check_no_input, failed
+from fewcell.slides.exports import export_paths
 from fewcell.slides.run import Means, SlideProgress
 from fewcell.slides.segment_slide import SlideSegmentation, segment_slide
 
@@ -68,12 +69,14 @@ def segment_inputs(
     images = [path for path in paths if path not in slides]
     for image in segment_files(segmenter, images, out, settings, beside=slides):
         yield _recorded(image, image.segmentation.labels.shape, out) if isinstance(image, Segmented) else image
-    stems = Counter(path.stem for path in paths)
+    stems, inputs = Counter(path.stem for path in paths), {path.resolve() for path in paths}
     for path in slides:
         start = time.perf_counter()
         labels = out if is_one else out / f"{path.stem}_label.zarr"
         try:
             check_alone(path, stems)
+            if not is_one:
+                check_no_input(export_paths(kinds, out / path.stem).values(), inputs)
             found = segment_slide(
                 segmenter,
                 path,

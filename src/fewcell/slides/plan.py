@@ -180,7 +180,7 @@ def slide_task(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_
             "Choose a model whose network is local, such as the one inside the package."
         )
     try:
-        str(slide.path.resolve()).encode()
+        str(slide.path.absolute()).encode()
     except UnicodeEncodeError:
         raise ReadError(f"{slide.path}: its path holds bytes that are no text. Rename the file or folder.") from None
     pixel_size_um = settings.pixel_size_um or slide.pixel_size_um
@@ -236,7 +236,7 @@ def plan_slide(slide: Slide, segmenter: Segmenter, task: SlideTask) -> SlidePlan
     factor = factors[0] if factors else 1.0
     return SlidePlan(
         task=task,
-        slide=str(slide.path.resolve()),
+        slide=str(slide.path.absolute()),  # a link keeps its name: what it points to may have no suffix
         model=str(segmenter.folder.resolve()),
         shape=slide.shape,
         contrast_low=tuple(map(float, pyramid.contrast.low)),

@@ -23,6 +23,7 @@ from fewcell.slides.work import PLAN_FILE, Work
 __all__ = ["SlideSegmentation", "merge_slide", "segment_shard", "segment_slide"]
 
 JOURNAL_FILE = "journal.txt"
+REMOVED = "removed"  # how the name of a run begins that is being removed
 ONE_PRECISION = "Machines that share a slide need one precision: give all of them --precision f32, for example."
 SHARDS_MEET_S = 2.0  # shards that begin at once look at the same lock, one after the other
 
@@ -177,9 +178,9 @@ def _finished(run: Run, out: Path, exports: Sequence[str]) -> SlideSegmentation:
     return SlideSegmentation(work.plan, n_cells, paths, run.seconds, *counts, run.unread, tuple(run.refused))
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, name: str = "") -> None:
     """Remove a folder; one that a kill leaves half removed has another name."""
-    aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    aside = folder.with_name(f"{name or '.' + folder.name}-{secrets.token_hex(4)}")
     os.rename(folder, aside)
     shutil.rmtree(aside)
 
@@ -224,7 +225,9 @@ def _check_outputs(slide: Path, out: Path, exports: Sequence[str], folder: Path,
         if not is_label_image(out):
             raise WriteError(f"{out}: is no label image of fewcell, and is not replaced. Choose another name.")
     new = [kind for kind in exports if EXPORTED + kind not in lines]
-    check_exports(new, _stem(out), overwrite=overwrite)
+    for path in check_exports(new, _stem(out), overwrite=overwrite).values():
+        if path.resolve() == one:
+            raise WriteError(f"{path}: would take the place of the slide itself. Choose another name for the labels.")
 
 
 def _stem(out: Path) -> Path:
@@ -249,12 +252,13 @@ def _planned(
 def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, overwrite: bool) -> SlidePlan:
     """Make the folder of a run and plan it, or find both again: what was decided once is decided for all shards."""
     unfinished, path = folder.parent, folder / PLAN_FILE
-    for left in unfinished.parent.glob(f".{unfinished.name}-*"):  # half removed when a run was killed
-        shutil.rmtree(left)
-    if unfinished.exists() and any(other.name != folder.name for other in unfinished.iterdir()):
+    for left in (*unfinished.parent.glob(f".{unfinished.name}-*"), *unfinished.glob(f".{REMOVED}-*")):
+        shutil.rmtree(left)  # half removed when a run was killed
+    others = [found.parent for found in unfinished.glob(f"*/{PLAN_FILE}") if found.parent.name != folder.name]
+    if others:
         if not overwrite:
-            for other in unfinished.glob(f"*/{PLAN_FILE}"):
-                theirs = SlidePlan.read(other).task
+            for other in others:
+                theirs = SlidePlan.read(other / PLAN_FILE).task
                 if theirs.model_copy(update={"precision": task.precision}).key == task.key:
                     raise WriteError(
                         f"{unfinished}: holds a run with precision {theirs.precision}; here it would be "
@@ -265,12 +269,14 @@ def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, ov
                 "or begin again with --overwrite."
             )
         with ExitStack() as held:
-            for lock in unfinished.glob("*/*.lock"):
+            for lock in (lock for other in others for lock in other.glob("*.lock")):
                 held.enter_context(alone(lock, f"{unfinished}: another run is at work there. Wait, or end it."))
-        _remove(unfinished)
-    folder.mkdir(parents=True, exist_ok=True)
+        for other in others:
+            _remove(other, f".{REMOVED}")
     if not path.exists():
-        temporary = _written(plan_slide(slide, segmenter, task), folder)
+        plan = plan_slide(slide, segmenter, task)  # if this fails, nothing was begun
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = _written(plan, folder)
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -279,7 +285,7 @@ def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, ov
             os.replace(temporary, path)
         temporary.unlink(missing_ok=True)
     plan = SlidePlan.read(path)
-    here = {"slide": str(slide.path.resolve()), "model": str(segmenter.folder.resolve())}
+    here = {"slide": str(slide.path.absolute()), "model": str(segmenter.folder.resolve())}
     found = plan.model_copy(update=here)
     if not (Path(plan.slide).exists() and Path(plan.model).exists()):  # they were moved: workers and merge ask the plan
         os.replace(_written(found, folder), path)

@@ -12,22 +12,33 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fewcell.errors import ModelError
+from fewcell.errors import ModelError, WriteError
 
-__all__ = ["load_checkpoint", "read_facts", "save_checkpoint"]
+__all__ = ["load_checkpoint", "read_facts", "save_checkpoint", "save_tensors"]
 
 
 def save_checkpoint(
     path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, facts: dict[str, Any]
 ) -> None:
-    """Write modules, optimiser and facts (anything that JSON can hold); the file appears whole or not at all."""
+    """Write modules, optimiser and facts (anything that JSON can hold), as `save_tensors` does."""
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    save_tensors(path, tensors, {"facts": json.dumps(facts)})
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, whole or not at all. Raises WriteError if it cannot be written."""
     temporary = path.with_name(path.name + ".part")
-    save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
-    os.replace(temporary, path)
+    try:
+        save_file(tensors, temporary, metadata=metadata)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:  # where the disk is full, safetensors raises an error of its own
+        temporary.unlink(missing_ok=True)
+        raise WriteError(
+            f"{path}: cannot be written: {error}. Check the folder, your rights and the free space."
+        ) from None
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fewcell.engine import OpenVinoEngine
 from fewcell.errors import ModelError
 from fewcell.networks import Network, Predictor
 from fewcell.representations import Representation
+from fewcell.training.checkpoint import save_tensors
 
 __all__ = ["export_network", "parity", "round_weights"]
 
@@ -64,7 +64,7 @@ def export_network(network: Network, representation: Representation, onnx: Path,
         name: (value.half() if _is_kernel(value) else value).contiguous()
         for name, value in network.state_dict().items()
     }
-    save_file(state, weights)
+    save_tensors(weights, state)
     difference = parity(predictor, onnx)
     if not difference <= TOLERANCE:
         raise ModelError(f"The exported network differs from the trained one by {difference:.2g}.")

@@ -1,6 +1,7 @@
 """What a training run learns from, and what it is judged by: labelled images, held-out ones, the pool."""
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -46,14 +47,15 @@ FEWEST_IMAGES = 4  # of fewer, none can be
 
 def split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
     """Mostly whole experiments are held out; of few images a part of each, for two or three of them tell too little."""
+    unusable = None
     if len(labelled) < FEW_IMAGES:
         try:
             learn, held_out = split_each(labelled, recipe.held_out, recipe.seed)
             n_whole = sum(_whole_cells(part) for part in held_out)
-        except FewcellError:
+        except FewcellError as error:
             if len(labelled) < FEWEST_IMAGES:
                 raise
-            n_whole = 0  # such files are listed later, all of them
+            n_whole, unusable = 0, error  # such files are listed later, all of them
         else:
             if n_whole >= (FEWEST_WHOLE if len(labelled) >= FEWEST_IMAGES else 1):
                 return learn, held_out
@@ -62,7 +64,10 @@ def split(recipe: Recipe, labelled: Sequence[Sample]) -> tuple[list[Sample], lis
                 f"No whole cell lies in the part of {len(labelled)} images that is held out. Label {FEWEST_IMAGES} "
                 "images or more, or larger ones."
             )
-    return hold_out(labelled, recipe.held_out, recipe.seed)
+    try:
+        return hold_out(labelled, recipe.held_out, recipe.seed)
+    except DataError as error:
+        raise unusable or error from None
 
 
 def parts_of(facts: ModelFacts, samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
@@ -108,7 +113,7 @@ def fingerprint(learn: Sequence[Sample], held_out: Sequence[Sample], others: Seq
     """Which images are learned from, which are held out and which have no labels, in one short word."""
     stems = ["learn", *sorted(s.stem for s in learn), "held out", *sorted(s.stem for s in held_out)]
     stems = "\n".join(stems + (["others", *(f"{s.source}/{s.stem}" for s in others)] if others else []))
-    return hashlib.sha256(stems.encode()).hexdigest()
+    return hashlib.sha256(stems.encode(errors="surrogateescape")).hexdigest()
 
 
 def read_all(run: TrainingState, learn: Sequence[Sample], held_out: Sequence[Sample]) -> tuple[CropSource, HeldOut]:
@@ -126,6 +131,18 @@ def read_all(run: TrainingState, learn: Sequence[Sample], held_out: Sequence[Sam
     if problems:
         raise DataError(
             "\n  ".join([f"{len(problems)} of {len(learn) + len(held_out)} images cannot be used:", *problems])
+        )
+    if source.n_with_cells == 0 and (recipe.start is None or source.n_known == 0):
+        raise DataError(
+            f"Not one cell is labelled in the {len(learn)} images that are to be learned from; "
+            + ("nothing is known of them. " if source.n_known == 0 else "all of it is background. ")
+            + "Check the label images: 0 background, 1, 2, 3 and so on cells, -1 where nobody annotated."
+        )
+    if held.n_with_cells == 0:
+        warnings.warn(
+            f"No cell is labelled in the {len(held_out)} images or parts of images that are held out: thresholds and "
+            "the F1 that is reported tell nothing. Label more images.",
+            stacklevel=2,
         )
     return source, fixed_crops(held, run.representation)
 
