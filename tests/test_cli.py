@@ -98,6 +98,42 @@ def test_a_diameter_in_um_uses_the_pixel_size(run, nuclei, tmp_path):
     assert float(row["diameter_um"]) == pytest.approx(float(row["diameter_px"]) / 2, rel=1e-3)
 
 
+@pytest.mark.parametrize("flag", [("--diameter", ""), ("--pixel-size", "inf"), ("--pixel-size", "1e-7")])
+def test_a_flag_without_sense_is_refused(run, nuclei, tmp_path, flag):
+    """As from a script whose variable is not set."""
+    code, _, err = run("segment", nuclei, "-o", tmp_path / "out", *flag)
+    assert code != 0
+    assert flag[0].strip("-") in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_that_is_to_be_segmented_is_not_replaced(run, nuclei, tmp_path):
+    other = tmp_path / "nuclei_overlay.png"
+    shutil.copy(nuclei, other)
+    code, _, err = run("segment", nuclei, other, "-o", tmp_path, "--diameter", 24, "--overwrite")
+    assert code == 1
+    assert "1 of 2 files failed" in err
+    assert "nuclei_overlay.png" in err
+    assert "would be replaced" in err
+    assert other.read_bytes() == nuclei.read_bytes()
+    assert (tmp_path / "nuclei_overlay_label.tiff").exists()
+    code, _, err = run("segment", nuclei, other, "-o", tmp_path, "--diameter", 24, "--overwrite", "--export", "geojson")
+    assert code == 1
+    assert "would be replaced" in err
+    assert other.read_bytes() == nuclei.read_bytes()
+
+
+def test_a_link_to_nothing_is_a_failure(run, nuclei, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    shutil.copy(nuclei, folder / "good.png")
+    (folder / "gone.png").symlink_to(tmp_path / "not fetched")
+    code, _, err = run("segment", folder, "-o", tmp_path / "out", "--diameter", 24)
+    assert code == 1
+    assert "1 of 2 files failed" in err
+    assert "gone.png" in err
+
+
 def test_bad_files_are_listed_and_the_others_finish(run, nuclei, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()

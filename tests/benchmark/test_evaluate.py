@@ -207,3 +207,35 @@ def test_true_labels_score_one_against_themselves(tmp_path):
     assert len({row.experiment for row in evaluation.rows if row.seen is False}) == 18
     headlines = {headline.name: headline.f1_50 for headline in summarise(evaluation).headlines}
     assert headlines == {"all": 1, "seen": 1, "unseen": 1}
+
+
+def test_the_image_itself_is_no_prediction(folders):
+    """Where outputs lie beside the images, and one of them is missing."""
+    folder = folders[0].parent / "data"
+    for stem in "abc":
+        write(folder / "labels" / f"{stem}_label.tiff", cells())
+        write(folder / "images" / f"{stem}.png", cells())
+    write(folder / "images" / "a_label.tiff", cells())
+    evaluation = evaluate_folders(folder, folder / "images")
+    assert f1_by_stem(evaluation) == {"a": 1, "b": 0, "c": 0}
+    assert [failure.stem for failure in evaluation.failures] == ["b", "c"]
+    assert all("No prediction" in failure.message for failure in evaluation.failures)
+
+
+def test_labels_that_are_a_link_to_nothing_are_a_failure(folders):
+    (folders[0] / "b_label.tiff").unlink()
+    (folders[0] / "b_label.tiff").symlink_to(folders[0] / "not fetched")
+    evaluation = evaluate_folders(*folders)
+    assert [row.stem for row in evaluation.rows] == ["a", "c"]
+    assert [failure.stem for failure in evaluation.failures] == ["b"]
+
+
+def test_names_that_are_no_text_are_scored(folders, tmp_path):
+    odd = "caf\udce9_label.tiff"
+    try:
+        (folders[0] / "c_label.tiff").rename(folders[0] / odd)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    (folders[1] / "c_label.tiff").rename(folders[1] / odd)
+    summary = summarise(evaluate_folders(*folders))
+    assert summary.groups[0].n_images == 3

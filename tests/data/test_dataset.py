@@ -183,3 +183,11 @@ def test_the_diameter_is_that_of_the_median_cell() -> None:
     labels[0, 30:] = -1
     assert diameter_px(labels) == pytest.approx(2 * (100 / np.pi) ** 0.5)
     assert diameter_px(np.full((5, 5), -1, dtype=np.int32)) is None
+
+
+def test_images_that_the_manifest_does_not_know_are_said(folder: Path) -> None:
+    """Else images of one slide would be learned from and held out."""
+    add_manifest(folder / "manifest.csv", "a.png,s1", "b.tif,s1", "c,s1", header="stem,experiment")
+    with pytest.warns(UserWarning, match=r"no row for 2 of the 3 images .*such as a, b: each counts as an experiment"):
+        samples = open_dataset(folder)
+    assert [sample.experiment for sample in samples] == ["train/a", "train/b", "s1"]

@@ -95,3 +95,9 @@ def test_what_does_not_fit_is_refused():
         measure_cells(instances([[1]]), np.ones((2, 1, 1)), channel_names=("a",))
     with pytest.raises(DataError, match=r"reach 9.*1 cells"):
         measure_cells(Instances(np.array([[9]], np.int32), np.ones(1, np.float32)), np.ones((1, 1, 1)))
+
+
+def test_every_channel_has_a_column_whatever_they_are_called():
+    pixels = np.arange(1.0, 5)[:, None, None] * np.ones((4, 2, 2))
+    found = measure_cells(instances([[1, 1], [0, 0]]), pixels, channel_names=("a", "a", "a_1", "a"))
+    assert [found[name].tolist() for name in ("mean_a", "mean_a_1", "mean_a_1_2", "mean_a_3")] == [[1], [2], [3], [4]]

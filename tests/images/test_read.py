@@ -400,7 +400,14 @@ def test_unrelated_images_in_a_tiff_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("unit", "size", "expected"),
-    [("µm", 0.5, 0.5), ("nm", 325, 0.325), ("mm", 0.001, 1.0), ("pixel", 1, None), ("µm", -1, None)],
+    [
+        ("µm", 0.5, 0.5),
+        ("nm", 325, 0.325),
+        ("mm", 0.001, 1.0),
+        ("pixel", 1, None),
+        ("µm", -1, None),
+        ("µm", 3.25e-7, None),
+    ],
 )
 def test_pixel_size_and_names_from_ome(tmp_path, unit, size, expected):
     metadata = {
@@ -416,6 +423,25 @@ def test_pixel_size_and_names_from_ome(tmp_path, unit, size, expected):
     assert image.pixel_size_um == (None if expected is None else pytest.approx(expected))
     assert image.channel_names == ("DAPI", "β-actin")
     assert read_image(tmp_path / "a.ome.tif", channels=[1]).channel_names == ("β-actin",)
+
+
+def test_the_one_colour_that_is_taken_of_a_picture_is_not_called_red(tmp_path):
+    pixels = noise((9, 13, 3))
+    PillowImage.fromarray(pixels).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb")
+    for name in ("a.png", "a.tif"):
+        image = read_image(tmp_path / name, plane={"s": 1})
+        assert (image.channel_names, image.is_colour) == (("intensity",), False)
+        assert_pixels(image, pixels[None, :, :, 1])
+
+
+def test_dimensions_of_one_name_have_to_be_named(tmp_path):
+    pixels = noise((2, 3, 16, 17))
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    for plane in (None, {"q": 1}):
+        with pytest.raises(AxesError, match=r"--axes ZCYX with --plane z=1"):
+            read_image(tmp_path / "a.tif", plane=plane)
+    assert_pixels(read_image(tmp_path / "a.tif", axes="ZCYX", plane={"z": 1}), pixels[1])
 
 
 @pytest.mark.parametrize(

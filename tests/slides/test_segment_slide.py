@@ -14,7 +14,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fewcell.errors import ConfigError, ReadError, TooLargeError, WriteError
+from fewcell.errors import AxesError, ConfigError, ReadError, TooLargeError, WriteError
 from fewcell.images import Slide, read_image
 from fewcell.metrics import overlaps
 from fewcell.representations import Trails
@@ -220,6 +220,52 @@ def test_an_unfinished_run_is_not_gone_on_with_otherwise(segmenter, slide_file, 
     segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=30, overwrite=True))
     with pytest.raises(WriteError, match="exists already"):
         segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=30))
+
+
+def test_what_the_system_leaves_beside_an_unfinished_run_is_no_run(
+    segmenter, slide_file, tmp_path, monkeypatch
+) -> None:
+    """As a file manager does in every folder that is looked at."""
+    monkeypatch.setattr(Work, "read_block", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))
+    monkeypatch.undo()
+    unfinished = tmp_path / "o.zarr.unfinished"
+    (unfinished / ".DS_Store").write_bytes(b"looked at")
+    shutil.copytree(next(unfinished.glob("*/plan.json")).parent, unfinished / "another")
+    looked, look = [], Work.look
+    monkeypatch.setattr(Work, "look", lambda self, number: looked.append(number) or look(self, number))
+    with pytest.raises(WriteError, match="holds a run with other settings"):
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))
+    segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22, overwrite=True))
+    assert not looked, "what was done is kept, whatever else is removed"
+    assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
+
+
+def test_settings_that_fail_begin_no_run(segmenter, draw_discs, tmp_path) -> None:
+    gray = draw_discs(1)[0]
+    tifffile.imwrite(tmp_path / "four.tif", np.stack([gray] * 4), imagej=True, metadata={"axes": "CYX"})
+    with pytest.raises(AxesError, match="--channels"):
+        segment_slide(segmenter, tmp_path / "four.tif", tmp_path / "o.zarr", FileSettings(diameter=22))
+    assert [path.name for path in tmp_path.iterdir()] == ["four.tif"]
+    found = segment_slide(
+        segmenter, tmp_path / "four.tif", tmp_path / "o.zarr", FileSettings(diameter=22, channels=(1,))
+    )
+    assert found.n_cells > 3
+
+
+def test_a_slide_may_be_a_link_to_a_file_of_any_name(segmenter, slide_file, tmp_path) -> None:
+    shutil.copy2(slide_file, tmp_path / "0a1b2c")
+    (tmp_path / "slide.tif").symlink_to(tmp_path / "0a1b2c")
+    assert segment_slide(segmenter, tmp_path / "slide.tif", tmp_path / "o.zarr", FileSettings(diameter=22)).n_cells > 20
+
+
+def test_the_slide_itself_is_not_replaced_by_an_export(segmenter, slide_file, tmp_path) -> None:
+    shutil.copy2(slide_file, tmp_path / "x_label.tiff")
+    chosen = FileSettings(diameter=22, overwrite=True)
+    with pytest.raises(WriteError, match="the place of the slide itself"):
+        segment_slide(segmenter, tmp_path / "x_label.tiff", tmp_path / "x_label.zarr", chosen, exports=["tiff"])
+    assert (tmp_path / "x_label.tiff").read_bytes() == slide_file.read_bytes()
 
 
 def test_a_tile_that_cannot_be_read_is_listed_and_the_rest_goes_on(

@@ -5,9 +5,10 @@ import struct
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
-from fewcell.errors import ModelError
+from fewcell.errors import ModelError, WriteError
 from fewcell.training import checkpoint
 from fewcell.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
 
@@ -111,13 +112,14 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(saved, monkeypatch):
 
     def fail_half_way(tensors, path, metadata):
         path.write_bytes(before[:100])
-        raise OSError("No space left on device")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", fail_half_way)
     network, optimizer = make(1)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WriteError, match=r"cannot be written: .*No space left.* the free space"):
         save_checkpoint(saved, {"network": network}, optimizer, FACTS)
     assert saved.read_bytes() == before
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
     monkeypatch.undo()
     save_checkpoint(saved, {"network": network}, optimizer, {"step": 8})
     assert read_facts(saved) == {"step": 8}

@@ -375,6 +375,36 @@ def test_every_file_that_cannot_be_used_is_listed_before_the_first_step(samples,
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_that_cannot_be_used_is_named_where_nothing_can_be_held_out(samples, tiny_recipe, tmp_path):
+    """Of one experiment, each image is parted; that one is damaged must not be said as advice about experiments."""
+    small = tmp_path / "small_label.tiff"
+    tifffile.imwrite(small, np.zeros((5, 5), np.int32))
+    alike = [replace(s, experiment="slide 1") for s in samples]
+    with pytest.raises(DataError, match=r"small_label\.tiff"):
+        fit(tiny_recipe(steps=2), [replace(alike[0], labels=small), *alike[1:]], tmp_path / "out")
+
+
+@pytest.mark.parametrize(("value", "words"), [(0, "all of it is background"), (-1, "nothing is known of them")])
+def test_labels_without_a_cell_teach_nothing(value, words, samples, tiny_recipe, tmp_path):
+    empty = tmp_path / "empty_label.tiff"
+    tifffile.imwrite(empty, np.full((96, 96), value, np.int32))
+    without = [replace(s, labels=empty) for s in samples]
+    with pytest.raises(DataError, match=rf"Not one cell is labelled .*{words}"):
+        fit(tiny_recipe(steps=2), without, tmp_path / "out", report=lambda _: pytest.fail("it began to train"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_held_out_images_without_a_cell_are_said(samples, tiny_recipe, tmp_path, without_finish):
+    empty = tmp_path / "empty_label.tiff"
+    tifffile.imwrite(empty, np.zeros((96, 96), np.int32))
+    recipe = tiny_recipe(steps=1)
+    many = [replace(s, stem=f"{s.stem}-{n}", experiment=f"{n}") for n, s in enumerate(list(samples) * 4)]
+    _, held_out = hold_out(many, recipe.held_out, recipe.seed)
+    changed = [replace(s, labels=empty) if s in held_out else s for s in many]
+    with pytest.warns(UserWarning, match=rf"No cell is labelled in the {len(held_out)} images"):
+        fit(recipe, changed, tmp_path / "out")
+
+
 @pytest.mark.parametrize("lost", ["loss", "weights"])
 def test_a_run_that_diverges_ends_and_keeps_its_last_checkpoint(
     lost, samples, tiny_recipe, tmp_path, without_finish, monkeypatch
