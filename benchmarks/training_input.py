@@ -158,7 +158,7 @@ def measure(samples: Sequence[Sample], count: int, steps: int, batch: int) -> li
     grid = Grid(recipe.crop_px, network.stride, representation.margin_px, recipe.canonical_diameter_px)
     source = CropSource(samples, grid, recipe.augmentation)
     rows = cost_of_a_crop(source, representation, count)
-    source.preload()
+    source.pyramids.preload()
     for workers in (0, 1):
         rows += waiting(source, representation, network, recipe.model_copy(update={"workers": workers}), steps)
     return rows

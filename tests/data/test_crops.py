@@ -14,7 +14,7 @@ from fewcell.types import UNKNOWN, Labels
 
 pytest.importorskip("cv2")
 
-from fewcell.data import crops
+from fewcell.data import crops, pyramids
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.views import View, draw_view
 
@@ -222,7 +222,7 @@ def test_boxes_tell_how_wide_cells_are_but_nothing_else(tmp_path: Path) -> None:
     boxed, unmarked, broken = (replace(sample, boxes=tmp_path / f"{name}.csv") for name in ("a", "none", "broken"))
     grid = Grid(256, 1, 0, 24.0)
     source = CropSource([boxed, unmarked, broken], grid, STILL, boxes_tell=True)
-    assert source.preload() == [], "images without labels are read when they are drawn"
+    assert source.pyramids.preload() == [], "images without labels are read when they are drawn"
     pictures = [source.picture(0, np.random.default_rng(seed), lambda shape: (1.0, 1.0)) for seed in range(60)]
     diameters = np.array([diameter for _, diameter in pictures])
     assert np.isclose(diameters, 30, rtol=0.02).sum() > 40, "the ellipse that fills a box of 30 px is 30 px wide"
@@ -232,7 +232,7 @@ def test_boxes_tell_how_wide_cells_are_but_nothing_else(tmp_path: Path) -> None:
     assert np.isnan([unknown, source.picture(1, np.random.default_rng(0))[1]]).all()
     assert not black.any()
     (tmp_path / "a.csv").write_text("y0,x0,y1,x1\n" + "\n".join(f"{y},60,{y + 30},90" for y in range(60, 150, 10)))
-    assert source._load(0).diameter_px == 30, "however much boxes overlap"
+    assert source.pyramids.load(0).diameter_px == 30, "however much boxes overlap"
     blurred = CropSource([unmarked], grid, STILL.model_copy(update={"defocus": 1.0}), boxes_tell=True)
     assert np.isnan(blurred.picture(0, np.random.default_rng(0))[1]), "nobody knows how much blur leaves nothing"
     crop = CropSource([boxed], grid, STILL).crop(0, np.random.default_rng(0))
@@ -323,19 +323,19 @@ def test_a_crop_may_be_a_collage_whose_labels_lie_on_its_cells(tmp_path: Path) -
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stems of the samples that are read from disk, in order."""
     read: list[str] = []
-    load = crops.load_sample
+    load = pyramids.load_sample
 
     def spy(sample: Sample):
         read.append(sample.stem)
         return load(sample)
 
-    monkeypatch.setattr(crops, "load_sample", spy)
+    monkeypatch.setattr(pyramids, "load_sample", spy)
     return read
 
 
 def test_images_are_read_once_while_there_is_room(tmp_path: Path, reads: list[str]) -> None:
     source = source_of(*[save(tmp_path, discs((100, 100), 24, i), str(i)) for i in range(4)])
-    assert source.preload() == []
+    assert source.pyramids.preload() == []
     assert reads == ["0", "1", "2", "3"]
     for i in (3, 0, 3):
         source.crop(i, np.random.default_rng(0))
@@ -345,15 +345,15 @@ def test_images_are_read_once_while_there_is_room(tmp_path: Path, reads: list[st
 def test_the_cache_stays_under_its_limit(tmp_path: Path, reads: list[str]) -> None:
     source = source_of(*[save(tmp_path, discs((100, 100), 24, i), str(i)) for i in range(6)])
     source.crop(0, np.random.default_rng(0))
-    one = source._cached_bytes
+    one = source.pyramids.kept_bytes
     assert one >= 100 * 100 * 4
-    source.cache_bytes = int(2.5 * one)
+    source.pyramids.cache_bytes = int(2.5 * one)
     for i in (1, 0, 2, 0, 3, 4, 5):
         source.crop(i, np.random.default_rng(0))
-        assert source._cached_bytes == sum(item.nbytes for item in source._cache.values()) <= 2.5 * one
+        assert source.pyramids.kept_bytes == sum(item.nbytes for item in source.pyramids.kept.values()) <= 2.5 * one
     assert reads == ["0", "1", "2", "3", "4", "5"], "the one used longest ago goes first"
 
-    source.cache_bytes = one // 2
+    source.pyramids.cache_bytes = one // 2
     source.crop(0, np.random.default_rng(0))
     source.crop(0, np.random.default_rng(0))
     assert reads[6:] == ["0"], "one image is always kept"
@@ -362,19 +362,19 @@ def test_the_cache_stays_under_its_limit(tmp_path: Path, reads: list[str]) -> No
 def test_reading_ahead_reads_all_and_keeps_what_fits(
     tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crops, "CACHE_BYTES", 150_000)
+    monkeypatch.setattr(pyramids, "CACHE_BYTES", 150_000)
     source = source_of(*[save(tmp_path, discs((100, 100), 24, i), str(i)) for i in range(9)])
-    assert source.preload() == []
+    assert source.pyramids.preload() == []
     assert len(reads) == 9
-    assert 0 < len(source._cache) <= 4
-    assert source._cached_bytes == sum(item.nbytes for item in source._cache.values()) <= 150_000
+    assert 0 < len(source.pyramids.kept) <= 4
+    assert source.pyramids.kept_bytes == sum(item.nbytes for item in source.pyramids.kept.values()) <= 150_000
 
 
 def test_the_cache_takes_a_quarter_of_the_memory_that_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample, grid = save(tmp_path, discs((100, 100), 24)), Grid(128, 1, 0, 24.0)
-    for free, processes, expected in ((80_000, 1, 20_000), (80_000, 2, 10_000), (10**12, 2, crops.CACHE_BYTES)):
-        monkeypatch.setattr(crops, "available_bytes", lambda free=free: free)
-        assert CropSource([sample], grid, STILL, processes).cache_bytes == expected
+    for free, processes, expected in ((80_000, 1, 20_000), (80_000, 2, 10_000), (10**12, 2, pyramids.CACHE_BYTES)):
+        monkeypatch.setattr(pyramids, "available_bytes", lambda free=free: free)
+        assert CropSource([sample], grid, STILL, processes).pyramids.cache_bytes == expected
 
 
 def test_what_cannot_be_used_is_told_with_the_name_of_its_file(tmp_path: Path) -> None:
@@ -382,11 +382,11 @@ def test_what_cannot_be_used_is_told_with_the_name_of_its_file(tmp_path: Path) -
     tifffile.imwrite(samples[1].image, np.zeros((5, 100, 100), np.uint8), metadata={"axes": "CYX"})
     tifffile.imwrite(samples[2].labels, np.zeros((50, 50), np.int32))
     source = source_of(*samples, replace(samples[0], image=tmp_path / "missing.tif"))
-    many, small, missing = source.preload()
+    many, small, missing = source.pyramids.preload()
     assert f"{samples[1].image} has 5 channels; training images need 1 to 3" in many
     assert str(samples[2].labels) in small
     assert "missing.tif" in missing
-    assert list(source._cache) == [0]
+    assert list(source.pyramids.kept) == [0]
 
 
 def test_views_are_of_every_kind() -> None:

@@ -79,7 +79,7 @@ def test_a_memory_does_not_change_with_the_network(representation, batch) -> Non
 def test_pictures_to_remember_by_are_there_and_can_be_read() -> None:
     source = replay(Grid(64, 2, 0, 24.0), 1, NOWHERE)
     assert len(source.samples) == len(PICTURES)
-    assert source.preload() == []
+    assert source.pyramids.preload() == []
     assert all(sample.labels is None for sample in source.samples)
 
 
@@ -102,7 +102,7 @@ def test_collages_to_remember_by_are_those_whose_cells_the_start_finds(trained, 
     kept = sorted(path.name for path in (tmp_path / "known").iterdir())
     assert 3 <= len(kept) < COLLAGES, "this one knows bright discs alone"
     source = replay(Grid(64, 2, 0, 24.0), 1, tmp_path / "known")
-    assert source.preload() == []
+    assert source.pyramids.preload() == []
     assert [s.image.name for s in source.samples if s.source == "collages"] == kept
     segmenter = Segmenter.load(trained.folder)
     found = [segmenter.segment(read_image(tmp_path / "known" / name), diameter_px=24.0) for name in kept]

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from fewcell.config import Augmentation, Part
-from fewcell.data import crops
+from fewcell.data import pyramids
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample, load_sample, open_dataset
 from fewcell.errors import ConfigError, DataError, WriteError
@@ -664,17 +664,17 @@ def test_a_file_that_cannot_be_read_costs_its_own_lesson_alone(samples, consensu
 
 def test_of_a_pool_of_100000_files_only_what_is_drawn_is_read(samples, tiny_recipe, monkeypatch) -> None:
     """And of what was read only what fits into the cache stays."""
-    read, load = [], crops.load_sample
-    monkeypatch.setattr(crops, "load_sample", lambda sample: read.append(sample.stem) or load(sample))
+    read, load = [], pyramids.load_sample
+    monkeypatch.setattr(pyramids, "load_sample", lambda sample: read.append(sample.stem) or load(sample))
     pool = [replace(samples[4 + i % 4], stem=f"{i}", experiment=f"plate {i % 384}") for i in range(100_000)]
     representation = make_representation("canopy", {})
     source = source_of(pool, representation)
-    source.cache_bytes = 300_000  # a few images
+    source.pyramids.cache_bytes = 300_000  # a few images
     stream = batches([Share(source, 8)], representation, tiny_recipe(steps=10, batch=8))
     assert len(list(stream)) == 10
     assert 60 < len(set(read)) <= 80
-    assert source._cached_bytes <= 300_000
-    assert len(source._cache) < 20
+    assert source.pyramids.kept_bytes <= 300_000
+    assert len(source.pyramids.kept) < 20
 
 
 def test_of_very_many_images_a_finished_model_looks_at_some(samples, trained, tmp_path: Path, monkeypatch) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from fewcell.config import Augmentation
-from fewcell.images.normalise import normalise
+from fewcell.data.draws import log_uniform, normalised
 from fewcell.types import FloatArray, Labels
 
 __all__ = ["as_dic", "as_phase_contrast", "grain", "immunostain", "vary_intensity"]
@@ -89,7 +89,7 @@ def as_phase_contrast(image: FloatArray, rng: Generator) -> FloatArray:
     in Yin, Kanade and Chen, Understanding the phase contrast optics to restore artifact-free microscopy images for
     segmentation (Medical Image Analysis, 2012).
     """
-    thickness, spread_px = _thickness(image, rng), np.exp(rng.uniform(np.log(3), np.log(16)))
+    thickness, spread_px = _thickness(image, rng), log_uniform(3, 16, rng)
     around = cv2.GaussianBlur(thickness, (0, 0), spread_px, borderType=cv2.BORDER_REFLECT_101)
     sign = -1 if rng.random() < 0.8 else 1  # what was bright becomes dark; the reverse is rare
     return _through_phase(image, sign * (thickness - around), rng)
@@ -161,18 +161,18 @@ def immunostain(image: FloatArray, labels: Labels, rng: Generator) -> FloatArray
     dab = np.zeros(shape, dtype=np.float32)
     if rng.random() < 0.75:
         region = np.clip(3 * _smooth_field(shape, rng.uniform(25, 120), rng) + rng.uniform(-1, 2.5), 0, 1)
-        grain_px = np.exp(rng.uniform(np.log(1.0), np.log(14.0)))
+        grain_px = log_uniform(1.0, 14.0, rng)
         fine = np.clip(0.6 + rng.uniform(0.1, 0.6) * _smooth_field(shape, grain_px, rng), 0, 2)
         dab += rng.uniform(0.3, 3.0) * region * fine * (1 - rng.uniform(0.5, 1.0) * nuclei)
     if rng.random() < 0.4:
         strength = rng.uniform(0, 1.6, int(labels.max(initial=0)) + 1) * (rng.random(labels.max(initial=0) + 1) < 0.5)
         strength[0] = 0
         dab += cv2.GaussianBlur(strength[np.maximum(labels, 0)].astype(np.float32), (0, 0), 1.0)
-    density[..., 0] *= np.exp(rng.uniform(np.log(0.1), 0))
+    density[..., 0] *= log_uniform(0.1, 1, rng)
     density[..., 1] *= rng.uniform(0.0, 0.4)
     density[..., 2] = density[..., 2] * rng.uniform(0.0, 0.5) + dab
     stained = np.exp(-density @ _STAINS)
-    return np.ascontiguousarray(normalise(stained.transpose(2, 0, 1)).transpose(1, 2, 0))
+    return normalised(stained)
 
 
 def _smooth_field(shape: tuple[int, int], grain_px: float, rng: Generator) -> FloatArray:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from fewcell.data.draws import log_uniform
 from fewcell.errors import DataError
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
@@ -85,15 +86,15 @@ def collage(pictures: Sequence[FloatArray], side: int, diameter_px: float, rng: 
 
 def _drawn_cells(side: int, diameter_px: float, rng: Generator) -> tuple[list[FloatArray], Labels]:
     """Where cells, their nuclei and their rims are: three masks (side, side), 0 to 1; and labels, bent alike."""
-    spacing = diameter_px * np.exp(rng.uniform(np.log(0.9), np.log(3)))
-    longest, of_nucleus = np.exp(rng.uniform(0, np.log(2))), rng.uniform(0.3, 0.75)
+    spacing = diameter_px * log_uniform(0.9, 3, rng)
+    longest, of_nucleus = log_uniform(1, 2, rng), rng.uniform(0.3, 0.75)
     thickness, spread = int(rng.integers(1, 4)), rng.uniform(0, 0.3)
     at = np.mgrid[0 : side + spacing : spacing, 0 : side + spacing : spacing].reshape(2, -1).T
     at = at + rng.uniform(-0.4, 0.4, at.shape) * spacing
     at = at[rng.random(len(at)) < rng.uniform(0.2, 1)]
     masks, numbers = np.zeros((3, side, side), dtype=np.float32), np.zeros((side, side), dtype=np.float32)
     for number, centre in enumerate(at, 1):
-        longer = np.sqrt(np.exp(rng.uniform(0, np.log(longest))))
+        longer = np.sqrt(log_uniform(1, longest, rng))
         width = diameter_px * np.exp(rng.normal(0, spread))
         place, angle = (int(centre[0]), int(centre[1])), float(rng.uniform(0, 180))
         axes = (max(int(width * longer / 2), 1), max(int(width / longer / 2), 1))
@@ -126,7 +127,7 @@ def _texture(pictures: Sequence[FloatArray], side: int, is_gray: bool, rng: Gene
     size = int(min(picture.shape[:2]) * rng.uniform(0.15, 1))
     top, left = (int(rng.integers(whole - size + 1)) for whole in picture.shape[:2])
     part = cv2.resize(picture[top : top + size, left : left + size], (side, side), interpolation=cv2.INTER_LINEAR)
-    part = cv2.GaussianBlur(part, (0, 0), float(np.exp(rng.uniform(np.log(0.3), np.log(8)))))
+    part = cv2.GaussianBlur(part, (0, 0), float(log_uniform(0.3, 8, rng)))
     part = part.mean(axis=2, keepdims=True) if is_gray else part
     part = part - part.mean(axis=(0, 1))
     return part * (rng.uniform(0.02, 0.25) / max(float(part.std()), 0.02))

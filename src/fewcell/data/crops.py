@@ -1,34 +1,29 @@
 """Crops to learn from: drawn from images at canonical scale, turned and scaled together with their labels."""
 
-import warnings
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.config import Augmentation
 from fewcell.data.augment import immunostain, vary_intensity
 from fewcell.data.collage import collage, photographs
-from fewcell.data.dataset import Sample, load_sample, true_diameter_px
+from fewcell.data.dataset import Sample
+from fewcell.data.draws import log_uniform, normalised
 from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.data.paste import paste_cells
+from fewcell.data.pyramids import ImagePyramid, Pyramids
 from fewcell.data.sizes import drawn_cells, left_alone
 from fewcell.data.views import View, draw_view, warp_image, warp_labels
-from fewcell.data.weak import as_ellipses, read_boxes, usual_side
-from fewcell.errors import DataError, FewcellError
-from fewcell.images.memory import available_bytes
-from fewcell.images.normalise import normalise
-from fewcell.images.resample import resize_image, resize_labels
+from fewcell.errors import FewcellError
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
-__all__ = ["CACHE_BYTES", "CropSource", "Grid"]
+__all__ = ["CropSource", "Grid"]
 
 FEWEST_CELL_PX = 0.004  # share of a crop; of fewer, nobody can tell how wide the cells are
 ALONE, DRAWN = 0.12, 0.05  # shares of pictures: cells in an empty field, and drawn cells
-CACHE_BYTES = 3_000_000_000  # at most; and a quarter of the memory that is free, shared by all processes
 
 
 @dataclass(frozen=True)
@@ -46,34 +41,10 @@ class Grid:
     canonical_diameter_px: float
 
 
-@dataclass(frozen=True)
-class _Cached:
-    """An image at its own scale and at halves of it: (height, width, 1 or 3) float16; labels to match.
-
-    diameter_px: of its cells; the canonical one where nothing tells. is_known: whether anything is known of it.
-    """
-
-    images: list[NDArray[np.float16]]
-    labels: list[NDArray]
-    diameter_px: float
-    is_known: bool
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        height, width = self.labels[0].shape
-        return height, width
-
-    @property
-    def nbytes(self) -> int:
-        return sum(a.nbytes for a in (*self.images, *self.labels))
-
-
 class CropSource:
-    """Draws crops from samples; keeps images it has read in memory, up to `cache_bytes`.
+    """Draws crops from samples; keeps images that it has read in memory.
 
-    samples: images with labels; one without labels is UNKNOWN throughout. processes: how many share this machine's
-    memory, each with a source of its own. boxes_tell: of images with boxes and without labels, each box is a cell (an
-    ellipse): enough to tell the scale by.
+    samples: images with labels; one without labels is UNKNOWN throughout. processes, boxes_tell: see `Pyramids`.
 
     Workers that are forked (as torch does on Linux) share what was read before. Where they are spawned (macOS,
     Windows), each gets a copy of its own: there, read nothing ahead, or use no workers.
@@ -88,38 +59,16 @@ class CropSource:
         *,
         boxes_tell: bool = False,
     ) -> None:
-        self.samples, self.boxes_tell = samples, boxes_tell
-        self.grid = grid
+        self.samples, self.grid = samples, grid
         self.settings = settings
         if settings.collage > 0:
             photographs()  # before workers are forked, so that they share them
         self._steady = settings.model_copy(update={"scale_jitter": 1.0, "off_scale": 0.0})
-        self.cache_bytes = min(CACHE_BYTES, available_bytes() // 4 // processes)
-        self._cache: OrderedDict[int, _Cached] = OrderedDict()
-        self._cached_bytes = self.n_known = self.n_with_cells = 0
+        self.pyramids = Pyramids(samples, grid.canonical_diameter_px, processes, boxes_tell=boxes_tell)
         self._donors: dict[str, list[int]] = defaultdict(list)  # of cells to set into other crops, by modality
         for i, sample in enumerate(samples):
             if sample.labels is not None and not (sample.points or sample.boxes):
                 self._donors[sample.modality].append(i)
-
-    def preload(self) -> list[str]:
-        """Read every image with labels once and keep what fits into memory, so that forked workers share it.
-
-        Returns what is wrong with samples that cannot be used, each with the name of its file. Counts the others of
-        which something is known (`n_known`), and those with cells (`n_with_cells`).
-        """
-        problems, self.n_known, self.n_with_cells = [], 0, 0
-        for index in (i for i, sample in enumerate(self.samples) if sample.labels is not None):
-            try:
-                item = self._load(index)
-            except FewcellError as error:
-                problems.append(str(error))
-                continue
-            self.n_known += item.is_known
-            self.n_with_cells += bool(item.labels[0].max(initial=0) > 0)
-            if self._cached_bytes + item.nbytes <= self.cache_bytes:
-                self._keep(index, item)
-        return problems
 
     def crop(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
         """Draw a crop of a sample: image (3, size, size) float32, labels on the network's grid, with margin.
@@ -139,7 +88,7 @@ class CropSource:
         if rng.random() < self.settings.empty:
             image = empty_image((self.grid.size_px, self.grid.size_px), rng)
             return _channels_first(image), _channels_first(image), self._no_labels()
-        item = self._read_if_whole(index)
+        item = self.pyramids.read_if_whole(index)
         if item is None:
             black = np.zeros((3, self.grid.size_px, self.grid.size_px), dtype=np.float32)
             return black, black, np.full_like(self._no_labels(), UNKNOWN)
@@ -183,7 +132,7 @@ class CropSource:
             drawn_px = self.grid.canonical_diameter_px * settings.scale_jitter ** rng.uniform(-0.4, 1)
             plain, diameter = drawn_cells(size, drawn_px, rng)
         else:
-            item = self._read_if_whole(index)
+            item = self.pyramids.read_if_whole(index)
             if item is None:
                 return np.zeros((3, size, size), dtype=np.float32), float("nan")
             step = item.diameter_px / self.grid.canonical_diameter_px
@@ -207,21 +156,21 @@ class CropSource:
         image = np.clip(vary_intensity(plain.copy(), settings, rng), -0.5, 4.0, dtype=np.float32)
         return _channels_first(image), diameter
 
-    def _image(self, item: _Cached, view: View) -> tuple[FloatArray, int]:
+    def _image(self, item: ImagePyramid, view: View) -> tuple[FloatArray, int]:
         """What a view shows, (size, size, 3), and which level of the cached image it was taken from."""
         level = int(np.clip(np.floor(np.log2(max(view.step_px, 1)) + 0.5), 0, len(item.images) - 1))
         image = warp_image(item.images[level], view.matrix, 2**level, self.grid.size_px)
         return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2), level
 
-    def _out_of_focus(self, item: _Cached, rng: np.random.Generator) -> FloatArray:
+    def _out_of_focus(self, item: ImagePyramid, rng: np.random.Generator) -> FloatArray:
         """A crop far out of focus, of cells so small that what is left of them may be as wide as a usual cell."""
-        cell_px = self.grid.canonical_diameter_px * float(np.exp(rng.uniform(np.log(0.25), 0)))
+        cell_px = self.grid.canonical_diameter_px * float(log_uniform(0.25, 1, rng))
         view = draw_view(item.shape, self.grid.size_px, item.diameter_px / cell_px, self.settings, rng)
         return out_of_focus(self._image(item, view)[0], item.diameter_px / view.step_px, rng)
 
-    def _from_afar(self, item: _Cached, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
+    def _from_afar(self, item: ImagePyramid, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
         """A crop in which cells are at most a quarter as wide as usual, and count as background."""
-        cell_px = self.grid.canonical_diameter_px * float(np.exp(rng.uniform(np.log(1 / 8), np.log(1 / 4))))
+        cell_px = self.grid.canonical_diameter_px * float(log_uniform(1 / 8, 1 / 4, rng))
         step = item.diameter_px / cell_px
         view = draw_view(item.shape, self.grid.size_px, step, self._steady, rng)
         plain, level = self._image(item, view)
@@ -234,9 +183,8 @@ class CropSource:
         diameter_px = grid.canonical_diameter_px * self.settings.scale_jitter ** rng.uniform(-1, 1)
         drawn, labels = collage(photographs(), grid.size_px + 2 * beyond, diameter_px, rng)
         inner = slice(beyond, beyond + grid.size_px)
-        plain = normalise(np.ascontiguousarray(drawn[inner, inner].transpose(2, 0, 1)))
         at = slice(grid.stride // 2, None, grid.stride)
-        return np.ascontiguousarray(plain.transpose(1, 2, 0)), labels[at, at]
+        return normalised(drawn[inner, inner]), labels[at, at]
 
     def _paste(
         self, plain: FloatArray, labels: Labels, index: int, rng: np.random.Generator
@@ -249,7 +197,7 @@ class CropSource:
         if not others:
             return plain, labels
         try:
-            donor = self._read(others[int(rng.integers(len(others)))])
+            donor = self.pyramids.read(others[int(rng.integers(len(others)))])
         except FewcellError:  # it is said when its own crop is drawn
             return plain, labels
         step = donor.diameter_px / self.grid.canonical_diameter_px
@@ -274,67 +222,6 @@ class CropSource:
         first = (0.5 - margin) * stride - 0.5
         return view.matrix @ np.array([[stride, 0, first], [0, stride, first], [0, 0, 1]])
 
-    def _read_if_whole(self, index: int) -> _Cached | None:
-        """An image; None, with a warning, for one without labels that cannot be read."""
-        try:
-            return self._read(index)
-        except FewcellError as error:
-            if self.samples[index].labels is not None:
-                raise
-            warnings.warn(f"Not learned from: {error}", stacklevel=2)
-            return None
-
-    def _read(self, index: int) -> _Cached:
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        item = self._load(index)
-        self._keep(index, item)
-        while self._cached_bytes > self.cache_bytes and len(self._cache) > 1:
-            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return item
-
-    def _load(self, index: int) -> _Cached:
-        image, labels = load_sample(self.samples[index])
-        if len(image.pixels) > 3:
-            raise DataError(
-                f"{self.samples[index].image} has {len(image.pixels)} channels; training images need 1 to 3. "
-                "Save it again with those that show the cells."
-            )
-        pixels = normalise(image.pixels)
-        pixels = pixels[:1] if len(image.pixels) == 1 else pixels
-        side = None
-        if labels is None:
-            shape, boxes = (pixels.shape[1], pixels.shape[2]), self.samples[index].boxes
-            cells = read_boxes(boxes, shape) if boxes and self.boxes_tell else np.zeros((0, 4))
-            labels, side = as_ellipses(cells, shape), usual_side(cells)  # ellipses may hide parts of each other
-        said = self.samples[index].diameter_px or side
-        diameter = said or true_diameter_px(self.samples[index], labels) or self.grid.canonical_diameter_px
-        return _Cached(*_pyramid(pixels, labels), diameter, bool(np.any(labels != UNKNOWN)))
-
-    def _keep(self, index: int, item: _Cached) -> None:
-        if index in self._cache:
-            return
-        self._cache[index] = item
-        self._cached_bytes += item.nbytes
-
 
 def _channels_first(image: FloatArray) -> FloatArray:
     return np.ascontiguousarray(image.transpose(2, 0, 1))
-
-
-def _pyramid(pixels: FloatArray, labels: Labels) -> tuple[list[NDArray[np.float16]], list[NDArray]]:
-    """Halve until the shorter side would fall below 64 px."""
-    if labels.max(initial=0) >= 2**15:  # OpenCV warps labels as float32, which holds no large numbers
-        numbers, _ = fastremap.renumber(np.maximum(labels, 0))
-        labels = np.where(labels > 0, numbers.astype(np.int32), labels)
-    kind = np.int16 if labels.max(initial=0) < 2**15 else np.int32
-    images, truths = [], []
-    while True:
-        images.append(np.ascontiguousarray(pixels.transpose(1, 2, 0)).astype(np.float16))
-        # Always from the whole labels: halves of halves would move outlines a little further each time.
-        truths.append(resize_labels(labels, (pixels.shape[1], pixels.shape[2])).astype(kind))
-        shape = (pixels.shape[1] // 2, pixels.shape[2] // 2)
-        if min(shape) < 64:
-            return images, truths
-        pixels = resize_image(pixels, shape)

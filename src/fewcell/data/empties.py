@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fewcell.data.augment import grain
+from fewcell.data.draws import log_uniform, normalised
 from fewcell.images.normalise import normalise
 from fewcell.images.resample import resize_image
 from fewcell.types import FloatArray
@@ -37,7 +38,7 @@ def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
         before = [(side - inner) // 2 for side, inner in zip(shape, sides, strict=True)]
         pads = [(n, side - inner - n) for n, side, inner in zip(before, shape, sides, strict=True)]
         return np.pad(small, [*pads, (0, 0)], mode="symmetric")
-    zoom = float(np.exp(rng.uniform(*np.log(ZOOM))))
+    zoom = float(log_uniform(*ZOOM, rng))
     kind = rng.choice(["blank", "noise", "cloud", "stripes", "text"], p=[0.1, 0.25, 0.15, 0.15, 0.35])
     drawn = _drawn(kind, (ceil(shape[0] / zoom), ceil(shape[1] / zoom)), rng)
     pixels = np.ascontiguousarray(drawn.transpose(2, 0, 1))
@@ -52,7 +53,7 @@ def out_of_focus(image: FloatArray, diameter_px: float, rng: Generator) -> Float
     blurred = cv2.GaussianBlur(image, (0, 0), soft_px, borderType=cv2.BORDER_REFLECT_101)
     noise = rng.uniform(0, 0.03) * max(float(np.ptp(blurred)), 1e-3)
     blurred = blurred + np.float32(noise) * rng.standard_normal(image.shape, dtype=np.float32)
-    return np.ascontiguousarray(normalise(np.ascontiguousarray(blurred.transpose(2, 0, 1))).transpose(1, 2, 0))
+    return normalised(blurred)
 
 
 def _drawn(kind: str, shape: tuple[int, int], rng: Generator) -> FloatArray:
@@ -88,13 +89,13 @@ def _counts(shape: tuple[int, int], channels: int, rng: Generator) -> FloatArray
     if kind == "normal":
         noise = rng.standard_normal((*shape, channels), dtype=np.float32)
     elif kind == "photons":
-        noise = rng.poisson(np.exp(rng.uniform(np.log(0.03), np.log(30))), (*shape, channels)).astype(np.float32)
+        noise = rng.poisson(log_uniform(0.03, 30, rng), (*shape, channels)).astype(np.float32)
     elif kind == "even":
         noise = rng.random((*shape, channels), dtype=np.float32)
     else:
-        noise = (rng.random((*shape, channels)) < np.exp(rng.uniform(np.log(0.002), np.log(0.1)))).astype(np.float32)
+        noise = (rng.random((*shape, channels)) < log_uniform(0.002, 0.1, rng)).astype(np.float32)
     if rng.random() < 0.7:
-        noise = cv2.GaussianBlur(noise, (0, 0), float(np.exp(rng.uniform(np.log(0.5), np.log(12)))))
+        noise = cv2.GaussianBlur(noise, (0, 0), float(log_uniform(0.5, 12, rng)))
     noise = noise.reshape(*shape, channels) - noise.mean()
     noise /= max(float(noise.std()), 1e-6)
     return np.repeat(noise, 3, axis=2) if channels == 1 else noise
@@ -113,7 +114,7 @@ def _lettered(shape: tuple[int, int], rng: Generator) -> np.ndarray:
 def _printed(shape: tuple[int, int], rng: Generator) -> np.ndarray:
     """Lines of print: (height, width) uint8."""
     paper = Image.new("L", (shape[1], shape[0]))
-    size = float(np.exp(rng.uniform(np.log(7), np.log(60))))
+    size = float(log_uniform(7, 60, rng))
     pen, face = ImageDraw.Draw(paper), ImageFont.load_default(size)
     step = size * rng.uniform(1.0, 2.0)
     for y in np.arange(rng.uniform(-size, size), shape[0], step):
@@ -131,7 +132,7 @@ def _photographed(text: FloatArray, rng: Generator) -> FloatArray:
     moved = (corners - centre) @ turn + centre + rng.uniform(-0.15, 0.15, (4, 2)).astype(np.float32) * min(text.shape)
     aside = cv2.getPerspectiveTransform(corners, moved)
     seen = cv2.warpPerspective(text, aside, (width, height), borderMode=cv2.BORDER_REFLECT_101)
-    seen = cv2.GaussianBlur(seen, (0, 0), float(np.exp(rng.uniform(np.log(0.4), np.log(1.8)))))
+    seen = cv2.GaussianBlur(seen, (0, 0), float(log_uniform(0.4, 1.8, rng)))
     coarse = rng.uniform(0.25, 1, (int(rng.integers(2, 5)), int(rng.integers(2, 5)))).astype(np.float32)
     light = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.asarray(light * (1 - np.float32(rng.uniform(0.3, 0.9)) * seen), dtype=np.float32)

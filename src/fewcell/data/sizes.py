@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from fewcell.data.augment import grain
-from fewcell.images.normalise import normalise
+from fewcell.data.draws import log_uniform, normalised
 from fewcell.types import FloatArray, Labels
 
 __all__ = ["drawn_cells", "left_alone"]
@@ -30,7 +30,7 @@ def left_alone(image: FloatArray, labels: Labels, diameter_px: float, rng: Gener
     smallest = max(PATCH[0], FEWEST_ACROSS * diameter_px / min(height, width))
     if smallest > PATCH[1]:
         return image, labels
-    high, wide = (int(side * np.exp(rng.uniform(np.log(smallest), np.log(PATCH[1])))) for side in labels.shape)
+    high, wide = (int(side * log_uniform(smallest, PATCH[1], rng)) for side in labels.shape)
     top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
     kept = np.zeros((height, width), dtype=np.float32)
     kept[top : top + high, left : left + wide] = 1
@@ -48,8 +48,8 @@ def drawn_cells(side: int, diameter_px: float, rng: Generator) -> tuple[FloatArr
 
     diameter_px: about how wide they are; equal-area diameters. NaN is returned where too little of them is to be seen.
     """
-    spacing = diameter_px * float(np.exp(rng.uniform(np.log(1.1), np.log(4))))
-    longer = float(np.exp(rng.uniform(0, np.log(2))))  # long axis over the geometric mean
+    spacing = diameter_px * float(log_uniform(1.1, 4, rng))
+    longer = float(log_uniform(1, 2, rng))  # long axis over the geometric mean
     y, x = np.mgrid[-spacing : side + spacing : spacing * longer, -spacing : side + spacing : spacing * longer]
     shift = (spacing - diameter_px) * longer / 2
     centres = np.stack([x.ravel(), y.ravel()], axis=1) + rng.uniform(-shift, shift, (x.size, 2))
@@ -67,6 +67,5 @@ def drawn_cells(side: int, diameter_px: float, rng: Generator) -> tuple[FloatArr
     bright = cv2.GaussianBlur(bright, (0, 0), max(0.3, diameter_px * float(rng.uniform(0.01, 0.12))))
     colour = np.ones(3) if rng.random() < 0.6 else rng.uniform(0.2, 1, 3)
     image = bright[..., None] * colour.astype(np.float32) * rng.choice([-1, 1])
-    image = image + np.float32(np.exp(rng.uniform(np.log(0.005), np.log(0.15)))) * grain((side, side), 1, rng)
-    pixels = normalise(np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32))
-    return np.ascontiguousarray(pixels.transpose(1, 2, 0)), float(np.median(widths)) if is_seen else float("nan")
+    image = image + np.float32(log_uniform(0.005, 0.15, rng)) * grain((side, side), 1, rng)
+    return normalised(image.astype(np.float32)), float(np.median(widths)) if is_seen else float("nan")

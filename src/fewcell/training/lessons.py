@@ -127,18 +127,19 @@ def read_all(run: TrainingState, learn: Sequence[Sample], held_out: Sequence[Sam
     # Curves of several recipes would be of other crops.
     plain = recipe.augmentation.model_copy(update=NONE_BEYOND_LABELS)
     held = CropSource(held_out, grid, plain, run.here.world)
-    problems = source.preload() + held.preload()
+    problems = source.pyramids.preload() + held.pyramids.preload()
     if problems:
         raise DataError(
             "\n  ".join([f"{len(problems)} of {len(learn) + len(held_out)} images cannot be used:", *problems])
         )
-    if source.n_with_cells == 0 and (recipe.start is None or source.n_known == 0):
+    known = source.pyramids.n_known
+    if source.pyramids.n_with_cells == 0 and (recipe.start is None or known == 0):
         raise DataError(
             f"Not one cell is labelled in the {len(learn)} images that are to be learned from; "
-            + ("nothing is known of them. " if source.n_known == 0 else "all of it is background. ")
+            + ("nothing is known of them. " if known == 0 else "all of it is background. ")
             + "Check the label images: 0 background, 1, 2, 3 and so on cells, -1 where nobody annotated."
         )
-    if held.n_with_cells == 0:
+    if held.pyramids.n_with_cells == 0:
         warnings.warn(
             f"No cell is labelled in the {len(held_out)} images or parts of images that are held out: thresholds and "
             "the F1 that is reported tell nothing. Label more images.",

@@ -103,7 +103,7 @@ class _Crops(Dataset):
         self.source = CropSource(learn, grid, settings, recipe.n_readers(world), boxes_tell=True)
         self.seed = recipe.seed
         self.slots = range(max(BATCH, world))[rank::world]
-        self.source.preload()
+        self.source.pyramids.preload()
         self.weights = sampling_weights(learn, recipe.balance, recipe.even_modalities)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
