@@ -26,6 +26,7 @@ from fewcell.config import Recipe
 from fewcell.data import crops
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample, open_dataset
+from fewcell.data.pyramids import Pyramids
 from fewcell.networks import Network, make_network
 from fewcell.representations import Representation, make_representation
 from fewcell.training.batches import Share, batches, make_batch
@@ -66,7 +67,7 @@ def watching(representation: Representation) -> Iterator[Watch]:
     """Time the parts of a crop by putting a watch around the functions that make it."""
     watch = Watch()
     places = [
-        ("read", CropSource, "_read"),
+        ("read", Pyramids, "read"),
         ("warp", crops, "warp_image"),
         ("warp", crops, "warp_labels"),
         ("intensity", crops, "vary_intensity"),

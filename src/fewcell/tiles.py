@@ -5,12 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewcell.types import FloatArray
+from fewcell.types import FloatArray, Shape, Window
+from fewcell.windows import grown
 
-__all__ = ["Shape", "Tile", "pad_to_multiple", "plan_tiles", "plan_windows", "predict_in_windows", "predict_tiled"]
-
-Shape = tuple[int, int]
-Window = tuple[int, int, int, int]
+__all__ = ["Tile", "pad_to_multiple", "plan_tiles", "plan_windows", "predict_in_windows", "predict_tiled"]
 
 
 @dataclass(frozen=True)
@@ -35,14 +33,8 @@ def plan_tiles(shape: Shape, *, core_px: Shape, halo_px: int, multiple_px: int) 
     high, wide = core_px
     for top in range(0, shape[0], high):
         for left in range(0, shape[1], wide):
-            bottom, right = min(top + high, shape[0]), min(left + wide, shape[1])
-            window = (
-                max(top - halo_px, 0),
-                max(left - halo_px, 0),
-                min(bottom + halo_px, shape[0]),
-                min(right + halo_px, shape[1]),
-            )
-            yield Tile((top, left, bottom, right), window)
+            core = top, left, min(top + high, shape[0]), min(left + wide, shape[1])
+            yield Tile(core, grown(core, halo_px, shape))
 
 
 def plan_windows(shape: Shape, *, window_px: int, halo_px: int) -> Iterator[Tile]:

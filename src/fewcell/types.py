@@ -10,12 +10,16 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["UNKNOWN", "FloatArray", "Instances", "Labels"]
+__all__ = ["UNKNOWN", "FloatArray", "Instances", "Labels", "Shape", "Window"]
 
 UNKNOWN = -1
 
 FloatArray = NDArray[np.float32]
 Labels = NDArray[np.int32]
+Shape = tuple[int, int]
+"""Height and width."""
+Window = tuple[int, int, int, int]
+"""A part of an image: top, left, bottom, right in its pixels, ends excluded."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from fewcell.images.measure import measure_cells
 from fewcell.images.memory import available_bytes, peak_bytes
 from fewcell.images.normalise import Contrast, estimate_contrast, normalise
-from fewcell.images.pyramid import Pyramid, Window
+from fewcell.images.pyramid import Pyramid
 from fewcell.images.read import SUFFIXES, Image, is_tiff, list_images, read_image, read_labels
 from fewcell.images.resample import resize_image, resize_labels, resize_labels_part
 from fewcell.images.slide import SLIDE_SUFFIXES, Level, Slide, open_slide, read_around_damage
@@ -19,7 +19,6 @@ __all__ = [
     "Pyramid",
     "Slide",
     "SlidePyramid",
-    "Window",
     "available_bytes",
     "draw_overlay",
     "estimate_contrast",

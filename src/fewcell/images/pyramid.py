@@ -3,13 +3,10 @@
 import numpy as np
 from PIL import Image as PillowImage
 
-from fewcell.images.resample import Rows, Shape, are_alike
-from fewcell.types import FloatArray
+from fewcell.images.resample import Rows, are_alike
+from fewcell.types import FloatArray, Shape, Window
 
-__all__ = ["MOST_OVERVIEW_PX", "Pyramid", "Window", "halved"]
-
-Window = tuple[int, int, int, int]
-"""A part of an image: top, left, bottom, right in its pixels, ends excluded."""
+__all__ = ["MOST_OVERVIEW_PX", "Pyramid", "halved"]
 
 MOST_OVERVIEW_PX = 25_000_000
 MOST_GRAY_PX, COARSER_GRAY = 4_000_000, 4

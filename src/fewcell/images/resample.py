@@ -8,17 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from fewcell.types import FloatArray, Labels
+from fewcell.types import FloatArray, Labels, Shape, Window
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-__all__ = ["Rows", "Shape", "are_alike", "resize_image", "resize_labels", "resize_labels_part"]
+__all__ = ["Rows", "are_alike", "resize_image", "resize_labels", "resize_labels_part"]
 
 ROWS = 64  # seen at a time
 
-Shape = tuple[int, int]
-Window = tuple[int, int, int, int]
 _Between = tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]
 """For new pixels along one axis: the old pixels before and after their centres, and how far between they are."""
 

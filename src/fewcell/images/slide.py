@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from fewcell.errors import ReadError, TooLargeError
 from fewcell.images.memory import check_size
-from fewcell.images.pyramid import Window
 from fewcell.images.raster import Raster, Request
 from fewcell.images.read import (
     SUFFIXES,
@@ -34,6 +33,7 @@ from fewcell.images.read import (
     quiet_libraries,
     read_raster,
 )
+from fewcell.types import Window
 
 __all__ = [
     "SCANNER_SUFFIXES",

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from fewcell.errors import AxesError, MissingDependencyError, require
-from fewcell.images.pyramid import Window
 from fewcell.images.raster import Request, choose_plane
 from fewcell.images.read import pick_channels
 from fewcell.images.slide import Slide, level_steps
 from fewcell.images.tiff_metadata import square_pixel_um
+from fewcell.types import Window
 
 __all__ = ["ScannerSlide"]
 

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from fewcell.errors import AxesError, ReadError
 from fewcell.images.normalise import Contrast, check_channel_count, estimate_contrast, normalise
-from fewcell.images.pyramid import Pyramid, Window, halved
+from fewcell.images.pyramid import Pyramid, halved
 from fewcell.images.slide import Slide, read_around_damage
-from fewcell.types import FloatArray
+from fewcell.types import FloatArray, Window
 
 __all__ = ["SlidePyramid"]
 

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from fewcell.errors import ReadError
 from fewcell.images.memory import available_bytes, check_size
-from fewcell.images.pyramid import Window
 from fewcell.images.raster import Raster, Request, choose_plane
 from fewcell.images.read import channels_first, pick_channels, read_raster
 from fewcell.images.slide import PictureSlide, Slide, level_steps
 from fewcell.images.tiff import check_complete, check_page_list, expand, main_series
 from fewcell.images.tiff_metadata import tiff_channel_names, tiff_pixel_size_um
 from fewcell.kept import Kept
+from fewcell.types import Window
 
 __all__ = ["TiffSlide", "open_tiff_slide"]
 

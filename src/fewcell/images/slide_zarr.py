@@ -18,12 +18,12 @@ from zarr.storage import LocalStore, WrapperStore
 
 from fewcell.errors import ReadError
 from fewcell.images.memory import check_size
-from fewcell.images.pyramid import Window
 from fewcell.images.raster import Raster, Request, choose_plane
 from fewcell.images.read import channels_first, pick_channels
 from fewcell.images.slide import Slide, level_steps
 from fewcell.images.tiff_metadata import square_pixel_um, um_per
 from fewcell.kept import Kept
+from fewcell.types import Window
 
 __all__ = ["ZarrSlide"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.images import Pyramid, Window
-from fewcell.types import Instances, Labels
+from fewcell.images import Pyramid
+from fewcell.types import Instances, Labels, Window
 
 __all__ = ["FARTHEST", "LARGEST_FACTOR", "Find", "Look", "busiest_window", "look", "search_diameter", "weighted_median"]
 

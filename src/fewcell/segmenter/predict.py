@@ -2,11 +2,11 @@
 
 from fewcell.engine import Engine
 from fewcell.errors import TooLargeError
-from fewcell.images import Pyramid, Window, available_bytes
+from fewcell.images import Pyramid, available_bytes
 from fewcell.segmenter.measure import LARGEST_FACTOR
 from fewcell.segmenter.model_folder import NetworkFacts
-from fewcell.tiles import Shape, predict_in_windows, predict_tiled
-from fewcell.types import FloatArray
+from fewcell.tiles import predict_in_windows, predict_tiled
+from fewcell.types import FloatArray, Shape, Window
 
 __all__ = ["canonical_shape", "check_memory", "is_large", "predict_at_scale"]
 

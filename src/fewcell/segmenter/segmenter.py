@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fewcell.engine import Engine, OpenVinoEngine, Precision, TorchEngine, check_device, choose_precision
 from fewcell.errors import AxesError, ConfigError, ModelError
-from fewcell.images import Image, Pyramid, Window, normalise, resize_labels
+from fewcell.images import Image, Pyramid, normalise, resize_labels
 from fewcell.representations import Representation, make_representation
 from fewcell.scoring import Scorer, instance_features, n_features
 from fewcell.segmenter.blank import is_blank, is_noise
@@ -32,8 +32,7 @@ from fewcell.segmenter.model_folder import (
 from fewcell.segmenter.predict import check_memory, is_large, predict_at_scale
 from fewcell.segmenter.scale import Estimate, combine, windows_of
 from fewcell.segmenter.turned import TurnedEngine
-from fewcell.tiles import Shape
-from fewcell.types import FloatArray, Instances, Labels
+from fewcell.types import FloatArray, Instances, Labels, Shape, Window
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,8 +10,7 @@ from PIL import Image as PillowImage
 from fewcell.images import SlidePyramid, draw_overlay, open_slide
 from fewcell.slides.export_source import ExportSource
 from fewcell.slides.label_zarr import open_levels
-from fewcell.tiles import Shape
-from fewcell.types import FloatArray
+from fewcell.types import FloatArray, Shape
 
 __all__ = ["LONGEST_PX", "write_slide_overlay"]
 

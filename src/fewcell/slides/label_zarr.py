@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fewcell.images import Window
 from fewcell.slides.plan import SlidePlan
-from fewcell.tiles import Shape
+from fewcell.types import Shape, Window
+from fewcell.windows import squares
 
 __all__ = [
     "CHUNK_PX",
@@ -70,12 +70,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 def chunks_of(path: Path) -> tuple[list[Any], list[tuple[int, Window]]]:
     """The arrays of a label image, and its chunks as (level, window), in an order in which they can be written."""
     arrays = open_levels(path, "r+")
-    windows = [
-        (level, (top, left, min(top + CHUNK_PX, array.shape[0]), min(left + CHUNK_PX, array.shape[1])))
-        for level, array in enumerate(arrays)
-        for top in range(0, array.shape[0], CHUNK_PX)
-        for left in range(0, array.shape[1], CHUNK_PX)
-    ]
+    windows = [(level, window) for level, array in enumerate(arrays) for window in squares(array.shape, CHUNK_PX)]
     return arrays, windows
 
 

@@ -1,7 +1,6 @@
 """What is decided before the first tile of a slide: the scale, the contrast, and where tiles and blocks lie."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -13,7 +12,7 @@ from fewcell import __version__
 from fewcell.config import Strict
 from fewcell.engine import Precision
 from fewcell.errors import ConfigError, ReadError, TooLargeError
-from fewcell.images import Contrast, Slide, SlidePyramid, Window
+from fewcell.images import Contrast, Slide, SlidePyramid
 from fewcell.segmenter import (
     FACTS_FILE,
     NETWORK_FILE,
@@ -23,7 +22,9 @@ from fewcell.segmenter import (
     canonical_shape,
     is_blank,
 )
-from fewcell.tiles import Shape, Tile, plan_tiles
+from fewcell.tiles import Tile, plan_tiles
+from fewcell.types import Shape, Window
+from fewcell.windows import grown, squares
 
 __all__ = [
     "BLOCK_PX",
@@ -150,21 +151,14 @@ class SlidePlan(Strict):
         """The blocks that cover the slide once, row by row."""
         if not self.zooms:
             return []
-        return [self._block(i, core, self.halo_px) for i, core in enumerate(_cores(self.shape, self.block_px))]
+        return [self._block(i, core, self.halo_px) for i, core in enumerate(squares(self.shape, self.block_px))]
 
     def around(self, block: Block, halo_px: int) -> Block:
         """The same block with another halo."""
         return self._block(block.number, block.core, halo_px)
 
     def _block(self, number: int, core: Window, halo_px: int) -> Block:
-        top, left, bottom, right = core
-        window = (
-            max(top - halo_px, 0),
-            max(left - halo_px, 0),
-            min(bottom + halo_px, self.shape[0]),
-            min(right + halo_px, self.shape[1]),
-        )
-        return Block(number, core, window)
+        return Block(number, core, grown(core, halo_px, self.shape))
 
 
 def slide_task(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_px: int = TILE_PX) -> SlideTask:
@@ -252,9 +246,3 @@ def plan_slide(slide: Slide, segmenter: Segmenter, task: SlideTask) -> SlidePlan
         halo_px=max(1, round(HALO_PX / factor)),
         most_halo_px=max(1, round(MOST_HALO_PX / factor)),
     )
-
-
-def _cores(shape: Shape, side: int) -> Iterator[Window]:
-    for top in range(0, shape[0], side):
-        for left in range(0, shape[1], side):
-            yield top, left, min(top + side, shape[0]), min(left + side, shape[1])

@@ -14,7 +14,6 @@ import numpy as np
 from fewcell.ahead import ahead
 from fewcell.engine import available_threads
 from fewcell.errors import ConfigError, ReadError, TooLargeError
-from fewcell.images import Window
 from fewcell.slides.cluster import do_block, do_tile, on_cluster
 from fewcell.slides.exports import Numbered, export_paths, write_exports
 from fewcell.slides.journal import Journal
@@ -22,7 +21,8 @@ from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk, wr
 from fewcell.slides.plan import TILE_PX
 from fewcell.slides.stitch import Piece, paint
 from fewcell.slides.work import Work
-from fewcell.types import FloatArray
+from fewcell.types import FloatArray, Window
+from fewcell.windows import meet
 
 __all__ = ["EXPORTED", "LABELS", "PAINTED", "Means", "Run", "SlideProgress"]
 
@@ -149,7 +149,7 @@ class Run:
         for name in self._progress("labels", todo, len(todo)):
             level, window = name
             if level == 0:
-                near = [i for i, head in enumerate(heads) if counts[i] and _meet(head.window, window)]
+                near = [i for i, head in enumerate(heads) if counts[i] and meet(head.window, window)]
                 painted = paint([read(i) for i in near], [int(first[i]) for i in near], window)
                 arrays[0][window[0] : window[2], window[1] : window[3]] = painted
             else:
@@ -234,10 +234,6 @@ def _head(path: Path) -> _Head:
         top, left, bottom, right = (int(edge) for edge in arrays["window"])
         count = len(arrays["column id"]) if "column id" in arrays.files else 0
         return _Head((top, left, bottom, right), count, float(arrays["surest"]))
-
-
-def _meet(one: Window, other: Window) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _timed(took: dict[str, float], name: str, do: Callable[..., T], *arguments: Any) -> T:

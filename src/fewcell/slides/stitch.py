@@ -15,10 +15,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.images import Window, resize_labels_part, whole_file
+from fewcell.images import resize_labels_part, whole_file
 from fewcell.slides.plan import Block
-from fewcell.tiles import Shape
-from fewcell.types import Instances, Labels
+from fewcell.types import Instances, Labels, Shape, Window
 
 __all__ = ["GridCells", "Owned", "Piece", "own_cells", "paint"]
 

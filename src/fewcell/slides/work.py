@@ -15,7 +15,6 @@ from fewcell.errors import ModelError, ReadError
 from fewcell.images import (
     Slide,
     SlidePyramid,
-    Window,
     measure_cells,
     open_slide,
     read_around_damage,
@@ -25,8 +24,7 @@ from fewcell.images.slide import PictureSlide
 from fewcell.segmenter import Segmenter, merge_scales
 from fewcell.slides.plan import Block, SlidePlan, hashes_of
 from fewcell.slides.stitch import GridCells, Owned, Piece, own_cells
-from fewcell.tiles import Shape
-from fewcell.types import FloatArray
+from fewcell.types import FloatArray, Shape, Window
 
 __all__ = ["PLAN_FILE", "Work"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fewcell.data.dataset import Sample, load_labelled, load_sample
 from fewcell.data.weak import read_boxes, read_points, read_regions, usual_side, with_ellipses
-from fewcell.images import Image, Pyramid, Window, normalise, resize_image, resize_labels
+from fewcell.images import Image, Pyramid, normalise, resize_image, resize_labels
 from fewcell.metrics import overlaps
 from fewcell.scoring import Scorer
 from fewcell.segmenter import COARSER, LARGEST_FACTOR, Segmenter, busiest_window
@@ -23,7 +23,8 @@ from fewcell.training.proposals import (
     in_boxes,
     with_points,
 )
-from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
+from fewcell.types import UNKNOWN, FloatArray, Instances, Labels, Window
+from fewcell.windows import slices
 
 __all__ = ["FEWEST_SURE", "VIEWS", "Lesson", "Teacher", "View"]
 
@@ -119,7 +120,7 @@ class Teacher:
         for sample in labelled:
             image, truth, _ = load_labelled(sample)
             seen = self._look(image)
-            is_right, known = overlaps(truth[_slices(seen.window)], seen.found).right_and_known()
+            is_right, known = overlaps(truth[slices(seen.window)], seen.found).right_and_known()
             features.append(seen.features[known])
             right.append(is_right[known])
             experiments.append(sample.experiment)
@@ -169,7 +170,7 @@ class Teacher:
             labels = by_boxes(found, boxes, unmarked)
         else:
             labels = np.full(shape, UNKNOWN, dtype=np.int32)
-            labels[_slices(seen.window)] = by_trust(seen.found, trust >= self.keep, seen.views, seen.foreground)
+            labels[slices(seen.window)] = by_trust(seen.found, trust >= self.keep, seen.views, seen.foreground)
         n_kept = len(np.unique(labels[(labels > 0) & (labels <= found.max(initial=0))]))
         mean_trust = float(np.sum(trust) / max(len(trust), 1))
         return Lesson(labels, len(trust), n_kept, mean_trust, diameter, scale_known, seen.window)
@@ -201,7 +202,7 @@ class Teacher:
         window = pyramid.whole
         if side_px is not None:
             window = busiest_window(pyramid, round(side_px * diameter / self.segmenter.facts.canonical_diameter_px))
-        part = normalise(image.pixels[:, *_slices(window)])
+        part = normalise(image.pixels[:, *slices(window)])
         min_score = self.segmenter.facts.min_score
         first, foreground = self._find(part, diameter, View(), min_score=0)
         if diameter_px is None and first.scores.max(initial=0) < self.segmenter.facts.min_surest:
@@ -248,11 +249,6 @@ class Teacher:
         nothing = np.zeros(pyramid.shape, dtype=np.int32)
         n_features = 1 + len(self.views)
         return _Seen(pyramid.whole, nothing, [], nothing.astype(np.float32), np.zeros((0, n_features)), None)
-
-
-def _slices(window: Window) -> tuple[slice, slice]:
-    top, left, bottom, right = window
-    return slice(top, bottom), slice(left, right)
 
 
 def _features(scores: NDArray[np.float64], agreements: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.images import Slide, Window, measure_cells, read_around_damage
+from fewcell.images import Slide, measure_cells, read_around_damage
 from fewcell.slides import SlidePlan
 from fewcell.slides.label_zarr import open_levels, read_facts
-from fewcell.types import Instances, Labels
+from fewcell.types import Instances, Labels, Window
 from fewcell.web.corrections import UNCHANGED, Correction, CorrectionLog, Row
 from fewcell.web.editing import Points, cells_under, delete_cells, draw_cell, merge_cells, split_cells
 from fewcell.web.picture import tile_window
 from fewcell.web.refusal import Refused
 from fewcell.web.work_folder import PLAN_FILE, made_at
+from fewcell.windows import grown, joined, pixels_in
 
 __all__ = ["LOG_FILE", "MARGIN_PX", "Cells", "State"]
 
@@ -127,7 +128,7 @@ class Cells:
 
     def around(self, cells: Sequence[int]) -> Window:
         """The smallest window that holds all pixels of these cells. Raises Refused for a cell that is not there."""
-        return reduce(_both, map(self._around, cells))
+        return reduce(joined, map(self._around, cells))
 
     def correct(self, kind: str, cells: Sequence[int], points: Points, made: str | None = None) -> Correction:
         """Carry out a correction, and write it down. Raises Refused for what cannot be done. made: see `check_made`.
@@ -215,11 +216,10 @@ class Cells:
         y, x, area, side = (row[name] or 0.0 for name in ("y", "x", "area_px", "diameter_px"))
         reach = max(8, round(side))
         while True:
-            top, left = max(0, int(y) - reach), max(0, int(x) - reach)
-            bottom, right = min(int(y) + reach + 1, self.shape[0]), min(int(x) + reach + 1, self.shape[1])
-            inside = self.read(self._checked((top, left, bottom, right))) == cell
+            window = grown((int(y), int(x), int(y) + 1, int(x) + 1), reach, self.shape)
+            inside = self.read(self._checked(window)) == cell
             rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-            is_all = (top, left, bottom, right) == (0, 0, *self.shape)
+            (top, left), is_all = window[:2], window == (0, 0, *self.shape)
             if len(rows) and (is_all or inside.sum() >= area or reach > 4 * side + 32):
                 return top + int(rows[0]), left + int(columns[0]), top + int(rows[-1]) + 1, left + int(columns[-1]) + 1
             if is_all:
@@ -246,7 +246,7 @@ class Cells:
         return self._checked((top, left, max(bottom, top + 1), max(right, left + 1)))
 
     def _checked(self, window: Window) -> Window:
-        if (window[2] - window[0]) * (window[3] - window[1]) > MOST_EDITED_PX:
+        if pixels_in(window) > MOST_EDITED_PX:
             raise Refused(422, f"One correction may cover {MOST_EDITED_PX / 1e6:g} megapixels. Take a smaller part.")
         return window
 
@@ -255,10 +255,6 @@ def _some(cells: Sequence[int]) -> Sequence[int]:
     if not cells:
         raise Refused(422, "Click a cell first.")
     return cells
-
-
-def _both(one: Window, other: Window) -> Window:
-    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
 
 
 def _known(value: float) -> float | None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.errors import ReadError
-from fewcell.images import Window
+from fewcell.types import Window
 
 __all__ = ["UNCHANGED", "Correction", "CorrectionLog", "Row"]
 

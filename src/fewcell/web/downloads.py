@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fewcell.config import Strict
-from fewcell.images import Window
 from fewcell.slides.exports import EXPORTS, Numbered, write_exports
 from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk, write_facts
 from fewcell.slides.stitch import Piece
+from fewcell.types import Window
 from fewcell.web.cells import Cells
 from fewcell.web.refusal import Refused
+from fewcell.windows import grown
 
 __all__ = ["KINDS", "Shown", "write_file"]
 
@@ -89,9 +90,9 @@ def _whole(cells: Cells, own: dict[str, NDArray[Any]], local: NDArray[np.int32])
     """A window that holds all pixels of cells, and their labels there."""
     (height, width), margin = cells.shape, int(own["diameter_px"].max()) + 2
     while True:
-        top, left = max(0, int(own["y"].min()) - margin), max(0, int(own["x"].min()) - margin)
-        bottom, right = min(int(own["y"].max()) + margin, height), min(int(own["x"].max()) + margin, width)
-        labels = local[cells.read((top, left, bottom, right))]
+        centres = int(own["y"].min()), int(own["x"].min()), int(own["y"].max()), int(own["x"].max())
+        top, left, bottom, right = window = grown(centres, margin, cells.shape)
+        labels = local[cells.read(window)]
         is_cut = (
             (top > 0 and labels[0].any())
             or (left > 0 and labels[:, 0].any())
@@ -99,7 +100,7 @@ def _whole(cells: Cells, own: dict[str, NDArray[Any]], local: NDArray[np.int32])
             or (right < width and labels[:, -1].any())
         )
         if not is_cut:
-            return (top, left, bottom, right), labels
+            return window, labels
         margin *= 2
 
 

@@ -14,9 +14,10 @@ import tifffile
 from PIL import Image as PillowImage
 
 from fewcell.errors import ReadError
-from fewcell.images import Slide, Window, read_around_damage, read_labels, whole_file, write_labels
-from fewcell.types import UNKNOWN, Labels
+from fewcell.images import Slide, read_around_damage, read_labels, whole_file, write_labels
+from fewcell.types import UNKNOWN, Labels, Window
 from fewcell.web.cells import Cells
+from fewcell.windows import common, grown, joined, meet, pixels_in, slices
 
 __all__ = [
     "Crop",
@@ -103,7 +104,7 @@ def _crops_and_newer(folder: Path) -> list[tuple[Crop, tuple[Crop, ...]]]:
     """Every crop, and those newer than it that show a part of what it shows."""
     crops = _crops(folder)
     return [
-        (crop, tuple(other for other in crops[:i] if other.image == crop.image and _meet(other.window, crop.window)))
+        (crop, tuple(other for other in crops[:i] if other.image == crop.image and meet(other.window, crop.window)))
         for i, crop in enumerate(crops)
     ]
 
@@ -122,8 +123,8 @@ def _own_labels(crop: Crop, newer: Sequence[Crop]) -> Labels:
     labels = _read(crop)
     known = np.zeros(labels.shape, dtype=bool)
     for other in newer:
-        both = _common(crop.window, other.window)
-        known[_part(both, crop.window)] |= _read(other)[_part(both, other.window)] != UNKNOWN
+        both = common(crop.window, other.window)
+        known[slices(both, crop.window)] |= _read(other)[slices(both, other.window)] != UNKNOWN
     told = np.unique(labels[known & (labels > 0)])
     return np.where(known | np.isin(labels, told), UNKNOWN, labels).astype(np.int32)
 
@@ -155,7 +156,7 @@ def write_crops(cells: Cells, slide: Slide, folder: Path, name: str, changed: Wi
     for window in crop_windows(cells):
         stem = f"{name}-{'-'.join(map(str, window))}"
         target = folder / "labels" / f"{stem}_label.tiff"
-        if changed is None or _meet(window, changed) or not target.exists():
+        if changed is None or meet(window, changed) or not target.exists():
             labels = known_labels(cells, window)
             _write_image(folder / "images" / stem, slide, window, cells.plan.task.channels)
             if not (target.exists() and np.array_equal(read_labels(target), labels)):
@@ -172,17 +173,8 @@ def crop_windows(cells: Cells) -> list[Window]:
     """The parts of an image to be learned from: around what is known, those that meet as one."""
     state = cells.state
     looked = [one.window for one in cells.corrections if one.kind != "region"]
-    height, width = cells.shape
-    windows = [
-        (
-            max(0, top - MARGIN_PX),
-            max(0, left - MARGIN_PX),
-            min(bottom + MARGIN_PX, height),
-            min(right + MARGIN_PX, width),
-        )
-        for top, left, bottom, right in (*state.regions, *looked)
-    ]
-    return sorted(window for window in _joined(windows) if _px(window) <= MOST_ALONE_PX)
+    windows = [grown(window, MARGIN_PX, cells.shape) for window in (*state.regions, *looked)]
+    return sorted(window for window in _joined(windows) if pixels_in(window) <= MOST_ALONE_PX)
 
 
 def known_labels(cells: Cells, window: Window) -> Labels:
@@ -194,12 +186,12 @@ def known_labels(cells: Cells, window: Window) -> Labels:
     labels, state = cells.read(window), cells.state
     is_region = np.zeros(labels.shape, dtype=bool)
     for region in state.regions:
-        is_region[_part(region, window)] = True
+        is_region[slices(region, window)] = True
     known = is_region.copy()
     for one in cells.corrections:
-        if one.patch is not None and _meet(one.window, window):
-            both = _common(one.window, window)
-            here = _part(both, window)
+        if one.patch is not None and meet(one.window, window):
+            both = common(one.window, window)
+            here = slices(both, window)
             changed = np.full(labels[here].shape, -1, dtype=np.int32)
             one.lay_over(changed, both)
             known[here] |= (changed == 0) & (labels[here] == 0)
@@ -208,42 +200,21 @@ def known_labels(cells: Cells, window: Window) -> Labels:
     return np.where(known, labels, UNKNOWN).astype(np.int32)
 
 
-def _part(window: Window, of: Window) -> tuple[slice, slice]:
-    top, left, bottom, right = window
-    return slice(max(top - of[0], 0), max(bottom - of[0], 0)), slice(max(left - of[1], 0), max(right - of[1], 0))
-
-
 def _joined(windows: Iterable[Window]) -> list[Window]:
     """Windows around the same parts, those that meet as one, as long as that is not too large."""
     apart: list[Window] = []
     for window in windows:
         while near := next(
-            (other for other in apart if _meet(window, other) and _is_small(_around(window, other))), None
+            (other for other in apart if meet(window, other) and _is_small(joined(window, other))), None
         ):
             apart.remove(near)
-            window = _around(window, near)
+            window = joined(window, near)
         apart.append(window)
     return apart
 
 
-def _common(one: Window, other: Window) -> Window:
-    return max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])
-
-
-def _around(one: Window, other: Window) -> Window:
-    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
-
-
 def _is_small(window: Window) -> bool:
-    return _px(window) <= MOST_CROP_PX
-
-
-def _px(window: Window) -> int:
-    return (window[2] - window[0]) * (window[3] - window[1])
-
-
-def _meet(one: Window, other: Window) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+    return pixels_in(window) <= MOST_CROP_PX
 
 
 def _write_image(stem: Path, slide: Slide, window: Window, channels: Sequence[int] | None) -> None:

@@ -15,12 +15,12 @@ from fewcell.images import (
     Contrast,
     Slide,
     SlidePyramid,
-    Window,
     estimate_contrast,
     normalise,
     open_slide,
     read_around_damage,
 )
+from fewcell.types import Window
 from fewcell.web.refusal import Refused
 
 __all__ = ["TILE_PX", "Picture", "open_middle", "tile_window"]

@@ -11,8 +11,9 @@ from threading import RLock
 from typing import Any
 
 from fewcell.errors import FewcellError, ReadError, WriteError
-from fewcell.images import Slide, Window
+from fewcell.images import Slide
 from fewcell.kept import Kept
+from fewcell.types import Window
 from fewcell.web import teaching
 from fewcell.web.asked import TeachTask
 from fewcell.web.cells import Cells
