@@ -3,7 +3,6 @@
 Source: https://napari.org/stable/plugins/building_a_plugin/guides.html#readers and the npe2 specification.
 """
 
-import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewcell.images import read_cells as read_columns
 from fewcell.images import read_labels
 
 __all__ = ["Layer", "get_reader", "read_cells"]
@@ -48,26 +48,16 @@ def _layer(path: Path) -> Layer:
         options["metadata"]["table"] = str(table)
     if not path.is_dir():
         return read_labels(path), options, "labels"
-    levels = _levels(path)
+    from fewcell.slides.label_zarr import open_levels
+
+    levels = open_levels(path)
     is_multiscale = len(levels) > 1
     return levels if is_multiscale else levels[0], {**options, "multiscale": is_multiscale}, "labels"
 
 
-def _levels(path: Path) -> list[Any]:
-    """The arrays of an OME-Zarr, the largest first."""
-    import zarr
-
-    group = zarr.open_group(str(path), mode="r")
-    return [group[str(level)] for level in range(len(list(group.array_keys())))]
-
-
 def _features(table: Path) -> dict[str, NDArray[Any]]:
     """The columns of a table of cells. napari finds the row of a label by the column 'index'."""
-    with table.open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    columns = {
-        name: np.array([float(row[i] or "nan") for row in rows], dtype=np.float64) for i, name in enumerate(header)
-    }
+    columns = read_columns(table)
     return {"index": columns.pop("id").astype(np.int64), **columns}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from fewcell.errors import AxesError, TooLargeError
 from fewcell.handover.napari_reader import Layer
 from fewcell.images import measure_cells
-from fewcell.segmenter import Segmenter
+from fewcell.segmenter import Segmenter, scale_facts
 from fewcell.slides import LARGE_PX
 from fewcell.types import FloatArray
 
@@ -45,12 +45,7 @@ def segment_layer(
         "scale": image.scale[-2:],
         "translate": image.translate[-2:],
         "metadata": {
-            "fewcell": {
-                "model": model,
-                "diameter_px": round(found.diameter_px, 2) if found.diameter_source != "not known" else None,
-                "diameter_source": found.diameter_source,
-                "larger_px": found.larger_px and round(found.larger_px, 2),
-            }
+            "fewcell": {"model": model, **scale_facts(found.diameter_px, found.diameter_source, found.larger_px)}
         },
     }
     layer: Layer = (found.labels, options, "labels")

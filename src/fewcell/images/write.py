@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 
 from fewcell.errors import DataError, WriteError
 
-__all__ = ["draw_overlay", "table_fields", "whole_file", "write_cells", "write_labels", "write_overlay"]
+__all__ = ["draw_overlay", "read_cells", "table_fields", "whole_file", "write_cells", "write_labels", "write_overlay"]
 
 _ON_DARK = np.array(
     [
@@ -212,6 +212,17 @@ def write_cells(path: str | os.PathLike[str], columns: Mapping[str, ArrayLike], 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(arrays)
         writer.writerows(zip(*map(table_fields, arrays.values()), strict=True))
+
+
+def read_cells(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float64]]:
+    """The columns of a table of cells that `write_cells` wrote, one value a cell; NaN where a field is empty.
+
+    Raises OSError if there is no such file, ValueError if it is no such table.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    numbers = np.array([[float(field or "nan") for field in row] for row in rows]).reshape(len(rows), len(header))
+    return dict(zip(header, numbers.T, strict=True))
 
 
 def table_fields(column: NDArray[Any]) -> list[Any]:

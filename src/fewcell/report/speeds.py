@@ -1,11 +1,11 @@
 """How fast the networks of a comparison are by themselves, as benchmarks/networks.py measured them."""
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewcell.benchmark.tables import read_table
 from fewcell.errors import DataError
 from fewcell.report.results import Method, Results
 
@@ -36,12 +36,11 @@ def load_speeds(folders: Sequence[Path], results: Results) -> list[Speed]:
     tables = [path for folder in folders if (path := folder / SPEEDS_FILE).exists()]
     measured: dict[tuple[str, str], dict[str, str]] = {}
     for path in tables:
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                try:
-                    measured[row["network"], _written(json.loads(row["settings"]))] = row
-                except (KeyError, ValueError):
-                    raise DataError(f"{path} is no table of benchmarks/networks.py: a row is {row}.") from None
+        for row in read_table(path):
+            try:
+                measured[row["network"], _written(json.loads(row["settings"]))] = row
+            except (KeyError, ValueError):
+                raise DataError(f"{path} is no table of benchmarks/networks.py: a row is {row}.") from None
     return [_speed(method, row) for method in results.methods if (row := measured.get(_network_of(method)))]
 
 

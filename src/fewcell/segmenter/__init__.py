@@ -26,6 +26,7 @@ from fewcell.segmenter.segmenter import (
     COARSER,
     Segmentation,
     Segmenter,
+    scale_facts,
 )
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "read_model",
     "read_seconds",
     "record_seconds",
+    "scale_facts",
     "scale_prior",
     "scales_of",
     "segment_files",

@@ -21,7 +21,7 @@ from fewcell.engine import available_threads
 from fewcell.errors import ConfigError, FewcellError, TooLargeError, WriteError, said_of
 from fewcell.images import Image, measure_cells, normalise, read_image, write_cells, write_labels, write_overlay
 from fewcell.segmenter.model_folder import NETWORK_FILE, SCALE_FILE
-from fewcell.segmenter.segmenter import Segmentation, Segmenter
+from fewcell.segmenter.segmenter import Segmentation, Segmenter, scale_facts
 
 __all__ = [
     "Failed",
@@ -205,7 +205,6 @@ def _segment_image(
 
 def _made_by(segmenter: Segmenter, segmentation: Segmentation, settings: FileSettings) -> dict[str, Any]:
     """What decided the outcome, beside the image: the model, the scale and the thresholds."""
-    is_known, larger_px = segmentation.diameter_source != "not known", segmentation.larger_px
     return {
         "fewcell": __version__,
         "model": segmenter.folder.resolve().name,
@@ -213,9 +212,7 @@ def _made_by(segmenter: Segmenter, segmentation: Segmentation, settings: FileSet
         "scale_sha256": segmenter.facts.sha256[SCALE_FILE],
         "precision": segmenter.precision,
         "accurate": segmenter.is_accurate,
-        "diameter_px": round(float(segmentation.diameter_px), 2) if is_known else None,
-        "diameter_source": segmentation.diameter_source,
-        "larger_px": larger_px and round(float(larger_px), 2),
+        **scale_facts(segmentation.diameter_px, segmentation.diameter_source, segmentation.larger_px),
         "min_score": segmenter.facts.min_score if settings.min_score is None else settings.min_score,
         "min_area_px": settings.min_area_px,
         "channels": settings.channels,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,15 @@ COARSER = 4  # an image of unknown scale is also searched for cells so many time
 SMALLEST_COARSE_PX = 48  # an image that would then be smaller shows no such cells
 
 DiameterSource = Literal["given", "estimated", "not known"]
+
+
+def scale_facts(diameter_px: float, source: DiameterSource, larger_px: float | None) -> dict[str, Any]:
+    """How an image was scaled, as labels say it of themselves: diameters in pixels to two digits, None if not known."""
+    return {
+        "diameter_px": None if source == "not known" else round(float(diameter_px), 2),
+        "diameter_source": source,
+        "larger_px": larger_px and round(float(larger_px), 2),
+    }
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from fewcell.errors import ConfigError, ReadError, TooLargeError, require
+from fewcell.errors import ConfigError, require
 from fewcell.slides.work import Work
 
 __all__ = ["do_block", "do_tile", "on_cluster"]
@@ -43,12 +43,7 @@ def on_cluster(
 def do_tile(folder: str, number: int) -> tuple[bool, str | None]:
     """Do a tile, as a worker: whether there was nothing to be seen, and what was wrong if it cannot be read."""
     work = _work(folder)
-    try:
-        seen, problem = work.look(number), None
-    except TooLargeError:  # it may fit another time
-        raise
-    except ReadError as error:
-        seen, problem = None, str(error)
+    seen, problem = work.try_look(number)
     work.keep(number, work.predict(number, seen))
     return seen is None and problem is None, problem
 

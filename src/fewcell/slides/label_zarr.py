@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from fewcell.segmenter import scale_facts
 from fewcell.slides.plan import SlidePlan
 from fewcell.types import Shape, Window
 from fewcell.windows import squares
@@ -91,9 +92,7 @@ def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str]
         "model_sha256": dict(sorted(plan.task.model_sha256.items())),
         "precision": plan.task.precision,
         "accurate": plan.task.accurate,
-        "diameter_px": round(plan.diameter_px, 2) if plan.diameter_source != "not known" else None,
-        "diameter_source": plan.diameter_source,
-        "larger_px": plan.larger_px and round(plan.larger_px, 2),
+        **scale_facts(plan.diameter_px, plan.diameter_source, plan.larger_px),
         "min_score": plan.task.min_score,
         "min_area_px": plan.task.min_area_px,
         "channels": None if plan.task.channels is None else list(plan.task.channels),

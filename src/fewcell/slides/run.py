@@ -13,7 +13,7 @@ import numpy as np
 
 from fewcell.ahead import ahead
 from fewcell.engine import available_threads
-from fewcell.errors import ConfigError, ReadError, TooLargeError
+from fewcell.errors import ConfigError
 from fewcell.slides.cluster import do_block, do_tile, on_cluster
 from fewcell.slides.exports import Numbered, export_paths, write_exports
 from fewcell.slides.journal import Journal
@@ -21,7 +21,7 @@ from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk, wr
 from fewcell.slides.plan import TILE_PX
 from fewcell.slides.stitch import Piece, paint
 from fewcell.slides.work import Work
-from fewcell.types import FloatArray, Window
+from fewcell.types import Window
 from fewcell.windows import meet
 
 __all__ = ["EXPORTED", "LABELS", "PAINTED", "Means", "Run", "SlideProgress"]
@@ -99,7 +99,7 @@ class Run:
                 self._finish_tile(number, is_empty, problem)
             return
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            seen = ahead(reader, lambda i: _timed(took, "read", self._look, i), todo, AHEAD)
+            seen = ahead(reader, lambda i: _timed(took, "read", work.try_look, i), todo, AHEAD)
             writing: deque[Future[None]] = deque()
             for number, (image, problem) in self._progress("tiles", zip(todo, seen, strict=True), len(todo)):
                 packed = _timed(took, "network", work.predict, number, image)
@@ -184,14 +184,6 @@ class Run:
 
     def _pieces(self) -> Iterator[Numbered]:
         return (Numbered(Piece.read(path), before) for path, before in self.numbered)
-
-    def _look(self, number: int) -> tuple[FloatArray | None, str | None]:
-        try:
-            return self.work.look(number), None
-        except TooLargeError:  # it may fit another time
-            raise
-        except ReadError as error:
-            return None, str(error)
 
     def _keep(self, number: int, packed: Any, is_empty: bool, problem: str | None) -> None:
         self.work.keep(number, packed)

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.errors import ModelError, ReadError
+from fewcell.errors import ModelError, ReadError, TooLargeError
 from fewcell.images import (
     Slide,
     SlidePyramid,
@@ -121,6 +121,15 @@ class Work:
         if np.ptp(coarse, axis=(1, 2)).max() < EMPTY_CONTRAST:
             return None
         return np.pad(seen, ((0, 0), (0, bottom - last_y), (0, right - last_x)), mode="symmetric")
+
+    def try_look(self, number: int) -> tuple[FloatArray | None, str | None]:
+        """As `look`, and what is wrong with a tile that cannot be read; there is nothing to be seen of that."""
+        try:
+            return self.look(number), None
+        except TooLargeError:  # it may fit another time
+            raise
+        except ReadError as error:
+            return None, str(error)
 
     def predict(self, number: int, seen: FloatArray | None) -> NDArray[np.uint8]:
         """What the network says of the core of a tile, in bytes: (channel, h, w). seen: as by `look`."""

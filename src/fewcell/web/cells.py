@@ -1,6 +1,5 @@
 """The cells that one model has found in one image, with what people have corrected of them."""
 
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.images import Slide, measure_cells, read_around_damage
+from fewcell.images import Slide, measure_cells, read_around_damage, read_cells
 from fewcell.slides import SlidePlan
 from fewcell.slides.label_zarr import open_levels, read_facts
 from fewcell.types import Instances, Labels, Window
@@ -52,7 +51,7 @@ class Cells:
         self.plan = SlidePlan.read(folder / PLAN_FILE).model_copy(update={"slide": str(image)})
         self.shape = self.plan.shape
         self.labels = folder / f"{image.stem}_label.zarr"
-        self.table = _read_table(folder / f"{image.stem}_cells.csv")
+        self.table = read_cells(folder / f"{image.stem}_cells.csv")
         self.lock = lock or RLock()
         self.made = made_at(folder / PLAN_FILE)  # tells these cells from those of another run
         self._slide = slide
@@ -259,10 +258,3 @@ def _some(cells: Sequence[int]) -> Sequence[int]:
 
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _read_table(path: Path) -> dict[str, NDArray[np.float64]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    numbers = np.array([[float(field or "nan") for field in row] for row in rows]).reshape(len(rows), len(header))
-    return dict(zip(header, numbers.T, strict=True))
