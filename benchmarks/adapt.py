@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--unlabelled", action="store_true")
+    parser.add_argument("--may-forget", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the rows to this CSV")
     arguments = parser.parse_args()
@@ -63,7 +64,8 @@ def main() -> None:
     samples = [sample for sample in open_dataset(arguments.dataset) if sample.labels]
     before = scores(Segmenter.load(arguments.model), samples)
     base = recipe_from(arguments.model, unlabelled=arguments.unlabelled)
-    recipe = load_recipe(None, base=base, minutes=arguments.minutes, seed=arguments.seed)
+    forgets = {"still_found": 0.0} if arguments.may_forget else {}
+    recipe = load_recipe(None, base=base, minutes=arguments.minutes, seed=arguments.seed, **forgets)
     rows = []
     for source, _, number in (given.partition("=") for given in arguments.learn):
         count = int(number)

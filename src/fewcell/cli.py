@@ -257,6 +257,9 @@ def train(
     from_model: Annotated[
         str | None, typer.Option(help="Teach this model (such as default) your images: minutes, and few labels.")
     ] = None,
+    may_forget: Annotated[
+        bool, typer.Option("--may-forget", help="Only your images count: what is taught may forget all others.")
+    ] = False,
     minutes: Annotated[float | None, typer.Option(help="How long to train.")] = None,
     steps: Annotated[int | None, typer.Option(help="How many steps to train, instead of minutes.")] = None,
     network: Annotated[str | None, typer.Option(help="The network, by its name.")] = None,
@@ -285,9 +288,12 @@ def train(
         "objective": objective or ("consensus" if unlabelled and not (recipe or resume or from_model) else None),
         "seed": seed,
         "threads": threads,
+        "still_found": 0.0 if may_forget else None,
     }
     base = begun_recipe(out) if resume else recipe_from(from_model, unlabelled=bool(unlabelled)) if from_model else None
     plan = load_recipe(recipe, base=base, **flags)
+    if may_forget and not plan.teaches:
+        raise ConfigError("--may-forget is for a model that is taught: name it by --from-model.")
     folders = [*(data or []), *(labelled or [])]
     samples = [sample for folder in folders for sample in open_dataset(folder)] + open_unlabelled(unlabelled or [])
     with shown_progress() as report:
@@ -302,6 +308,8 @@ def train(
             kept = "" if left is None else f"; {left:.3f} against what the start finds in drawn images"
         before, after = scores["f1_50_before"], scores["f1_50"]
         typer.echo(f"F1 on held-out parts, true diameter: {before:.3f} before, {after:.3f} after{kept}")
+        if "forgets_at" in scores:
+            typer.echo("To go further would have meant to forget other images. If only yours count: --may-forget.")
     typer.echo(f"The model is in {folder}. Use it: fewcell segment IMAGES -o OUT --model {folder}")
 
 

@@ -81,9 +81,11 @@ def test_a_model_learns_what_it_has_not_seen(trained, inverted: Path, tmp_path: 
     kept = fit(recipe, open_dataset(inverted), tmp_path / "kept")
     assert read_model(kept).held_out["share"] == 0
     assert "still_found" not in read_model(kept).held_out
-    monkeypatch.setattr("fewcell.training.blend.STILL_FOUND", 0.0)
-    folder = fit(recipe, open_dataset(inverted), tmp_path / "run")
+    assert read_model(kept).held_out["forgets_at"] == 0.25
+    may_forget = recipe.model_copy(update={"still_found": 0.0})
+    folder = fit(may_forget, open_dataset(inverted), tmp_path / "run")
     scores = read_model(folder).held_out
+    assert "forgets_at" not in scores
     assert scores["f1_50_before"] < 0.3
     assert scores["f1_50"] > 0.7
     assert scores["share"] > 0
@@ -324,6 +326,13 @@ def test_the_command_says_before_and_after(
     recipe = read_model(run / "model").recipe
     assert recipe["objective"]["name"] == ("consensus" if with_others else "supervised")
     assert len(list(run.glob("rounds/1/labels/*_new_label.json"))) == with_others
+
+
+def test_only_what_is_taught_may_forget(inverted: Path, tmp_path: Path) -> None:
+    arguments = ["train", str(inverted), "-o", str(tmp_path / "run"), "--steps", "2", "--may-forget"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, ConfigError)
+    assert "--from-model" in str(result.exception)
 
 
 def test_an_image_with_labels_is_not_learned_from_without_them(trained, inverted: Path, tmp_path: Path) -> None:

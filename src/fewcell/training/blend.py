@@ -33,7 +33,6 @@ __all__ = ["blend", "f1_of_start", "recipe_from"]
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 OF_UNLABELLED = {"name": "consensus", "settings": {"at": [0.0, 0.5], "images": 100}}
-STILL_FOUND = 0.97  # F1 against what the start finds in drawn images: with less, too much is forgotten
 WORTH = 0.01  # of F1: what going further has to bring
 
 
@@ -80,8 +79,8 @@ def blend(
     than held-out images ask for. What goes further has to be better by WORTH; if nothing is, the start is kept.
     Settings of decoding, scorer and thresholds are the start's: a few images tell less of them than all that it learned
     from. What came of it stands in the model's `held_out`: F1 before (`f1_50_before`) and after (`f1_50`), how far it
-    went (`share`), and the F1 against what the start finds in drawn images (`still_found`): where it would be less than
-    STILL_FOUND, the way ends.
+    went (`share`), and the F1 against what the start finds in drawn images (`still_found`). Where that would be less than
+    the recipe's, the way ends (`forgets_at`, a share).
 
     scale: the file of the network that tells the scale. before: F1 of the start, see `f1_of_start`. also_seen: images
     without labels that the network has learned from.
@@ -91,7 +90,7 @@ def blend(
     start = _load_start(recipe)
     part = start.facts.network
     began = load_network(part.name, len(representation.channels), part.settings, start.folder / WEIGHTS_FILE)
-    best, best_share, best_f1, best_kept = start, 0.0, before, None
+    best, best_share, best_f1, best_kept, forgets_at = start, 0.0, before, None, None
     drawn = found_in_drawn(start)
     learned = count_sources(learned_from, also_seen)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -105,7 +104,8 @@ def blend(
             engine = OpenVinoEngine(onnx, threads=recipe.threads)
             segmenter = Segmenter(engine, start.representation, start.scorer, start.facts, mixed_folder)
             kept = still_found(segmenter, drawn)
-            if kept is not None and kept < STILL_FOUND:
+            if kept is not None and kept < recipe.still_found:
+                forgets_at = share
                 break
             reached = f1_at_true_scale(segmenter, held_out)
             if reached > best_f1 + WORTH:
@@ -118,7 +118,8 @@ def blend(
                 "f1_50_before": round(before, 4),
                 "share": best_share,
             }
-            | ({} if best_kept is None else {"still_found": round(best_kept, 4)}),
+            | ({} if best_kept is None else {"still_found": round(best_kept, 4)})
+            | ({} if forgets_at is None else {"forgets_at": forgets_at}),
             "recipe": recipe.model_dump(mode="json"),
         }
         if best_share:
