@@ -92,8 +92,8 @@ class Recipe(Strict):
     start: the model with whose weights training begins, a folder or a name; see `keep_start` for how it ends.
     keep_start: whether what `start` knows is to be kept, and the end lies between it and what was learned, see
         `training.blend`. If not, its weights are no more than a good beginning, and training ends as without one.
-    still_found: F1 against what `start` finds in drawn images that what is taught must reach, lest too much be forgotten;
-        0: it may forget all that its labels do not ask for.
+    still_found: F1 against what `start` finds in drawn images that what is taught must reach, lest too much be
+        forgotten; 0: it may forget all that its labels do not ask for.
     scale_steps: in how many steps, besides, a network that tells the scale of images is trained; 0: that of `start` is
         kept, or that of the model inside the package.
     batch: crops a step, over all processes. crop_px: side of a crop, a multiple of the network's down-sampling.

@@ -79,8 +79,8 @@ def blend(
     than held-out images ask for. What goes further has to be better by WORTH; if nothing is, the start is kept.
     Settings of decoding, scorer and thresholds are the start's: a few images tell less of them than all that it learned
     from. What came of it stands in the model's `held_out`: F1 before (`f1_50_before`) and after (`f1_50`), how far it
-    went (`share`), and the F1 against what the start finds in drawn images (`still_found`). Where that would be less than
-    the recipe's, the way ends (`forgets_at`, a share).
+    went (`share`), and the F1 against what the start finds in drawn images (`still_found`). Where that would be less
+    than the recipe's, the way ends (`forgets_at`, a share).
 
     scale: the file of the network that tells the scale. before: F1 of the start, see `f1_of_start`. also_seen: images
     without labels that the network has learned from.
