@@ -57,24 +57,12 @@ def smooth_distance(labels: Labels) -> FloatArray:
 
 def number_pieces(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
     """Number the connected pieces of cells from 1; the box of piece k is boxes[k - 1]: top, bottom, left, right."""
-    cells, n = cc3d.connected_components(np.maximum(labels, 0), connectivity=8, out_dtype=np.uint32, return_N=True)
+    from scipy.ndimage import find_objects
+
+    cells = cc3d.connected_components(np.maximum(labels, 0), connectivity=8, out_dtype=np.uint32)
     cells = cells.view(np.int32)  # numba adds signed numbers to unsigned ones as floats
-    return cells, _boxes(cells, n)
-
-
-@compiled
-def _boxes(cells, n):
-    height, width = cells.shape
-    boxes = np.zeros((n, 4), dtype=np.int64)
-    for k in range(n):
-        boxes[k, 0], boxes[k, 2] = height, width
-    for y in range(height):
-        for x in range(width):
-            if cells[y, x] > 0:
-                k = cells[y, x] - 1
-                boxes[k, 0], boxes[k, 1] = min(boxes[k, 0], y), max(boxes[k, 1], y + 1)
-                boxes[k, 2], boxes[k, 3] = min(boxes[k, 2], x), max(boxes[k, 3], x + 1)
-    return boxes
+    edges = [(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in find_objects(cells)]
+    return cells, np.array(edges, dtype=np.int64).reshape(-1, 4)
 
 
 @compiled

@@ -14,13 +14,16 @@ from fewcell.types import FloatArray, Labels
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CELL", "FLOW", "FlowField", "without_false_flows"]
+__all__ = ["CELL", "FLOW", "FLOW_SCALE", "N_CLIMBS", "FlowField", "without_false_flows"]
 
 FLOW, CELL = slice(0, 2), 2
 """The channels."""
 
 FLOW_SCALE = 5.0
 """A network's raw output is the flow times this, so that flows and logits are of one size."""
+
+N_CLIMBS = 2
+"""How often an end point moves on to the densest place around it: sinks of noisy flows are some px wide."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fewcell.representations.base import Channel, Representation, collect_instances
 from fewcell.representations.boundary import boundary_pixels
+from fewcell.representations.flow_field import FLOW_SCALE
 from fewcell.representations.vectors import turn_vectors
 from fewcell.types import FloatArray, Instances, Labels
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Omni"]
-
-FLOW_SCALE = 5.0
-"""A network's raw output is the flow, and the distance, times this, so that they and logits are of one size."""
 
 
 @final

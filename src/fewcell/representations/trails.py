@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from fewcell.representations.base import collect_instances
-from fewcell.representations.flow_field import CELL, FLOW, FlowField, without_false_flows
+from fewcell.representations.flow_field import CELL, FLOW, N_CLIMBS, FlowField, without_false_flows
 from fewcell.types import FloatArray, Instances
 
 __all__ = ["Trails"]
-
-N_CLIMBS = 2
-"""How often an end point moves on to the densest place around it: sinks of noisy flows are some px wide."""
 
 
 @final
