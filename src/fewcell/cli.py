@@ -4,14 +4,19 @@ import os
 import shlex
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fewcell.errors import ConfigError, FewcellError, ReadError, require_training, said_of
 from fewcell.flags import read_channels, read_notes, read_plane, read_shard
-from fewcell.terminal import empty_tiles, printable, shown_segmenting, unread_tiles
+from fewcell.terminal import done_line, empty_tiles, printable, problems_of, shown_segmenting, unread_tiles
+
+if TYPE_CHECKING:
+    from fewcell.segmenter import FileSettings, Segmenter
+    from fewcell.slides import Means
 
 __all__ = [
     "app",
@@ -448,29 +453,25 @@ def challenge(
         raise typer.Exit(1)
 
 
-def _segment_all(segmenter, images, out: Path, settings, exports=(), how=None) -> None:
+def _segment_all(
+    segmenter: "Segmenter",
+    images: list[Path],
+    out: Path,
+    settings: "FileSettings",
+    exports: Sequence[str] = (),
+    how: "Means | None" = None,
+) -> None:
+    """Segment files one after the other, say what became of each, and end with exit code 1 if one failed."""
     from fewcell.segmenter import Failed
-    from fewcell.slides import SegmentedSlide, segment_inputs
+    from fewcell.slides import segment_inputs
 
-    failures = []
+    failures: list[Failed] = []
     with shown_segmenting(len(images)) as (advance, report):
         for result in segment_inputs(segmenter, images, out, settings, exports=exports, how=how, report=report):
             advance()
-            if isinstance(result, Failed):
-                failures.append(result)
-                continue
-            of_plan = result.segmentation.plan if isinstance(result, SegmentedSlide) else result.segmentation
-            scale = "diameter not known: nothing looks like a cell"
-            if of_plan.diameter_source != "not known":
-                larger = f"; {of_plan.larger_px:.1f} px besides" if of_plan.larger_px else ""
-                scale = f"diameter {of_plan.diameter_px:.1f} px, {of_plan.diameter_source}{larger}"
-            slide = result.segmentation if isinstance(result, SegmentedSlide) else None
-            empty = empty_tiles(slide) if slide else ""
-            name = printable(result.path.name)
-            typer.echo(f"{name}: {result.n_cells} cells ({scale}) in {result.seconds:.1f} s{empty}")
-            if slide and slide.failed:
-                failures.append(Failed(result.path, ReadError(unread_tiles(slide.failed))))
-            failures += [Failed(result.path, ConfigError(problem)) for problem in (slide.refused if slide else ())]
+            if not isinstance(result, Failed):
+                typer.echo(done_line(result))
+            failures += problems_of(result)
     if failures:
         count = len({failure.path for failure in failures})
         typer.echo(f"{count} of {len(images)} files failed, in part or all:", err=True)

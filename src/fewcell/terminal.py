@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-if TYPE_CHECKING:
-    from fewcell.slides import SlideSegmentation
+from fewcell.errors import ConfigError, ReadError
 
-__all__ = ["empty_tiles", "printable", "shown_segmenting", "unread_tiles"]
+if TYPE_CHECKING:
+    from fewcell.segmenter import Failed, Segmented
+    from fewcell.slides import SegmentedSlide, SlideSegmentation
+
+__all__ = ["done_line", "empty_tiles", "printable", "problems_of", "shown_segmenting", "unread_tiles"]
 
 SAID_EVERY_S = 30.0  # how often a slide's progress is written where there is no terminal
 
@@ -24,6 +27,34 @@ def unread_tiles(unread: Sequence[str]) -> str:
 def empty_tiles(slide: "SlideSegmentation") -> str:
     """What is said of tiles that the network did not have to see."""
     return f"; {slide.empty_tiles} of {slide.n_tiles} tiles are empty" if slide.empty_tiles else ""
+
+
+def done_line(done: "Segmented | SegmentedSlide") -> str:
+    """What is said of a file that was segmented: how many cells, how wide they are, and what it took."""
+    from fewcell.slides import SegmentedSlide
+
+    found, empty = done.segmentation, ""
+    if isinstance(done, SegmentedSlide):
+        found, empty = done.segmentation.plan, empty_tiles(done.segmentation)
+    scale = "diameter not known: nothing looks like a cell"
+    if found.diameter_source != "not known":
+        larger = f"; {found.larger_px:.1f} px besides" if found.larger_px else ""
+        scale = f"diameter {found.diameter_px:.1f} px, {found.diameter_source}{larger}"
+    return printable(f"{done.path.name}: {done.n_cells} cells ({scale}) in {done.seconds:.1f} s{empty}")
+
+
+def problems_of(done: "Segmented | SegmentedSlide | Failed") -> "list[Failed]":
+    """What went wrong with a file: all of it, tiles that could not be read, exports that were refused."""
+    from fewcell.segmenter import Failed
+    from fewcell.slides import SegmentedSlide
+
+    if isinstance(done, Failed):
+        return [done]
+    if not isinstance(done, SegmentedSlide):
+        return []
+    slide = done.segmentation
+    errors = [ReadError(unread_tiles(slide.failed))] if slide.failed else []
+    return [Failed(done.path, error) for error in (*errors, *map(ConfigError, slide.refused))]
 
 
 def printable(text: str) -> str:

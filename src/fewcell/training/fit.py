@@ -24,6 +24,7 @@ from fewcell.training.held_out import HeldOut, measure
 from fewcell.training.lessons import COLLAGES_FOLDER, ROUNDS_FOLDER, Lessons, check_unseen, fingerprint, read_all, split
 from fewcell.training.log import Progress, rewind_log, write_log
 from fewcell.training.machine import machine
+from fewcell.training.objective import Batch
 from fewcell.training.pool_scale import forget_diameters, with_diameters
 from fewcell.training.quantise import add_int8
 from fewcell.training.scale import forget_scale, scale_file
@@ -160,30 +161,35 @@ def _learned_without_labels(
     free = [s for s in unlabelled if s.experiment not in apart]
     others = free if takes_some else []
     boxed = [s for s in free if s.boxes] if recipe.scale_steps else []
-    if run.here.is_first and (n_left_alone := len(unlabelled) - len(others or boxed)):
-        why = "they are of experiments that are held out"
-        if not takes_some:
-            why = f"{recipe.objective.name} takes none. Choose --objective consensus to learn from them as well"
-        warnings.warn(f"{n_left_alone} images without labels are not learned from: {why}.", stacklevel=3)
+    if run.here.is_first:
+        for words in _doubts(run, others, n_left_alone=len(unlabelled) - len(others or boxed)):
+            warnings.warn(words, stacklevel=3)
     if takes_some and not others:
         raise DataError(
             f"{recipe.objective.name} learns from images without labels as well; there is none, but for images of "
             "experiments that are held out, and copies of labelled ones."
         )
+    return others, boxed
+
+
+def _doubts(run: TrainingState, others: Sequence[Sample], n_left_alone: int) -> Iterator[str]:
+    """What may not be as people think of images without labels that are learned from, and of those that are not."""
+    if n_left_alone:
+        why = "they are of experiments that are held out"
+        if run.objective.pool_share == 0:
+            name = run.recipe.objective.name
+            why = f"{name} takes none. Choose --objective consensus to learn from them as well"
+        yield f"{n_left_alone} images without labels are not learned from: {why}."
     rounds = run.objective.rounds
-    if run.here.is_first and rounds and (most := rounds.images * len(rounds.at)) < len(others):
+    if rounds and (most := rounds.images * len(rounds.at)) < len(others):
         how = f"images = {rounds.images}, at = {list(rounds.at)}"
-        said = f"Of {len(others)} images without labels a teacher labels {most}, spread over all (settings: {how})."
-        warnings.warn(said, stacklevel=3)
-    regions = [s for s in others if s.regions and not (s.points or s.boxes)]
-    if run.here.is_first and regions:
-        warnings.warn(
+        yield f"Of {len(others)} images without labels a teacher labels {most}, spread over all (settings: {how})."
+    if regions := [s for s in others if s.regions and not (s.points or s.boxes)]:
+        yield (
             f"{len(regions)} images have regions in which every cell is annotated, but no points or boxes: they are "
             f"learned from as images of which nothing is known, for example {regions[0].image.name}. Where there are "
-            "no cells, give points without any row.",
-            stacklevel=3,
+            "no cells, give points without any row."
         )
-    return others, boxed
 
 
 def begun_recipe(out: Path) -> dict[str, Any]:
@@ -192,8 +198,10 @@ def begun_recipe(out: Path) -> dict[str, Any]:
 
 
 def _train(run: TrainingState, lessons: Lessons, fixed: HeldOut, out: Path, report: Callable[[Progress], None]) -> None:
+    """Learn until the budget is spent: rounds of a teacher as they are due, steps, and the books of both."""
     recipe, here = run.recipe, run.here
-    network, average = run.network.train(), cast(Network, run.average.module)
+    run.network.train()
+    average = cast(Network, run.average.module)
     seconds_before, step_before, start = run.seconds, run.step, time.perf_counter()
     stream = lessons.stream()
     waited, reported, saved = 0.0, start, start
@@ -208,22 +216,8 @@ def _train(run: TrainingState, lessons: Lessons, fixed: HeldOut, out: Path, repo
         batch = next(stream).to(here.device)
         waited += time.perf_counter() - asked
 
-        for group in run.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(share, recipe.warmup)
-        with here.autocast():
-            output = run.shared(batch.images)
-            parts = run.objective.losses(output, batch, share)
-            if run.memory:
-                parts["forgotten"] = run.memory.loss(output, batch)
-            loss = torch.stack(list(parts.values())).sum()
-        run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        run.optimizer.step()
-        run.average.update_parameters(network)
-
+        loss = _step(run, batch, share)
         now = time.perf_counter()
-        run.step += 1
         run.seconds = seconds_before + now - start
         share = run.share_done()
         due = now - saved > 60 * recipe.checkpoint_minutes or share >= 1
@@ -250,6 +244,25 @@ def _train(run: TrainingState, lessons: Lessons, fixed: HeldOut, out: Path, repo
             run.save(out / CHECKPOINT_FILE)
             saved = time.perf_counter()
             start += saved - now
+
+
+def _step(run: TrainingState, batch: Batch, share: float) -> torch.Tensor:
+    """Learn from a batch; the loss before it did. share: of the budget that is spent."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.recipe.learning_rate * _schedule(share, run.recipe.warmup)
+    with run.here.autocast():
+        output = run.shared(batch.images)
+        parts = run.objective.losses(output, batch, share)
+        if run.memory:
+            parts["forgotten"] = run.memory.loss(output, batch)
+        loss = torch.stack(list(parts.values())).sum()
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
+    run.optimizer.step()
+    run.average.update_parameters(run.network)
+    run.step += 1
+    return loss
 
 
 def _assert_finite(progress: Progress, recipe: Recipe) -> None:
