@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fewcell.errors import ConfigError, FewcellError, ReadError, require_training, said_of
-from fewcell.flags import read_channels, read_notes, read_plane, read_shard
+from fewcell.flags import read_channels, read_diameter, read_notes, read_plane, read_shard
 from fewcell.terminal import done_line, empty_tiles, printable, problems_of, shown_segmenting, unread_tiles
 
 if TYPE_CHECKING:
@@ -116,10 +116,10 @@ def segment(
     is not: smaller images have these anyway. What each took is in seconds.csv.
     """
     from fewcell.images import SLIDE_SUFFIXES, list_images
-    from fewcell.segmenter import FileSettings, Segmenter, parse_diameter
+    from fewcell.segmenter import FileSettings, Segmenter
     from fewcell.slides import Means, segment_shard
 
-    value, in_um = (None, False) if diameter is None else parse_diameter(diameter)
+    value, in_um = read_diameter(diameter)
     settings = FileSettings(
         channels=read_channels(channels),
         axes=axes,

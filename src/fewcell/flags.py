@@ -1,8 +1,10 @@
 """What people write after a flag, understood. What is not raises ConfigError, with an example of what would be."""
 
+import re
+
 from fewcell.errors import ConfigError
 
-__all__ = ["read_channels", "read_notes", "read_plane", "read_shard"]
+__all__ = ["read_channels", "read_diameter", "read_notes", "read_plane", "read_shard"]
 
 
 def read_shard(text: str) -> tuple[int, int]:
@@ -22,6 +24,16 @@ def read_channels(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"--channels {text!r} is not understood. Write numbers from 0, such as 0 or 2,0.") from None
+
+
+def read_diameter(text: str | None) -> tuple[float | None, bool]:
+    """30 or 30px -> (30.0, False); 12um -> (12.0, True), in micrometres."""
+    if text is None:
+        return None, False
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(px|um|µm|μm)?\s*", text)
+    if not found or float(found[1]) <= 0:
+        raise ConfigError(f"--diameter {text!r} is not understood. Write pixels as 30, or micrometres as 12um.")
+    return float(found[1]), found[2] not in (None, "px")
 
 
 def read_plane(text: str | None) -> dict[str, int] | None:

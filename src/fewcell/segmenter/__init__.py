@@ -1,7 +1,7 @@
 """From an image to its cells, with a model folder."""
 
 from fewcell.segmenter.blank import is_blank
-from fewcell.segmenter.files import Failed, FileSettings, Segmented, parse_diameter, segment_files
+from fewcell.segmenter.files import Failed, FileSettings, Segmented, segment_files
 from fewcell.segmenter.measure import LARGEST_FACTOR, busiest_window
 from fewcell.segmenter.merge import merge_scales
 from fewcell.segmenter.model_folder import (
@@ -58,7 +58,6 @@ __all__ = [
     "find_model",
     "is_blank",
     "merge_scales",
-    "parse_diameter",
     "predict_at_scale",
     "read_model",
     "read_seconds",

@@ -1,7 +1,6 @@
 """Files in, files out: the labels, overlay and table of each image, whole or not at all."""
 
 import os
-import re
 import tempfile
 import time
 from collections import Counter
@@ -30,7 +29,6 @@ __all__ = [
     "check_alone",
     "check_no_input",
     "failed",
-    "parse_diameter",
     "segment_files",
 ]
 
@@ -151,17 +149,6 @@ def segment_files(
     at_once = min(AT_ONCE, segmenter.threads or available_threads())
     with ThreadPoolExecutor(at_once) as pool:
         yield from ahead(pool, segmented, paths, at_once)
-
-
-def parse_diameter(text: str) -> tuple[float, bool]:
-    """Read a diameter such as '30' or '30px' (pixels) or '12um' (micrometres): the number, and whether it is um.
-
-    Raises ConfigError for anything else.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(px|um|µm|μm)?\s*", text)
-    if not found or float(found[1]) <= 0:
-        raise ConfigError(f"The diameter {text!r} is not understood. Write pixels as 30, or micrometres as 12um.")
-    return float(found[1]), found[2] not in (None, "px")
 
 
 def _segment_file(segmenter: Segmenter, path: Path, outputs: dict[str, Path], settings: FileSettings) -> Segmentation:
