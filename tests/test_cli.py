@@ -128,10 +128,12 @@ def test_a_link_to_nothing_is_a_failure(run, nuclei, tmp_path):
     folder.mkdir()
     shutil.copy(nuclei, folder / "good.png")
     (folder / "gone.png").symlink_to(tmp_path / "not fetched")
+    (folder / "loop.png").symlink_to("loop.png")
     code, _, err = run("segment", folder, "-o", tmp_path / "out", "--diameter", 24)
     assert code == 1
-    assert "1 of 2 files failed" in err
+    assert "2 of 3 files failed" in err
     assert "gone.png" in err
+    assert "loop.png" in err
 
 
 def test_bad_files_are_listed_and_the_others_finish(run, nuclei, tmp_path):

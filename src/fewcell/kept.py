@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """The things that were used last, each made once, however many threads ask for it."""
+    """The things that were used last, each made once, however many threads ask for it at a time."""
 
     def __init__(self, size_of: Callable[[T], float], most: float) -> None:
         """most: the sum of their sizes up to which they are kept; the last one is kept in any case."""
@@ -41,6 +41,8 @@ class Kept(Generic[T]):
 
     def _keep(self, key: Hashable, thing: T) -> None:
         size = self._size_of(thing)
+        if key in self._kept:  # made anew, as it was not kept long enough for those who waited for it
+            self._size -= self._kept.pop(key)[1]
         self._kept[key] = thing, size
         self._size += size
         while len(self._kept) > 1 and self._size > self._most:

@@ -33,9 +33,8 @@ def done_line(done: "Segmented | SegmentedSlide") -> str:
     """What is said of a file that was segmented: how many cells, how wide they are, and what it took."""
     from fewcell.slides import SegmentedSlide
 
-    found, empty = done.segmentation, ""
-    if isinstance(done, SegmentedSlide):
-        found, empty = done.segmentation.plan, empty_tiles(done.segmentation)
+    found = done.segmentation.plan if isinstance(done, SegmentedSlide) else done.segmentation
+    empty = empty_tiles(done.segmentation) if isinstance(done, SegmentedSlide) else ""
     scale = "diameter not known: nothing looks like a cell"
     if found.diameter_source != "not known":
         larger = f"; {found.larger_px:.1f} px besides" if found.larger_px else ""

@@ -6,7 +6,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fewcell.benchmark import evaluate_folders, summarise
+from fewcell.benchmark import evaluate_folders, save_rows, summarise
+from fewcell.benchmark.tables import read_table
 from fewcell.data.dataset import open_dataset
 from fewcell.errors import DataError
 from fewcell.metrics import score_image
@@ -237,5 +238,7 @@ def test_names_that_are_no_text_are_scored(folders, tmp_path):
     except OSError:
         pytest.skip("this file system takes no such name")
     (folders[1] / "c_label.tiff").rename(folders[1] / odd)
-    summary = summarise(evaluate_folders(*folders))
-    assert summary.groups[0].n_images == 3
+    evaluation = evaluate_folders(*folders)
+    assert summarise(evaluation).groups[0].n_images == 3
+    save_rows(evaluation, tmp_path / "rows.csv")
+    assert [row["stem"] for row in read_table(tmp_path / "rows.csv")] == [row.stem for row in evaluation.rows]

@@ -437,11 +437,13 @@ def test_the_one_colour_that_is_taken_of_a_picture_is_not_called_red(tmp_path):
 
 def test_dimensions_of_one_name_have_to_be_named(tmp_path):
     pixels = noise((2, 3, 16, 17))
-    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack")
     for plane in (None, {"q": 1}):
         with pytest.raises(AxesError, match=r"--axes ZCYX with --plane z=1"):
             read_image(tmp_path / "a.tif", plane=plane)
     assert_pixels(read_image(tmp_path / "a.tif", axes="ZCYX", plane={"z": 1}), pixels[1])
+    with pytest.raises(AxesError, match="labels must be a single plane"):
+        read_labels(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(

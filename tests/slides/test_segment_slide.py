@@ -232,13 +232,31 @@ def test_what_the_system_leaves_beside_an_unfinished_run_is_no_run(
     monkeypatch.undo()
     unfinished = tmp_path / "o.zarr.unfinished"
     (unfinished / ".DS_Store").write_bytes(b"looked at")
-    shutil.copytree(next(unfinished.glob("*/plan.json")).parent, unfinished / "another")
+    shutil.copytree(next(unfinished.glob("*/plan.json")).parent, unfinished / ("0" * 16))
     looked, look = [], Work.look
     monkeypatch.setattr(Work, "look", lambda self, number: looked.append(number) or look(self, number))
     with pytest.raises(WriteError, match="holds a run with other settings"):
         segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))
     segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22, overwrite=True))
     assert not looked, "what was done is kept, whatever else is removed"
+    assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
+
+
+def test_a_run_that_is_being_planned_keeps_others_away(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    """Planning a large slide takes a while."""
+    module = sys.modules["fewcell.slides.segment_slide"]  # the package has the function under that name
+    planned, plan = [], module.plan_slide
+
+    def plan_slide(slide, segmenter, task):
+        if not planned:
+            planned.append(task)
+            with pytest.raises(WriteError, match="holds a run with other settings"):
+                segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=30))
+        return plan(slide, segmenter, task)
+
+    monkeypatch.setattr(module, "plan_slide", plan_slide)
+    assert segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22)).n_cells > 20
+    assert len(planned) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
 
 

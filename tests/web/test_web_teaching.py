@@ -96,7 +96,7 @@ def test_what_was_taught_is_decided_on_first(client, taught):
 def test_the_command_is_run_on_the_corrections_and_its_words_are_shown(client, root, wait_for, monkeypatch):
     said = "import sys; sys.exit('noise\\nfewcell: No whole cell lies in it: ' + ' '.join(sys.argv[1:]))"
     monkeypatch.setattr(teaching, "COMMAND", (sys.executable, "-c", said, "train"))
-    monkeypatch.setattr(teaching, "require", lambda extra, *libraries: None)
+    monkeypatch.setattr(teaching, "require_training", lambda: None)
     client.post(f"{CELLS}/corrections", json={"kind": "confirm", "cells": [1]})
     job = client.post("/api/teaching", json={"model": "default", "minutes": 0.5}).json()
     ended = wait_for(client, job["number"])

@@ -1,5 +1,6 @@
 """A folder of predicted labels against a folder of true ones: one row an image."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from fewcell.data.dataset import LABEL_SUFFIXES, find_manifest, match_manifest, read_manifest, read_truth
 from fewcell.errors import DataError, FewcellError
 from fewcell.images import SUFFIXES, read_labels
+from fewcell.images.read import is_file_or_lost
 from fewcell.metrics import ImageScores, score_image
 
 __all__ = ["Evaluation", "Failure", "Files", "Row", "evaluate_folders"]
@@ -188,7 +190,7 @@ def _predictions(predicted_dir: Path, images: Mapping[str, Path]) -> dict[str, l
     for stem in stems:
         names = [name.format(stem=stem) for name in PREDICTION_NAMES]
         its = next((named[name] for name in names if name in named), [])
-        found[stem] = [path for path in its if path.resolve() != images[stem].resolve()]
+        found[stem] = [path for path in its if os.path.realpath(path) != os.path.realpath(images[stem])]
     if not any(found.values()):
         raise DataError(
             f"{predicted_dir} holds no prediction for any of the {len(stems)} images with true labels. Name "
@@ -208,5 +210,4 @@ def _only(candidates: Sequence[Path], stem: str) -> Path:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder.")
-    there = (path for path in folder.iterdir() if path.is_file() or path.is_symlink())  # a dangling link is a failure
-    return sorted(path for path in there if not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if is_file_or_lost(path) and not path.name.startswith("."))

@@ -129,7 +129,7 @@ def _score_one(
         instances, diameter = found.instances, found.diameter_px
     except FewcellError as error:
         problem, truth = str(error), read_truth(sample.labels, sample.regions)
-        instances = Instances.none(truth.shape)
+        instances = Instances.none((truth.shape[0], truth.shape[1]))
     seconds = time.perf_counter() - start
     labels = instances.of_score(segmenter.facts.min_score).labels
     write_labels(folder / "labels" / f"{sample.stem}_label.tiff", labels, overwrite=True)

@@ -50,7 +50,7 @@ def render(summary: Summary, evaluation: Evaluation) -> RenderableType:
 def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV table. Raises DataError if it cannot be read."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             return list(csv.DictReader(file))
     except OSError as error:
         raise DataError(

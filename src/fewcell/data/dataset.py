@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,7 +114,7 @@ def open_unlabelled(paths: Sequence[Path | str]) -> list[Sample]:
     datasets = [path for path in map(Path, paths) if (path / "images").is_dir()]
     samples = [replace(sample, labels=None) for folder in datasets for sample in open_dataset(folder)]
     for image in list_images(path for path in map(Path, paths) if path not in datasets):
-        name = image.resolve().parent.name
+        name = Path(os.path.realpath(image)).parent.name
         samples.append(Sample(image.stem, image, None, name, "unknown", f"{name}/{image.stem}"))
     return samples
 

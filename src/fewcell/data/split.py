@@ -1,6 +1,7 @@
 """Which images to learn from, which to hold out, and how often to draw each."""
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -147,7 +148,7 @@ def without_copies(others: Sequence[Sample], labelled: Sequence[Sample]) -> list
     """
     if not others:
         return []
-    known = {sample.image.resolve() for sample in labelled}
+    known = {os.path.realpath(sample.image) for sample in labelled}
     middles = {(size, _middle(sample.image)) for sample in labelled if (size := _size(sample.image))}
     sizes = {size for size, _ in middles}
 
@@ -156,7 +157,7 @@ def without_copies(others: Sequence[Sample], labelled: Sequence[Sample]) -> list
         return {digest for sample in labelled if (digest := _digest(sample.image))}
 
     def is_new(image: Path) -> bool:
-        if image.resolve() in known:
+        if os.path.realpath(image) in known:
             return False
         size = _size(image)
         if size not in sizes or (size, _middle(image)) not in middles:

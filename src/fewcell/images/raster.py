@@ -44,7 +44,8 @@ def choose_plane(request: Request, shape: Sequence[int], axes: str) -> tuple[tup
     """
     path, axes = request.path, _named_axes(request, shape, axes)
     described = _describe(axes, shape)
-    _check_names(path, axes, shape)
+    if not request.as_labels:
+        _check_names(path, axes, shape)
     wanted = {letter.upper(): number for letter, number in (request.plane or {}).items()}
     for letter, number in wanted.items():
         size = shape[axes.index(letter)] if letter in axes else 1

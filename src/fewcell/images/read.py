@@ -35,6 +35,7 @@ __all__ = [
     "SUFFIXES",
     "Image",
     "channels_first",
+    "is_file_or_lost",
     "is_tiff",
     "list_images",
     "one_clear_error",
@@ -146,11 +147,14 @@ def list_images(
     return list(found)
 
 
+def is_file_or_lost(path: Path) -> bool:
+    """Whether it is a file, or a link to something that is not there, which is said when it is read."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
 def _is_image_of_folder(path: Path, suffixes: Sequence[str]) -> bool:
     is_result = path.name.lower().endswith(RESULT_ENDINGS)
-    is_image = path.suffix.lower() in suffixes and (
-        path.is_file() or path.is_symlink() or _is_image_folder(path, suffixes)
-    )
+    is_image = path.suffix.lower() in suffixes and (is_file_or_lost(path) or _is_image_folder(path, suffixes))
     return is_image and path.name[0] != "." and not is_result
 
 

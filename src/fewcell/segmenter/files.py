@@ -115,10 +115,10 @@ def check_alone(path: Path, stems: Counter[str]) -> None:
         )
 
 
-def check_no_input(targets: Iterable[Path], inputs: Collection[Path]) -> None:
-    """Raise WriteError if an output would take the place of an input. inputs: resolved."""
+def check_no_input(targets: Iterable[Path], inputs: Collection[str]) -> None:
+    """Raise WriteError if an output would take the place of an input. inputs: their real paths."""
     for target in targets:
-        if target.resolve() in inputs:
+        if os.path.realpath(target) in inputs:
             raise WriteError(f"{target}: is to be segmented, and would be replaced. Choose another folder with -o.")
 
 
@@ -133,7 +133,7 @@ def segment_files(
     are read, measured and written.
     """
     stems = Counter(path.stem for path in (*paths, *beside))
-    inputs = {path.resolve() for path in (*paths, *beside)}
+    inputs = {os.path.realpath(path) for path in (*paths, *beside)}
 
     def segmented(path: Path) -> Segmented | Failed:
         start = time.perf_counter()

@@ -37,7 +37,7 @@ from fewcell.types import FloatArray, Instances, Labels, Shape, Window
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Segmentation", "Segmenter"]
+__all__ = ["Segmentation", "Segmenter", "scale_facts"]
 
 # Unless the user says how wide they are, there are no cells where they are less likely, or no wider than specks.
 MIN_PRESENCE, SPECK_PX = 0.5, 4.0

@@ -69,7 +69,7 @@ def segment_inputs(
     images = [path for path in paths if path not in slides]
     for image in segment_files(segmenter, images, out, settings, beside=slides):
         yield _recorded(image, image.segmentation.labels.shape, out) if isinstance(image, Segmented) else image
-    stems, inputs = Counter(path.stem for path in paths), {path.resolve() for path in paths}
+    stems, inputs = Counter(path.stem for path in paths), {os.path.realpath(path) for path in paths}
     for path in slides:
         start = time.perf_counter()
         labels = out if is_one else out / f"{path.stem}_label.zarr"

@@ -1,11 +1,12 @@
 """From a slide to its cells: at once, or in shards that are merged."""
 
 import os
+import re
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ __all__ = ["SlideSegmentation", "merge_slide", "segment_shard", "segment_slide"]
 
 JOURNAL_FILE = "journal.txt"
 REMOVED = "removed"  # how the name of a run begins that is being removed
+RUN_NAME = re.compile("[0-9a-f]{16}")  # `SlideTask.key`
 ONE_PRECISION = "Machines that share a slide need one precision: give all of them --precision f32, for example."
 SHARDS_MEET_S = 2.0  # shards that begin at once look at the same lock, one after the other
 
@@ -126,7 +128,7 @@ def merge_slide(
     ConfigError where this machine cannot compute as the shards did; and as `segment_slide`.
     """
     how, unfinished = how or Means(), _unfinished_folder(out)
-    plans = sorted(unfinished.glob(f"*/{PLAN_FILE}"))
+    plans = [plan for folder in _runs_in(unfinished) if (plan := folder / PLAN_FILE).is_file()]
     if not plans:
         raise WriteError(f"{unfinished}: holds no run that could be merged. Begin one by fewcell segment --shard 1/4.")
     if len(plans) > 1:
@@ -254,12 +256,12 @@ def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, ov
     unfinished, path = folder.parent, folder / PLAN_FILE
     for left in (*unfinished.parent.glob(f".{unfinished.name}-*"), *unfinished.glob(f".{REMOVED}-*")):
         shutil.rmtree(left)  # half removed when a run was killed
-    others = [found.parent for found in unfinished.glob(f"*/{PLAN_FILE}") if found.parent.name != folder.name]
-    if others:
+    if others := [other for other in _runs_in(unfinished) if other != folder]:
         if not overwrite:
-            for other in others:
-                theirs = SlidePlan.read(other / PLAN_FILE).task
-                if theirs.model_copy(update={"precision": task.precision}).key == task.key:
+            for plan_file in filter(Path.exists, (other / PLAN_FILE for other in others)):
+                theirs = SlidePlan.read(plan_file).task
+                is_alike = theirs.model_copy(update={"precision": task.precision}).key == task.key
+                if is_alike and theirs.precision != task.precision:
                     raise WriteError(
                         f"{unfinished}: holds a run with precision {theirs.precision}; here it would be "
                         f"{task.precision}. {ONE_PRECISION}"
@@ -274,9 +276,16 @@ def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, ov
         for other in others:
             _remove(other, f".{REMOVED}")
     if not path.exists():
-        plan = plan_slide(slide, segmenter, task)  # if this fails, nothing was begun
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = _written(plan, folder)
+        folder.mkdir(parents=True, exist_ok=True)  # so that other runs see this one
+        try:
+            planned = plan_slide(slide, segmenter, task)
+        except BaseException:  # nothing was begun
+            with suppress(OSError):  # another shard may have begun it
+                folder.rmdir()
+                unfinished.rmdir()
+            raise
+        folder.mkdir(parents=True, exist_ok=True)  # it may be that a shard has failed here meanwhile
+        temporary = _written(planned, folder)
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -290,6 +299,12 @@ def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, ov
     if not (Path(plan.slide).exists() and Path(plan.model).exists()):  # they were moved: workers and merge ask the plan
         os.replace(_written(found, folder), path)
     return found
+
+
+def _runs_in(unfinished: Path) -> list[Path]:
+    """The folders of runs, whatever else the system or people have left there."""
+    found = unfinished.iterdir() if unfinished.is_dir() else ()
+    return sorted(folder for folder in found if RUN_NAME.fullmatch(folder.name) and folder.is_dir())
 
 
 def _written(plan: SlidePlan, folder: Path) -> Path:

@@ -47,6 +47,7 @@ def recipe_from(model: str, *, unlabelled: bool = False) -> dict[str, Any]:
     gentle = {
         "start": model,
         "keep_start": True,
+        "still_found": Recipe.model_fields["still_found"].default,  # whatever that model itself was allowed to forget
         "scale_steps": 0,
         "int8": False,  # what it would take to make it is more than teaching asks for
         "steps": None,

@@ -139,7 +139,7 @@ def read_all(run: TrainingState, learn: Sequence[Sample], held_out: Sequence[Sam
             + ("nothing is known of them. " if known == 0 else "all of it is background. ")
             + "Check the label images: 0 background, 1, 2, 3 and so on cells, -1 where nobody annotated."
         )
-    if held.pyramids.n_with_cells == 0:
+    if held.pyramids.n_with_cells == 0 and run.here.is_first:
         warnings.warn(
             f"No cell is labelled in the {len(held_out)} images or parts of images that are held out: thresholds and "
             "the F1 that is reported tell nothing. Label more images.",

@@ -23,7 +23,8 @@ from fewcell.training.objectives import make_objective
 __all__ = ["CHECKPOINT_FILE", "TrainingState", "begin"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-MAY_DIFFER = {"threads", "workers", "checkpoint_minutes", "precision", "int8"}  # settings that a resumed run may change
+# Settings that a resumed run may change.
+MAY_DIFFER = {"threads", "workers", "checkpoint_minutes", "precision", "int8", "still_found"}
 
 
 @dataclass
