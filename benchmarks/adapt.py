@@ -1,7 +1,7 @@
 """What a few labelled images of a new source teach the model inside the package, and what it forgets over them.
 
     python benchmarks/adapt.py ../shared/data/test --out docs/results/adapt.csv
-    python benchmarks/adapt.py ../shared/data/test --learn bitdepth=5 ecolifl=2 --out docs/results/adapt-weak-spots.csv
+    python benchmarks/adapt.py ../shared/data/test --may-forget --out docs/results/adapt-may-forget.csv
 
 For each source a few labelled images are learned from, as by `fewcell train DATA --from-model default`. Scored before
 and after, at the true diameter: the source's other images, and all images of other sources, which show what was
@@ -29,7 +29,7 @@ from fewcell.segmenter import Segmenter, read_model
 from fewcell.training.blend import recipe_from
 from fewcell.training.fit import fit
 
-SOURCES = ("coelho-ic100=5", "cpm15=5", "deepliif=2")
+SOURCES = ("coelho-ic100=5", "cpm15=5", "deepliif=2", "bitdepth=5", "ecolifl=2")
 
 
 def scores(segmenter: Segmenter, samples: Sequence[Sample]) -> dict[str, float]:

@@ -312,7 +312,8 @@ def train(
             left = scores.get("still_found")
             kept = "" if left is None else f"; {left:.3f} against what the start finds in drawn images"
         before, after = scores["f1_50_before"], scores["f1_50"]
-        typer.echo(f"F1 on held-out parts, true diameter: {before:.3f} before, {after:.3f} after{kept}")
+        means = f"mean over IoU 0.5 to 0.9: {scores['f1_mean_before']:.3f}, then {scores['f1_mean']:.3f}"
+        typer.echo(f"F1 on held-out parts, true diameter: {before:.3f} before, {after:.3f} after ({means}){kept}")
         if "forgets_at" in scores:
             typer.echo("To go further would have meant to forget other images. If only yours count: --may-forget.")
     typer.echo(f"The model is in {folder}. Use it: fewcell segment IMAGES -o OUT --model {folder}")

@@ -27,13 +27,13 @@ from fewcell.segmenter import (
 from fewcell.training.export import export_network, round_weights
 from fewcell.training.finish import SUREST_SHARE, count_sources, joined, surest_cells
 from fewcell.training.forgetting import found_in_drawn, still_found
-from fewcell.training.held_out import f1_at_true_scale
+from fewcell.training.held_out import Pooled, pooled_f1
 
 __all__ = ["blend", "f1_of_start", "recipe_from"]
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 OF_UNLABELLED = {"name": "consensus", "settings": {"at": [0.0, 0.5], "images": 100}}
-WORTH = 0.01  # of F1: what going further has to bring
+WORTH = 0.01  # of the mean F1: what going further has to bring
 
 
 def recipe_from(model: str, *, unlabelled: bool = False) -> dict[str, Any]:
@@ -70,18 +70,20 @@ def blend(
     held_out: Sequence[Sample],
     folder: Path,
     scale: Path,
-    before: float,
+    before: Pooled,
     *,
     also_seen: Sequence[Sample] = (),
 ) -> None:
     """Write a model whose weights lie between those of the start and those of the network, as good as they get.
 
     Between the two lie networks that know both what the start knew and what was learned; the way is gone no further
-    than held-out images ask for. What goes further has to be better by WORTH; if nothing is, the start is kept.
-    Settings of decoding, scorer and thresholds are the start's: a few images tell less of them than all that it learned
-    from. What came of it stands in the model's `held_out`: F1 before (`f1_50_before`) and after (`f1_50`), how far it
-    went (`share`), and the F1 against what the start finds in drawn images (`still_found`). Where that would be less
-    than the recipe's, the way ends (`forgets_at`, a share).
+    than held-out images ask for. What goes further has to be better by WORTH, and at an IoU of 0.5 no worse than the
+    start; if nothing is, that is kept. Settings of decoding, scorer and thresholds are the start's: a few images tell
+    less of them than all that it learned from.
+
+    What came of it stands in the model's `held_out`: F1 before (`f1_50_before`) and after (`f1_50`), likewise its means
+    over IoU 0.5 to 0.9 (`f1_mean`), how far it went (`share`), and the F1 against what the start finds in drawn images
+    (`still_found`). Where that would be less than the recipe's, the way ends (`forgets_at`, a share).
 
     scale: the file of the network that tells the scale. before: F1 of the start, see `f1_of_start`. also_seen: images
     without labels that the network has learned from.
@@ -108,15 +110,17 @@ def blend(
             if kept is not None and kept < recipe.still_found:
                 forgets_at = share
                 break
-            reached = f1_at_true_scale(segmenter, held_out)
-            if reached > best_f1 + WORTH:
+            reached = pooled_f1(segmenter, held_out)
+            if reached.f1_mean > best_f1.f1_mean + WORTH and reached.f1_50 >= before.f1_50:
                 best, best_share, best_f1, best_kept = segmenter, share, reached, kept
         update: dict[str, object] = {
             "fewcell_version": __version__,
             "trained_on": joined(start.facts.trained_on, learned) if best_share else start.facts.trained_on,
             "held_out": {
-                "f1_50": round(best_f1, 4),
-                "f1_50_before": round(before, 4),
+                "f1_50": round(best_f1.f1_50, 4),
+                "f1_50_before": round(before.f1_50, 4),
+                "f1_mean": round(best_f1.f1_mean, 4),
+                "f1_mean_before": round(before.f1_mean, 4),
                 "share": best_share,
             }
             | ({} if best_kept is None else {"still_found": round(best_kept, 4)})
@@ -134,9 +138,9 @@ def blend(
         write_model(folder, facts, best.folder / NETWORK_FILE, scale, best.folder / WEIGHTS_FILE, int8=int8)
 
 
-def f1_of_start(recipe: Recipe, held_out: Sequence[Sample]) -> float:
+def f1_of_start(recipe: Recipe, held_out: Sequence[Sample]) -> Pooled:
     """F1 of the model that training begins with, on held-out images, each at its true diameter."""
-    return f1_at_true_scale(_load_start(recipe), held_out)
+    return pooled_f1(_load_start(recipe), held_out)
 
 
 def _load_start(recipe: Recipe) -> Segmenter:

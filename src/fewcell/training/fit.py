@@ -88,7 +88,7 @@ def fit(
             before = None
             if recipe.teaches and here.is_first:
                 before = f1_of_start(recipe, held_out)
-                say(f"F1 of {recipe.start} on held-out parts, true diameter: {before:.3f}")
+                say(f"F1 of {recipe.start} on held-out parts, true diameter: {before.f1_50:.3f}")
             lessons = Lessons(run, source, learn, held_out, others, out, scale, boxed, before)
             _train(run, lessons, fixed, out, report)
             if here.is_first:

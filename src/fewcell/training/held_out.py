@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fewcell.data.crops import CropSource
 from fewcell.data.dataset import Sample, load_labelled
-from fewcell.metrics import f1, match
+from fewcell.metrics import THRESHOLDS, Counts, f1, match
 from fewcell.networks import Network
 from fewcell.representations import Representation
 from fewcell.segmenter import Segmenter
@@ -18,10 +18,11 @@ from fewcell.training.machine import Machine
 from fewcell.training.objective import Batch
 from fewcell.types import Labels
 
-__all__ = ["HeldOut", "f1_at_true_scale", "fixed_crops", "measure"]
+__all__ = ["HeldOut", "Pooled", "f1_at_true_scale", "fixed_crops", "measure", "pooled_f1"]
 
 HELD_OUT_CROPS = 32
 CROPS_AT_ONCE = 8
+COUNTED = ("true_positives", "n_true", "n_predicted")  # the fields of `Counts`
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,29 @@ def f1_at_true_scale(segmenter: Segmenter, samples: Sequence[Sample]) -> float:
         counts = match(truth, found.labels, (0.5,))[0]
         f1s += [f1(counts)] if counts.n_true else []
     return float(np.mean(f1s)) if f1s else 0.0
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """F1 of all cells of some images together, at an IoU of 0.5, and its mean over those of 0.5 to 0.9.
+
+    The mean over images of the F1 of each says little where these are few and hold a few cells each: one cell more or
+    less is a tenth of one of them.
+    """
+
+    f1_50: float
+    f1_mean: float
+
+
+def pooled_f1(segmenter: Segmenter, samples: Sequence[Sample]) -> Pooled:
+    """How well a model finds the cells of images or of parts of them, each at the scale of its labelled cells."""
+    found = []
+    for sample in samples:
+        image, truth, true_px = load_labelled(sample)
+        if true_px is not None:
+            found.append(match(truth, segmenter.segment(image, diameter_px=true_px).labels, THRESHOLDS))
+    sums = [
+        Counts(*(sum(getattr(counts[n], name) for counts in found) for name in COUNTED)) for n in range(len(THRESHOLDS))
+    ]
+    f1s = [f1(counts) if counts.n_true else 0.0 for counts in sums]
+    return Pooled(f1s[0], float(np.mean(f1s)))

@@ -21,7 +21,7 @@ from fewcell.segmenter import ModelFacts, Segmenter, find_model, read_model
 from fewcell.training.batches import Share, batches
 from fewcell.training.blend import blend
 from fewcell.training.finish import count_sources, finish
-from fewcell.training.held_out import HeldOut, fixed_crops
+from fewcell.training.held_out import HeldOut, Pooled, fixed_crops
 from fewcell.training.memory import COLLAGE_PX, draw_collages, replay
 from fewcell.training.objective import Batch
 from fewcell.training.rounds import Pool
@@ -164,7 +164,7 @@ class Lessons:
     out: Path
     scale: Path
     boxed: Sequence[Sample] = ()
-    before: float | None = None
+    before: Pooled | None = None
 
     def write_teacher(self, folder: Path) -> None:
         """Write the model of a round: the mean network so far; before the first step, what it begins with as it was."""
