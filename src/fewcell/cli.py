@@ -270,7 +270,7 @@ def train(
     network: Annotated[str | None, typer.Option(help="The network, by its name.")] = None,
     representation: Annotated[str | None, typer.Option(help="The representation, by its name.")] = None,
     objective: Annotated[str | None, typer.Option(help="The objective, by its name.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of weights, split and crops.  [default: 0]")] = None,
     threads: Threads = None,
     resume: Annotated[
         bool, typer.Option(help="Go on with the run in the output folder, by the recipe it began with.")
