@@ -195,6 +195,7 @@ def teach(page):
     """Teach for a moment, keep the model, and put it beside the other."""
     pytest.importorskip("torch", reason="teaching needs the extra fewcell[train]")
     page.fill("#minutes", "0.1")
+    page.check("#may-forget")
     page.click("#teach button")
     page.wait_for_selector("#teach progress")
     page.wait_for_timeout(1500)

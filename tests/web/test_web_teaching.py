@@ -93,18 +93,20 @@ def test_what_was_taught_is_decided_on_first(client, taught):
     assert "Keep or drop" in answer.json()["error"]
 
 
-def test_the_command_is_run_on_the_corrections_and_its_words_are_shown(client, root, wait_for, monkeypatch):
+@pytest.mark.parametrize("may_forget", [False, True])
+def test_the_command_is_run_on_the_corrections_and_its_words_are_shown(client, root, wait_for, monkeypatch, may_forget):
     said = "import sys; sys.exit('noise\\nfewcell: No whole cell lies in it: ' + ' '.join(sys.argv[1:]))"
     monkeypatch.setattr(teaching, "COMMAND", (sys.executable, "-c", said, "train"))
     monkeypatch.setattr(teaching, "require_training", lambda: None)
     client.post(f"{CELLS}/corrections", json={"kind": "confirm", "cells": [1]})
-    job = client.post("/api/teaching", json={"model": "default", "minutes": 0.5}).json()
+    job = client.post("/api/teaching", json={"model": "default", "minutes": 0.5, "may_forget": may_forget}).json()
     ended = wait_for(client, job["number"])
     assert ended["state"] == "failed"
     words = ended["error"]
     assert words.startswith("No whole cell lies in it: train")
     assert str(root / "fewcell" / "teaching" / "corrections") in words
-    assert f"--from-model {find_model('default').resolve()} --minutes 0.5 --threads 1" in words
+    forget = "--may-forget " if may_forget else ""
+    assert f"--from-model {find_model('default').resolve()} --minutes 0.5 {forget}--threads 1" in words
 
 
 def test_models_are_called_by_the_runs_that_they_lie_in(root, tmp_path):

@@ -41,15 +41,17 @@ class Undo(Strict):
 
 
 class TeachTask(Strict):
-    """Which model to teach, and for how long; steps win over minutes."""
+    """Which model to teach, for how long (steps win over minutes), and whether it may forget other images."""
 
     model: str
     minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 4.0
     steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    may_forget: bool = False
 
     def flags(self) -> list[str]:
-        """How long, as `fewcell train` is told."""
-        return ["--steps", str(self.steps)] if self.steps else ["--minutes", f"{self.minutes:g}"]
+        """How, as `fewcell train` is told."""
+        how_long = ["--steps", str(self.steps)] if self.steps else ["--minutes", f"{self.minutes:g}"]
+        return [*how_long, "--may-forget"] if self.may_forget else how_long
 
 
 Asked = TypeVar("Asked", bound=Strict)

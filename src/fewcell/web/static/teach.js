@@ -13,6 +13,7 @@ export class Teaching {
     this.lessons = { crops: 0, cells: 0 };
     this.shown = "";
     this.progress = null;
+    this.mayForget = false;
   }
 
   async look() {
@@ -49,11 +50,13 @@ export class Teaching {
         + (cells < WELCOME_CELLS ? ` Some ${WELCOME_CELLS} or more tell most; “All right here” adds many at once.` : "")
       : "Correct some cells, and mark rectangles in which all are right. The model then learns from them.";
     const minutes = make("input", { type: "number", min: "0.1", max: "1440", step: "any", value: "4", id: "minutes" });
+    const forget = make("input", { type: "checkbox", id: "may-forget", checked: this.mayForget });
+    forget.addEventListener("change", () => { this.mayForget = forget.checked; });
     const button = make("button", { className: "main", textContent: "Teach", disabled: !cells || !model });
     button.addEventListener("click", async () => {
       button.disabled = true;
       try {
-        await send("POST", "/api/teaching", { model, minutes: Number(minutes.value) });
+        await send("POST", "/api/teaching", { model, minutes: Number(minutes.value), may_forget: forget.checked });
       } catch (error) {
         button.disabled = false;
         complain(error);
@@ -63,7 +66,8 @@ export class Teaching {
     });
     const failure = job && job.state === "failed" ? [make("p", { className: "error", textContent: job.error })] : [];
     const row = make("div", { className: "row" }, make("label", { htmlFor: "minutes", textContent: "Minutes" }), minutes, button);
-    return [make("p", { className: "quiet", textContent: words }), ...failure, row];
+    const only = make("label", { htmlFor: "may-forget", textContent: "Only images like these count: it may forget others" });
+    return [make("p", { className: "quiet", textContent: words }), ...failure, make("div", { className: "row" }, forget, only), row];
   }
 
   _outcome({ before, after, share, error }) {
