@@ -24,7 +24,6 @@ from fewcell.slides.work import PLAN_FILE, Work
 __all__ = ["SlideSegmentation", "merge_slide", "segment_shard", "segment_slide"]
 
 JOURNAL_FILE = "journal.txt"
-REMOVED = "removed"  # how the name of a run begins that is being removed
 RUN_NAME = re.compile("[0-9a-f]{16}")  # `SlideTask.key`
 ONE_PRECISION = "Machines that share a slide need one precision: give all of them --precision f32, for example."
 SHARDS_MEET_S = 2.0  # shards that begin at once look at the same lock, one after the other
@@ -180,9 +179,9 @@ def _finished(run: Run, out: Path, exports: Sequence[str]) -> SlideSegmentation:
     return SlideSegmentation(work.plan, n_cells, paths, run.seconds, *counts, run.unread, tuple(run.refused))
 
 
-def _remove(folder: Path, name: str = "") -> None:
-    """Remove a folder; one that a kill leaves half removed has another name."""
-    aside = folder.with_name(f"{name or '.' + folder.name}-{secrets.token_hex(4)}")
+def _remove(folder: Path) -> None:
+    """Remove a folder; one that a kill leaves half removed has another name, which begins with a dot and its own."""
+    aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     os.rename(folder, aside)
     shutil.rmtree(aside)
 
@@ -254,7 +253,7 @@ def _planned(
 def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, overwrite: bool) -> SlidePlan:
     """Make the folder of a run and plan it, or find both again: what was decided once is decided for all shards."""
     unfinished, path = folder.parent, folder / PLAN_FILE
-    for left in (*unfinished.parent.glob(f".{unfinished.name}-*"), *unfinished.glob(f".{REMOVED}-*")):
+    for left in (*unfinished.parent.glob(f".{unfinished.name}-*"), *unfinished.glob(f".{'[0-9a-f]' * 16}-*")):
         shutil.rmtree(left)  # half removed when a run was killed
     if others := [other for other in _runs_in(unfinished) if other != folder]:
         if not overwrite:
@@ -274,7 +273,7 @@ def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, ov
             for lock in (lock for other in others for lock in other.glob("*.lock")):
                 held.enter_context(alone(lock, f"{unfinished}: another run is at work there. Wait, or end it."))
         for other in others:
-            _remove(other, f".{REMOVED}")
+            _remove(other)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)  # so that other runs see this one
         try:
