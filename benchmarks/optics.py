@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from rows import save_rows
 
-from fewcell.data.augment import as_dic, as_phase_contrast
 from fewcell.data.dataset import load_labelled, open_dataset
+from fewcell.data.optics import as_dic, as_phase_contrast
 from fewcell.images import Pyramid, normalise, resize_labels
 from fewcell.metrics import f1, match
 from fewcell.segmenter import Segmenter, canonical_shape

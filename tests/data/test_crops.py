@@ -319,6 +319,40 @@ def test_a_crop_may_be_a_collage_whose_labels_lie_on_its_cells(tmp_path: Path) -
     assert np.median(widths) * grid.stride == pytest.approx(grid.canonical_diameter_px, rel=0.4)
 
 
+@pytest.mark.parametrize(("stride", "margin"), [(1, 0), (2, 3), (4, 1)])
+@pytest.mark.parametrize("kind", ["collage", "transparent"])
+def test_drawn_cells_and_their_labels_stay_aligned(
+    kind: str, stride: int, margin: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(*arguments) -> tuple[np.ndarray, Labels]:
+        side, width_px, _ = arguments[-3:]
+        labels = discs((side, side), width_px)
+        return np.repeat((labels > 0)[..., None], 3, axis=2).astype(np.float32), labels
+
+    monkeypatch.setattr(crops, {"collage": "collage", "transparent": "transparent_cells"}[kind], draw)
+    settings = STILL.model_copy(update={kind: 1.0, "scale_jitter": 1.8})
+    source = source_of(save(tmp_path, discs((100, 100), 24)), settings=settings, stride=stride, margin=margin)
+    for seed in range(6):
+        image, labels = source.crop(0, np.random.default_rng(seed))
+        inner = slice(margin, -margin or None)
+        cells = labels[inner, inner] > 0
+        bright = image.mean(axis=0)[stride // 2 :: stride, stride // 2 :: stride] > 0.5
+        assert np.array_equal(bright, cells)
+
+
+def test_the_scale_is_told_of_transparent_cells_too(tmp_path: Path) -> None:
+    source = source_of(save(tmp_path, discs((100, 100), 24)))
+    drawing = source_of(save(tmp_path, discs((100, 100), 24)), settings=STILL.model_copy(update={"transparent": 0.9}))
+    differ, widths = 0, []
+    for seed in range(30):
+        image, width = drawing.picture(0, np.random.default_rng(seed))
+        differ += not np.array_equal(image, source.picture(0, np.random.default_rng(seed))[0])
+        widths.append(width)
+    known = np.array(widths)[np.nan_to_num(widths) > 0]
+    assert differ >= 20
+    assert np.median(known) == pytest.approx(source.grid.canonical_diameter_px, rel=0.3)
+
+
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stems of the samples that are read from disk, in order."""

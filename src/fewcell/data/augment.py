@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 
 from fewcell.config import Augmentation
-from fewcell.data.draws import log_uniform, normalised
+from fewcell.data.draws import grain, log_uniform, normalised, smooth_field
+from fewcell.data.optics import as_dic, as_phase_contrast
 from fewcell.types import FloatArray, Labels
 
-__all__ = ["as_dic", "as_phase_contrast", "grain", "immunostain", "vary_intensity"]
+__all__ = ["immunostain", "vary_intensity"]
 
 Generator = np.random.Generator
 
@@ -63,46 +64,6 @@ def _gamma(image: FloatArray, rng: Generator) -> FloatArray:
 
 def _interference(image: FloatArray, rng: Generator) -> FloatArray:
     return (as_dic if rng.random() < 0.5 else as_phase_contrast)(image, rng)
-
-
-def as_dic(image: FloatArray, rng: Generator) -> FloatArray:
-    """Show brightness as DIC shows thickness: gray, and lit from one side.
-
-    image: (height, width, 3), at canonical scale. DIC shows the gradient of the optical path, which is thickness times
-    refraction, as two copies of the light a little apart interfere. Source: that model, as in Yin, Ker and Kanade,
-    Restoring DIC microscopy images from multiple shear directions (IPMI 2011).
-    """
-    thickness, angle, half_px = _thickness(image, rng), rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.5)
-    shift = half_px * np.array([[np.cos(angle)], [np.sin(angle)]])
-    one, other = (
-        cv2.warpAffine(thickness, np.hstack([np.eye(2), way]), thickness.shape[::-1], borderMode=cv2.BORDER_REFLECT_101)
-        for way in (shift, -shift)
-    )
-    return _through_phase(image, one - other, rng)
-
-
-def as_phase_contrast(image: FloatArray, rng: Generator) -> FloatArray:
-    """Show brightness as phase contrast shows thickness: gray, what is thick dark in a bright halo, or the reverse.
-
-    image: (height, width, 3), at canonical scale. Light that the specimen bends should pass beside the phase ring; that
-    of wide structures is hardly bent, passes through it and counts as background, hence halos. Source: that model, as
-    in Yin, Kanade and Chen, Understanding the phase contrast optics to restore artifact-free microscopy images for
-    segmentation (Medical Image Analysis, 2012).
-    """
-    thickness, spread_px = _thickness(image, rng), log_uniform(3, 16, rng)
-    around = cv2.GaussianBlur(thickness, (0, 0), spread_px, borderType=cv2.BORDER_REFLECT_101)
-    sign = -1 if rng.random() < 0.8 else 1  # what was bright becomes dark; the reverse is rare
-    return _through_phase(image, sign * (thickness - around), rng)
-
-
-def _thickness(image: FloatArray, rng: Generator) -> FloatArray:
-    return cv2.GaussianBlur(image @ rng.dirichlet((2.0, 2.0, 2.0)).astype(np.float32), (0, 0), rng.uniform(0.5, 2))
-
-
-def _through_phase(image: FloatArray, shown: FloatArray, rng: Generator) -> FloatArray:
-    shown = shown * np.float32(rng.uniform(0.3, 0.6) / max(float(np.quantile(np.abs(shown), 0.99)), 0.02))
-    kept = np.float32(rng.uniform(0, 0.3))  # of how the image was: no microscope shows phase alone
-    return (1 - kept) * np.repeat(0.5 + shown[..., None], 3, axis=2) + kept * image
 
 
 def _shade(image: FloatArray, rng: Generator) -> FloatArray:
@@ -160,9 +121,9 @@ def immunostain(image: FloatArray, labels: Labels, rng: Generator) -> FloatArray
     nuclei = cv2.GaussianBlur((labels > 0).astype(np.float32), (0, 0), 1.0)
     dab = np.zeros(shape, dtype=np.float32)
     if rng.random() < 0.75:
-        region = np.clip(3 * _smooth_field(shape, rng.uniform(25, 120), rng) + rng.uniform(-1, 2.5), 0, 1)
+        region = np.clip(3 * smooth_field(shape, rng.uniform(25, 120), rng) + rng.uniform(-1, 2.5), 0, 1)
         grain_px = log_uniform(1.0, 14.0, rng)
-        fine = np.clip(0.6 + rng.uniform(0.1, 0.6) * _smooth_field(shape, grain_px, rng), 0, 2)
+        fine = np.clip(0.6 + rng.uniform(0.1, 0.6) * smooth_field(shape, grain_px, rng), 0, 2)
         dab += rng.uniform(0.3, 3.0) * region * fine * (1 - rng.uniform(0.5, 1.0) * nuclei)
     if rng.random() < 0.4:
         strength = rng.uniform(0, 1.6, int(labels.max(initial=0)) + 1) * (rng.random(labels.max(initial=0) + 1) < 0.5)
@@ -173,20 +134,3 @@ def immunostain(image: FloatArray, labels: Labels, rng: Generator) -> FloatArray
     density[..., 2] = density[..., 2] * rng.uniform(0.0, 0.5) + dab
     stained = np.exp(-density @ _STAINS)
     return normalised(stained)
-
-
-def _smooth_field(shape: tuple[int, int], grain_px: float, rng: Generator) -> FloatArray:
-    """Noise of mean 0 and deviation 1 whose grains are about `grain_px` wide."""
-    step = max(1.0, grain_px / 2)
-    coarse = rng.standard_normal((int(shape[0] / step) + 4, int(shape[1] / step) + 4), dtype=np.float32)
-    field = cv2.resize(cv2.GaussianBlur(coarse, (0, 0), 1.0), shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return field / max(float(field.std()), 1e-6)
-
-
-def grain(shape: tuple[int, int], channels: int, rng: Generator) -> FloatArray:
-    """Noise of mean 0 and deviation 1, of fine or coarse grain: (height, width, 3), alike in all channels if 1."""
-    noise = rng.standard_normal((*shape, channels), dtype=np.float32)
-    if rng.random() < 0.5:
-        noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.5, 4.0)).reshape(*shape, channels)
-        noise /= noise.std()
-    return np.repeat(noise, 3, axis=2) if channels == 1 else noise

@@ -16,7 +16,7 @@ from fewcell.data.draws import log_uniform
 from fewcell.errors import DataError
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
-__all__ = ["PICTURES", "collage", "photograph_files", "photographs"]
+__all__ = ["PICTURES", "collage", "photograph_files", "photographs", "pieces"]
 
 Generator = np.random.Generator
 
@@ -110,10 +110,10 @@ def _drawn_cells(side: int, diameter_px: float, rng: Generator) -> tuple[list[Fl
     y, x = np.indices((side, side), dtype=np.float32)
     x, y = x + bend[..., 0], y + bend[..., 1]
     bent = [cv2.remap(mask, x, y, cv2.INTER_LINEAR).astype(np.float32) for mask in masks]
-    return bent, _pieces(cv2.remap(numbers, x, y, cv2.INTER_NEAREST).astype(np.int32))
+    return bent, pieces(cv2.remap(numbers, x, y, cv2.INTER_NEAREST).astype(np.int32))
 
 
-def _pieces(numbers: Labels) -> Labels:
+def pieces(numbers: Labels) -> Labels:
     """Labels of what is to be seen of each cell: a piece is a cell, and nothing is known of slivers."""
     pieces = np.asarray(cc3d.connected_components(numbers, connectivity=4)).astype(np.int32)
     area = np.bincount(pieces.ravel())

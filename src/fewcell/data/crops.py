@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 from fewcell.config import Augmentation
 from fewcell.data.augment import immunostain, vary_intensity
 from fewcell.data.collage import collage, photographs
-from fewcell.data.dataset import Sample
+from fewcell.data.dataset import Sample, diameter_px
 from fewcell.data.draws import log_uniform, normalised
 from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.data.paste import paste_cells
 from fewcell.data.pyramids import ImagePyramid, Pyramids
 from fewcell.data.sizes import drawn_cells, left_alone
+from fewcell.data.transparent import transparent_cells
 from fewcell.data.views import View, draw_view, warp_image, warp_labels
 from fewcell.errors import FewcellError
 from fewcell.types import UNKNOWN, FloatArray, Labels
@@ -24,6 +26,9 @@ __all__ = ["CropSource", "Grid"]
 
 FEWEST_CELL_PX = 0.004  # share of a crop; of fewer, nobody can tell how wide the cells are
 ALONE, DRAWN = 0.12, 0.05  # shares of pictures: cells in an empty field, and drawn cells
+
+# Draws cells in a square: (its side, how wide the median cell is, generator) -> image and labels; both in pixels.
+DrawCells = Callable[[int, float, np.random.Generator], tuple[FloatArray, Labels]]
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,9 @@ class CropSource:
         elif self.settings.from_afar > 0 and rng.random() < self.settings.from_afar:
             plain, labels = self._from_afar(item, rng)
         elif self.settings.collage > 0 and rng.random() < self.settings.collage:
-            plain, labels = self._collage(rng)
+            plain, labels = self._drawn(partial(collage, photographs()), rng)
+        elif self.settings.transparent > 0 and rng.random() < self.settings.transparent:
+            plain, labels = self._drawn(transparent_cells, rng)
         else:
             step = item.diameter_px / self.grid.canonical_diameter_px
             view = draw_view(item.shape, self.grid.size_px, step, self.settings, rng)
@@ -128,9 +135,13 @@ class CropSource:
         chance = rng.random()
         if chance < settings.empty:
             plain, diameter = empty_image((size, size), rng), 0.0
-        elif chance < settings.empty + DRAWN:
+        elif chance < settings.empty + DRAWN + settings.transparent:
             drawn_px = self.grid.canonical_diameter_px * settings.scale_jitter ** rng.uniform(-0.4, 1)
-            plain, diameter = drawn_cells(size, drawn_px, rng)
+            if chance < settings.empty + DRAWN:
+                plain, diameter = drawn_cells(size, drawn_px, rng)
+            else:
+                drawn, labels = transparent_cells(size, drawn_px, rng)
+                plain, diameter = normalised(drawn), _width_px(labels)
         else:
             item = self.pyramids.read_if_whole(index)
             if item is None:
@@ -143,7 +154,7 @@ class CropSource:
             view = draw_view(shape, size, step, jitter, rng)
             plain, level = self._image(item, view)
             diameter = item.diameter_px / view.step_px
-            if chance < settings.empty + DRAWN + settings.defocus and item.is_known:
+            if chance < settings.empty + DRAWN + settings.transparent + settings.defocus and item.is_known:
                 plain, diameter = out_of_focus(plain, diameter, rng), 0.0
             else:
                 labels = warp_labels(item.labels[level], view.matrix, 2**level, size)
@@ -151,8 +162,7 @@ class CropSource:
                     plain = immunostain(plain, labels, rng)
                 if rng.random() < ALONE:
                     plain, labels = left_alone(plain, labels, diameter, rng)
-                if np.mean(labels > 0) < FEWEST_CELL_PX:
-                    diameter = float("nan") if np.any(labels) else 0.0
+                diameter = _width_px(labels, diameter)
         image = np.clip(vary_intensity(plain.copy(), settings, rng), -0.5, 4.0, dtype=np.float32)
         return _channels_first(image), diameter
 
@@ -177,11 +187,11 @@ class CropSource:
         labels = warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
         return plain, np.where(labels == UNKNOWN, UNKNOWN, 0).astype(np.int32)
 
-    def _collage(self, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
-        """A crop of a collage of drawn cells, which differ in width from crop to crop as those of images do."""
+    def _drawn(self, draw: DrawCells, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
+        """A crop of drawn cells, which differ in width from crop to crop as those of images do."""
         grid, beyond = self.grid, self.grid.margin_px * self.grid.stride
-        diameter_px = grid.canonical_diameter_px * self.settings.scale_jitter ** rng.uniform(-1, 1)
-        drawn, labels = collage(photographs(), grid.size_px + 2 * beyond, diameter_px, rng)
+        width_px = grid.canonical_diameter_px * self.settings.scale_jitter ** rng.uniform(-1, 1)
+        drawn, labels = draw(grid.size_px + 2 * beyond, width_px, rng)
         inner = slice(beyond, beyond + grid.size_px)
         at = slice(grid.stride // 2, None, grid.stride)
         return normalised(drawn[inner, inner]), labels[at, at]
@@ -221,6 +231,13 @@ class CropSource:
         stride, margin = self.grid.stride, self.grid.margin_px
         first = (0.5 - margin) * stride - 0.5
         return view.matrix @ np.array([[stride, 0, first], [0, stride, first], [0, 0, 1]])
+
+
+def _width_px(labels: Labels, known_px: float | None = None) -> float:
+    """How wide the cells of a crop are, `known_px` if that is known: 0 without any, NaN where too little is seen."""
+    if np.mean(labels > 0) < FEWEST_CELL_PX:
+        return float("nan") if np.any(labels) else 0.0
+    return known_px or diameter_px(labels) or 0.0
 
 
 def _channels_first(image: FloatArray) -> FloatArray:

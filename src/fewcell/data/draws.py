@@ -1,5 +1,6 @@
 """What drawing and varying images for training have in common."""
 
+import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 from fewcell.images.normalise import normalise
 from fewcell.types import FloatArray
 
-__all__ = ["log_uniform", "normalised"]
+__all__ = ["grain", "log_uniform", "normalised", "smooth_field"]
 
 
 def log_uniform(low: float, high: float, rng: Generator) -> np.float64:
@@ -19,3 +20,20 @@ def normalised(image: NDArray) -> FloatArray:
     """As `normalise`, of an image whose channels come last: (height, width, 3) -> (height, width, 3) float32."""
     pixels = normalise(np.ascontiguousarray(image.transpose(2, 0, 1)))
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+
+def smooth_field(shape: tuple[int, int], grain_px: float, rng: Generator) -> FloatArray:
+    """Noise of mean 0 and deviation 1 whose grains are about `grain_px` wide."""
+    step = max(1.0, grain_px / 2)
+    coarse = rng.standard_normal((int(shape[0] / step) + 4, int(shape[1] / step) + 4), dtype=np.float32)
+    field = cv2.resize(cv2.GaussianBlur(coarse, (0, 0), 1.0), shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.asarray(field / max(float(field.std()), 1e-6), dtype=np.float32)
+
+
+def grain(shape: tuple[int, int], channels: int, rng: Generator) -> FloatArray:
+    """Noise of mean 0 and deviation 1, of fine or coarse grain: (height, width, 3), alike in all channels if 1."""
+    noise = rng.standard_normal((*shape, channels), dtype=np.float32)
+    if rng.random() < 0.5:
+        noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.5, 4.0)).reshape(*shape, channels)
+        noise /= noise.std()
+    return np.repeat(noise, 3, axis=2) if channels == 1 else noise

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fewcell.data.augment import grain
-from fewcell.data.draws import log_uniform, normalised
+from fewcell.data.draws import grain, log_uniform, normalised
 from fewcell.images.normalise import normalise
 from fewcell.images.resample import resize_image
 from fewcell.types import FloatArray

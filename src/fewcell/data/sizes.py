@@ -6,8 +6,7 @@ Images here are (height, width, 3) float32, normalised, as those of `augment`.
 import cv2
 import numpy as np
 
-from fewcell.data.augment import grain
-from fewcell.data.draws import log_uniform, normalised
+from fewcell.data.draws import grain, log_uniform, normalised
 from fewcell.types import FloatArray, Labels
 
 __all__ = ["drawn_cells", "left_alone"]
