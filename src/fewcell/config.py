@@ -52,7 +52,8 @@ class Augmentation(Strict):
     from_afar: of crops in which cells are so small that none is to be found: what they make up, glands and clumps, is
     none either.
     collage: of crops with drawn cells, that have the textures of photographs.
-    transparent: of crops with drawn cells that nobody stained, as phase contrast, DIC and brightfield show them.
+    transparent: of crops with drawn cells that nobody stained, as phase contrast, DIC and brightfield show them; the
+    network that tells the scale sees as many.
     """
 
     scale_jitter: Annotated[float, Field(ge=1, le=4)] = 1.8
@@ -81,7 +82,7 @@ class Augmentation(Strict):
         """For images whose labels come from a teacher: a student learns more than it only where it sees less."""
         often = {"invert": 0.25, "gamma": 0.7, "gray": 0.25, "shade": 0.3, "blur": 0.4, "noise": 0.5, "jpeg": 0.2}
         changes = {name: max(getattr(self, name), value) for name, value in often.items()}
-        # The last draws a stain around the cells that are known: it would paint over the others.
+        # An immunostain is drawn around the cells that are known: it would paint over the others.
         drawn = dict.fromkeys(("empty", "defocus", "immunostain", "from_afar", "collage", "transparent"), 0.0)
         return self.model_copy(update=changes | drawn)
 

@@ -340,17 +340,31 @@ def test_drawn_cells_and_their_labels_stay_aligned(
         assert np.array_equal(bright, cells)
 
 
-def test_the_scale_is_told_of_transparent_cells_too(tmp_path: Path) -> None:
-    source = source_of(save(tmp_path, discs((100, 100), 24)))
-    drawing = source_of(save(tmp_path, discs((100, 100), 24)), settings=STILL.model_copy(update={"transparent": 0.9}))
-    differ, widths = 0, []
-    for seed in range(30):
-        image, width = drawing.picture(0, np.random.default_rng(seed))
-        differ += not np.array_equal(image, source.picture(0, np.random.default_rng(seed))[0])
-        widths.append(width)
-    known = np.array(widths)[np.nan_to_num(widths) > 0]
-    assert differ >= 20
-    assert np.median(known) == pytest.approx(source.grid.canonical_diameter_px, rel=0.3)
+def test_the_scale_is_told_of_transparent_cells_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large ones too, most of which the edge cuts; and as often as is asked for."""
+    asked: list[float] = []
+
+    def draw(side: int, width_px: float, rng: np.random.Generator) -> tuple[np.ndarray, Labels]:
+        asked.append(width_px)
+        labels = discs((side, side), width_px, int(rng.integers(99)))
+        return np.repeat(brightness(labels)[..., None], 3, axis=2), labels
+
+    monkeypatch.setattr(crops, "transparent_cells", draw)
+    settings = STILL.model_copy(update={"transparent": 0.5, "scale_jitter": 6.0, "defocus": 0.2})
+    source = source_of(save(tmp_path, discs((100, 100), 24)), settings=settings, size=256)
+    told, n_blurred = [], 0
+    for seed in range(200):
+        before = len(asked)
+        width = source.picture(0, np.random.default_rng(seed))[1]
+        if len(asked) > before:
+            told.append(width / asked[-1])
+        n_blurred += width == 0
+    assert len(told) == pytest.approx(0.5 * 0.95 * 200, rel=0.2)
+    assert n_blurred == pytest.approx(0.2 * 0.5 * 200, rel=0.5), "cells out of focus keep their share of the rest"
+    known = np.array(told)[np.nan_to_num(told) > 0]
+    assert len(known) > 70
+    assert np.quantile(known, 0.1) > 0.9
+    assert np.quantile(known, 0.9) < 1.1
 
 
 @pytest.fixture

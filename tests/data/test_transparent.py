@@ -7,42 +7,86 @@ pytest.importorskip("cv2")
 
 from scipy import ndimage
 
+from fewcell.data import transparent
 from fewcell.data.dataset import diameter_px
-from fewcell.data.transparent import transparent_cells
-from fewcell.types import UNKNOWN
+from fewcell.data.transparent import KINDS, transparent_cells
+
+NAMES = ("spread", "spindles", "sheets", "round", "rods")
 
 
 def drawn(seed: int, side: int = 192, width_px: float = 24.0) -> tuple[np.ndarray, np.ndarray]:
     return transparent_cells(side, width_px, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_an_image_and_its_labels(seed: int) -> None:
-    image, labels = drawn(seed)
-    assert (image.shape, image.dtype) == ((192, 192, 3), np.float32)
-    assert (labels.shape, labels.dtype) == ((192, 192), np.int32)
-    assert np.isfinite(image).all()
-    assert np.array_equal(image, np.repeat(image[..., :1], 3, axis=2)), "nothing has a colour"
-    again = drawn(seed)
-    assert np.array_equal(image, again[0])
-    assert np.array_equal(labels, again[1])
+@pytest.fixture(params=KINDS, ids=NAMES)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Each kind by itself."""
+    monkeypatch.setattr(transparent, "KINDS", (request.param,))
+    return request.param
+
+
+@pytest.mark.parametrize(("side", "width_px"), [(192, 24), (64, 43), (256, 7.4), (256, 157), (400, 13)])
+def test_an_image_and_its_labels(side: int, width_px: float, kind: object) -> None:
+    for seed in range(3):
+        image, labels = drawn(seed, side, width_px)
+        assert (image.shape, image.dtype) == ((side, side, 3), np.float32)
+        assert (labels.shape, labels.dtype) == ((side, side), np.int32)
+        assert np.isfinite(image).all()
+        assert image.std() > 0
+        assert np.array_equal(image, np.repeat(image[..., :1], 3, axis=2)), "nothing has a colour"
+        again = drawn(seed, side, width_px)
+        assert np.array_equal(image, again[0])
+        assert np.array_equal(labels, again[1])
+
+
+def test_there_may_be_no_cell(kind: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transparent, "_places", lambda *_: np.zeros(0, dtype=np.complex128))
+    for seed in range(8):
+        image, labels = drawn(seed)
+        assert np.isfinite(image).all()
+        assert image.std() > 0, "the camera has its noise"
+        assert not labels.any()
+
+
+def test_labels_lie_on_what_is_thick(kind: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the pixel: without a microscope, and on an even ground."""
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(transparent, "_ground", lambda side, *_: np.zeros((side, side), dtype=np.float32))
+    thick = transparent._thickness
+
+    def spy(*arguments) -> np.ndarray:
+        seen.append(thick(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(transparent, "_thickness", spy)
+    for seed in range(8):
+        labels = drawn(seed)[1] != 0
+        if not 0.02 < labels.mean() < 0.98:
+            continue
+        thickness = np.abs(seen[-1])
+        assert thickness[~ndimage.binary_dilation(labels, iterations=3)].max(initial=0) < 1e-3
+        inside = ndimage.binary_erosion(labels)
+        apart = {
+            shift: np.roll(thickness, shift, (0, 1))[inside].mean() - np.roll(thickness, shift, (0, 1))[~labels].mean()
+            for shift in ((0, 0), (3, 0), (-3, 0), (0, 3), (0, -3))
+        }
+        assert max(apart, key=apart.__getitem__) == (0, 0)
 
 
 def test_cells_are_to_be_seen_where_the_labels_are() -> None:
     """Where cells are, the image departs from what lies between them, and by more than where they are not."""
-    right = total = 0
+    right = []
     for seed in range(40):
         image, labels = drawn(seed)
         cells = ndimage.binary_dilation(labels != 0, iterations=2)
         if not 0.05 < cells.mean() < 0.9:
             continue
-        departs = np.abs(image[..., 0] - np.median(image[~cells]))
-        shifted = [np.roll(cells, by, axis=(0, 1)) for by in ((0, 0), (40, 0), (0, 40), (-40, -40))]
-        apart = [departs[where].mean() - departs[~where].mean() for where in shifted]
-        total += 1
-        right += apart[0] > max(0.0, *apart[1:])
-    assert total > 20
-    assert right >= 0.95 * total
+        flat = image[..., 0] - ndimage.gaussian_filter(image[..., 0], 12)
+        shifted = [np.roll(cells, by, axis=(0, 1)) for by in ((0, 0), (12, 12), (-12, 12))]
+        apart = [np.abs(flat[where]).mean() - np.abs(flat[~where]).mean() for where in shifted]
+        right.append(apart[0] > max(0.0, *apart[1:]))
+    assert len(right) > 20
+    assert np.mean(right) >= 0.9
 
 
 def test_images_hold_few_cells_or_many_apart_or_touching() -> None:
@@ -52,23 +96,28 @@ def test_images_hold_few_cells_or_many_apart_or_touching() -> None:
         shares.append((labels > 0).mean())
         beside = [(labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])]
         touching.append(sum(int(((a != b) & (a > 0) & (b > 0)).sum()) for a, b in beside))
-    assert min(shares) < 0.1
+    assert min(shares) < 0.15
     assert max(shares) > 0.6
-    assert min(touching) == 0
+    assert min(touching) < 20
     assert max(touching) > 500
 
 
-def test_cells_are_as_wide_as_is_asked_for() -> None:
+def test_cells_are_as_wide_as_is_asked_for(kind: object) -> None:
+    """A little narrower at the median: some are hidden in part."""
     for width_px in (14.0, 36.0):
-        widths = [diameter_px(drawn(seed, 320, width_px)[1]) for seed in range(24)]
-        assert np.median([width for width in widths if width]) == pytest.approx(width_px, rel=0.25)
+        widths = [diameter_px(drawn(seed, 320, width_px)[1]) for seed in range(16)]
+        assert 0.75 * width_px < np.median([width for width in widths if width]) < 1.1 * width_px
 
 
-def test_each_cell_is_in_one_piece_and_slivers_are_unknown() -> None:
-    n_slivers = 0
-    for seed in range(12):
+def test_each_cell_is_in_one_piece_on_the_grid_of_a_network_too(kind: object) -> None:
+    """Every second pixel: corners that run out into lines would fall apart there."""
+    whole = broken = 0
+    for seed in range(8):
         labels = drawn(seed)[1]
         for number in np.unique(labels[labels > 0]):
             assert ndimage.label(labels == number)[1] == 1
-        n_slivers += ndimage.label(labels == UNKNOWN)[1]
-    assert n_slivers > 0
+            pieces, count = ndimage.label((labels == number)[1::2, 1::2], np.ones((3, 3)))
+            whole += 1
+            broken += count > 1 and np.sort(np.bincount(pieces.ravel())[1:])[-2] > 1
+    assert whole > 20
+    assert broken <= 0.02 * whole

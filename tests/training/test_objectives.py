@@ -740,12 +740,15 @@ def test_images_without_labels_are_altered_more_than_labelled_ones_and_nothing_i
         lessons_module, "CropSource", lambda part, grid, how, n: settings.append(how) or make(part, grid, how, n)
     )
     rounds = {"at": [0.0]} if name == "consensus" else {}
-    fit(tiny_recipe(steps=1, objective=Part(name=name, settings=rounds)), samples, tmp_path / "run")
+    drawn = {"from_afar": 0.1, "collage": 0.1, "transparent": 0.1}
+    recipe = tiny_recipe(steps=1, objective=Part(name=name, settings=rounds), augmentation=Augmentation(**drawn))
+    fit(recipe, samples, tmp_path / "run")
     labelled, pool = settings[0], settings[-1]
     for change in ("invert", "gamma", "gray", "shade", "blur", "noise", "jpeg"):
         assert getattr(pool, change) > getattr(labelled, change)
     assert pool.scale_jitter == labelled.scale_jitter > 1
-    assert pool.empty == pool.defocus == pool.immunostain == pool.collage == 0
+    assert pool.empty == pool.defocus == pool.immunostain == 0
+    assert all(getattr(labelled, kind) == share and getattr(pool, kind) == 0 for kind, share in drawn.items())
 
 
 def test_the_time_that_a_finished_model_looks_at_a_pool_is_part_of_the_budget(

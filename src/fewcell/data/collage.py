@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import cc3d
 import cv2
 import numpy as np
 from PIL import Image
 
-from fewcell.data.draws import log_uniform
+from fewcell.data.draws import labels_of_pieces, log_uniform
 from fewcell.errors import DataError
-from fewcell.types import UNKNOWN, FloatArray, Labels
+from fewcell.types import FloatArray, Labels
 
-__all__ = ["PICTURES", "collage", "photograph_files", "photographs", "pieces"]
+__all__ = ["PICTURES", "collage", "photograph_files", "photographs"]
 
 Generator = np.random.Generator
 
@@ -30,7 +29,6 @@ BEND_PX = 16  # from one bend of an outline to the next, about
 STAINED = 0.5  # of those in colour; with the colours of haematoxylin on eosin
 EOSIN, HAEMATOXYLIN = (0.88, 0.70, 0.83), (0.42, 0.25, 0.55)
 SHARPEST_PX = 0.4  # standard deviation of the blur that every outline has
-SLIVER = 0.1  # share of the median cell; less than that of a hidden one is no cell, and nothing is known of it
 
 
 def photograph_files() -> list[Path]:
@@ -110,15 +108,7 @@ def _drawn_cells(side: int, diameter_px: float, rng: Generator) -> tuple[list[Fl
     y, x = np.indices((side, side), dtype=np.float32)
     x, y = x + bend[..., 0], y + bend[..., 1]
     bent = [cv2.remap(mask, x, y, cv2.INTER_LINEAR).astype(np.float32) for mask in masks]
-    return bent, pieces(cv2.remap(numbers, x, y, cv2.INTER_NEAREST).astype(np.int32))
-
-
-def pieces(numbers: Labels) -> Labels:
-    """Labels of what is to be seen of each cell: a piece is a cell, and nothing is known of slivers."""
-    pieces = np.asarray(cc3d.connected_components(numbers, connectivity=4)).astype(np.int32)
-    area = np.bincount(pieces.ravel())
-    is_sliver = area < SLIVER * (np.median(area[1:]) if len(area) > 1 else 0)
-    return np.where(is_sliver[pieces] & (pieces > 0), UNKNOWN, pieces).astype(np.int32)
+    return bent, labels_of_pieces(cv2.remap(numbers, x, y, cv2.INTER_NEAREST).astype(np.int32))
 
 
 def _texture(pictures: Sequence[FloatArray], side: int, is_gray: bool, rng: Generator) -> FloatArray:

@@ -25,7 +25,7 @@ from fewcell.types import UNKNOWN, FloatArray, Labels
 __all__ = ["CropSource", "Grid"]
 
 FEWEST_CELL_PX = 0.004  # share of a crop; of fewer, nobody can tell how wide the cells are
-ALONE, DRAWN = 0.12, 0.05  # shares of pictures: cells in an empty field, and drawn cells
+ALONE, DRAWN = 0.12, 0.05  # shares of pictures: cells in an empty field, and drawn cells, besides transparent ones
 
 # Draws cells in a square: (its side, how wide the median cell is, generator) -> image and labels; both in pixels.
 DrawCells = Callable[[int, float, np.random.Generator], tuple[FloatArray, Labels]]
@@ -68,6 +68,7 @@ class CropSource:
         self.settings = settings
         if settings.collage > 0:
             photographs()  # before workers are forked, so that they share them
+        self._once_shown = settings.model_copy(update={"interference": 0.0})
         self._steady = settings.model_copy(update={"scale_jitter": 1.0, "off_scale": 0.0})
         self.pyramids = Pyramids(samples, grid.canonical_diameter_px, processes, boxes_tell=boxes_tell)
         self._donors: dict[str, list[int]] = defaultdict(list)  # of cells to set into other crops, by modality
@@ -90,33 +91,35 @@ class CropSource:
 
         Of an image without labels that cannot be read a black crop is drawn, of which nothing is known, with a warning.
         """
-        if rng.random() < self.settings.empty:
+        settings = self.settings
+        if rng.random() < settings.empty:
             image = empty_image((self.grid.size_px, self.grid.size_px), rng)
             return _channels_first(image), _channels_first(image), self._no_labels()
         item = self.pyramids.read_if_whole(index)
         if item is None:
             black = np.zeros((3, self.grid.size_px, self.grid.size_px), dtype=np.float32)
             return black, black, np.full_like(self._no_labels(), UNKNOWN)
-        if self.settings.defocus > 0 and rng.random() < self.settings.defocus:  # no draw where there are none
+        if settings.defocus > 0 and rng.random() < settings.defocus:  # no draw where there are none
             plain = self._out_of_focus(item, rng)
             labels = self._no_labels()
-        elif self.settings.from_afar > 0 and rng.random() < self.settings.from_afar:
+        elif settings.from_afar > 0 and rng.random() < settings.from_afar:
             plain, labels = self._from_afar(item, rng)
-        elif self.settings.collage > 0 and rng.random() < self.settings.collage:
+        elif settings.collage > 0 and rng.random() < settings.collage:
             plain, labels = self._drawn(partial(collage, photographs()), rng)
-        elif self.settings.transparent > 0 and rng.random() < self.settings.transparent:
+        elif settings.transparent > 0 and rng.random() < settings.transparent:
             plain, labels = self._drawn(transparent_cells, rng)
+            settings = self._once_shown
         else:
             step = item.diameter_px / self.grid.canonical_diameter_px
-            view = draw_view(item.shape, self.grid.size_px, step, self.settings, rng)
+            view = draw_view(item.shape, self.grid.size_px, step, settings, rng)
             plain, level = self._image(item, view)
-            if self.samples[index].modality == "histology" and rng.random() < self.settings.immunostain:
+            if self.samples[index].modality == "histology" and rng.random() < settings.immunostain:
                 nuclei = warp_labels(item.labels[level], view.matrix, 2**level, self.grid.size_px)
                 plain = immunostain(plain, nuclei, rng)
             labels = warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
-            if self.settings.paste > 0 and rng.random() < self.settings.paste:
+            if settings.paste > 0 and rng.random() < settings.paste:
                 plain, labels = self._paste(plain, labels, index, rng)
-        image = np.clip(vary_intensity(plain.copy(), self.settings, rng), -0.5, 4.0, dtype=np.float32)
+        image = np.clip(vary_intensity(plain.copy(), settings, rng), -0.5, 4.0, dtype=np.float32)
         return _channels_first(image), _channels_first(plain), labels
 
     def picture(
@@ -135,13 +138,12 @@ class CropSource:
         chance = rng.random()
         if chance < settings.empty:
             plain, diameter = empty_image((size, size), rng), 0.0
-        elif chance < settings.empty + DRAWN + settings.transparent:
-            drawn_px = self.grid.canonical_diameter_px * settings.scale_jitter ** rng.uniform(-0.4, 1)
-            if chance < settings.empty + DRAWN:
-                plain, diameter = drawn_cells(size, drawn_px, rng)
-            else:
-                drawn, labels = transparent_cells(size, drawn_px, rng)
-                plain, diameter = normalised(drawn), _width_px(labels)
+        elif chance < settings.empty + DRAWN:
+            plain, diameter = drawn_cells(size, self._any_width_px(rng), rng)
+        elif settings.transparent > 0 and rng.random() < settings.transparent:
+            width_px = self._any_width_px(rng)
+            drawn, labels = transparent_cells(size, width_px, rng)
+            plain, diameter = normalised(drawn), _width_px(labels, _whole_px(labels) or width_px)
         else:
             item = self.pyramids.read_if_whole(index)
             if item is None:
@@ -154,7 +156,7 @@ class CropSource:
             view = draw_view(shape, size, step, jitter, rng)
             plain, level = self._image(item, view)
             diameter = item.diameter_px / view.step_px
-            if chance < settings.empty + DRAWN + settings.transparent + settings.defocus and item.is_known:
+            if chance < settings.empty + DRAWN + settings.defocus and item.is_known:
                 plain, diameter = out_of_focus(plain, diameter, rng), 0.0
             else:
                 labels = warp_labels(item.labels[level], view.matrix, 2**level, size)
@@ -186,6 +188,10 @@ class CropSource:
         plain, level = self._image(item, view)
         labels = warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
         return plain, np.where(labels == UNKNOWN, UNKNOWN, 0).astype(np.int32)
+
+    def _any_width_px(self, rng: np.random.Generator) -> float:
+        """How wide drawn cells are in a picture to tell the scale by."""
+        return self.grid.canonical_diameter_px * self.settings.scale_jitter ** rng.uniform(-0.4, 1)
 
     def _drawn(self, draw: DrawCells, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
         """A crop of drawn cells, which differ in width from crop to crop as those of images do."""
@@ -233,11 +239,17 @@ class CropSource:
         return view.matrix @ np.array([[stride, 0, first], [0, stride, first], [0, 0, 1]])
 
 
-def _width_px(labels: Labels, known_px: float | None = None) -> float:
-    """How wide the cells of a crop are, `known_px` if that is known: 0 without any, NaN where too little is seen."""
+def _width_px(labels: Labels, known_px: float) -> float:
+    """How wide the cells of a crop are: as is known, 0 without any, NaN where too little is seen of them."""
     if np.mean(labels > 0) < FEWEST_CELL_PX:
         return float("nan") if np.any(labels) else 0.0
-    return known_px or diameter_px(labels) or 0.0
+    return known_px
+
+
+def _whole_px(labels: Labels) -> float | None:
+    """How wide those cells of a crop are that its edge does not cut; None without any."""
+    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    return diameter_px(np.where(np.isin(labels, edge[edge > 0]), 0, labels))
 
 
 def _channels_first(image: FloatArray) -> FloatArray:

@@ -1,14 +1,17 @@
 """What drawing and varying images for training have in common."""
 
+import cc3d
 import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from fewcell.images.normalise import normalise
-from fewcell.types import FloatArray
+from fewcell.types import UNKNOWN, FloatArray, Labels
 
-__all__ = ["grain", "log_uniform", "normalised", "smooth_field"]
+__all__ = ["grain", "labels_of_pieces", "log_uniform", "normalised", "smooth_field"]
+
+SLIVER = 0.1  # share of the median cell; less than that of a hidden one is no cell, and nothing is known of it
 
 
 def log_uniform(low: float, high: float, rng: Generator) -> np.float64:
@@ -37,3 +40,11 @@ def grain(shape: tuple[int, int], channels: int, rng: Generator) -> FloatArray:
         noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.5, 4.0)).reshape(*shape, channels)
         noise /= noise.std()
     return np.repeat(noise, 3, axis=2) if channels == 1 else noise
+
+
+def labels_of_pieces(numbers: Labels) -> Labels:
+    """Labels of what is to be seen of each drawn cell: a piece is a cell, and slivers are UNKNOWN."""
+    labels = np.asarray(cc3d.connected_components(numbers, connectivity=4)).astype(np.int32)
+    area = np.bincount(labels.ravel())
+    is_sliver = area < SLIVER * (np.median(area[1:]) if len(area) > 1 else 0)
+    return np.where(is_sliver[labels] & (labels > 0), UNKNOWN, labels).astype(np.int32)

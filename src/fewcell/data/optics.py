@@ -10,19 +10,19 @@ import numpy as np
 from fewcell.data.draws import log_uniform
 from fewcell.types import FloatArray
 
-__all__ = ["as_dic", "as_phase_contrast", "brightfield", "dic", "phase_contrast"]
+__all__ = ["as_dic", "as_phase_contrast", "defocused", "dic", "phase_contrast"]
 
 Generator = np.random.Generator
 
 
 def as_dic(image: FloatArray, rng: Generator) -> FloatArray:
     """Show brightness as DIC shows thickness: gray, and lit from one side."""
-    return _shown(image, dic(_taken_for_thickness(image, rng), rng), rng)
+    return _through_phase(image, dic(_taken_for_thickness(image, rng), rng), rng)
 
 
 def as_phase_contrast(image: FloatArray, rng: Generator) -> FloatArray:
     """Show brightness as phase contrast shows thickness: gray, what is thick dark in a bright halo, or the reverse."""
-    return _shown(image, phase_contrast(_taken_for_thickness(image, rng), rng), rng)
+    return _through_phase(image, phase_contrast(_taken_for_thickness(image, rng), log_uniform(3, 16, rng), rng), rng)
 
 
 def dic(thickness: FloatArray, rng: Generator) -> FloatArray:
@@ -40,26 +40,34 @@ def dic(thickness: FloatArray, rng: Generator) -> FloatArray:
     return np.asarray(one - other, dtype=np.float32)
 
 
-def phase_contrast(thickness: FloatArray, rng: Generator) -> FloatArray:
+def phase_contrast(thickness: FloatArray, halo_px: float, rng: Generator) -> FloatArray:
     """What is thick dark in a bright halo, or, more rarely, the reverse.
 
     Light that the specimen bends should pass beside the phase ring; that of wide structures is hardly bent, passes
     through it and counts as background, hence halos. Source: that model, as in Yin, Kanade and Chen, Understanding the
     phase contrast optics to restore artifact-free microscopy images for segmentation (Medical Image Analysis, 2012).
+
+    halo_px: standard deviation of what counts as background.
     """
-    around = cv2.GaussianBlur(thickness, (0, 0), log_uniform(3, 16, rng), borderType=cv2.BORDER_REFLECT_101)
+    around = cv2.GaussianBlur(thickness, (0, 0), halo_px, borderType=cv2.BORDER_REFLECT_101)
     sign = -1 if rng.random() < 0.8 else 1
     return np.asarray(sign * (thickness - around), dtype=np.float32)
 
 
-def brightfield(thickness: FloatArray, rng: Generator) -> FloatArray:
-    """The curvature of the optical path: out of focus, a clear specimen gathers light or spreads it, as a lens does.
+def defocused(thickness: FloatArray, rng: Generator) -> FloatArray:
+    """Brightfield a little above or below the focus: bright or dark, in rings that alternate.
 
-    Source: the transport of intensity (Teague, Journal of the Optical Society of America 73, 1983), to first order.
+    Source: the transfer function of a weak phase object, as in Teague, Deterministic phase retrieval (Journal of the
+    Optical Society of America 73, 1983) to first order.
     """
-    soft = cv2.GaussianBlur(thickness, (0, 0), log_uniform(0.8, 3, rng), borderType=cv2.BORDER_REFLECT_101)
-    sign = 1 if rng.random() < 0.5 else -1
-    return np.asarray(sign * cv2.Laplacian(soft, cv2.CV_32F, borderType=cv2.BORDER_REFLECT_101), dtype=np.float32)
+    pad = 16
+    padded = cv2.copyMakeBorder(thickness, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
+    height, width = padded.shape
+    squared = np.fft.fftfreq(height)[:, None] ** 2 + np.fft.rfftfreq(width) ** 2  # frequencies, in cycles a pixel
+    defocus = log_uniform(2, 40, rng) * (1 if rng.random() < 0.5 else -1)
+    transfer = np.sin(np.pi * defocus * squared) * np.exp(-squared * rng.uniform(2, 20))
+    shown = np.fft.irfft2(np.fft.rfft2(padded) * transfer, s=padded.shape)
+    return shown[pad:-pad, pad:-pad].astype(np.float32)
 
 
 def _taken_for_thickness(image: FloatArray, rng: Generator) -> FloatArray:
@@ -67,7 +75,7 @@ def _taken_for_thickness(image: FloatArray, rng: Generator) -> FloatArray:
     return np.asarray(cv2.GaussianBlur(gray, (0, 0), rng.uniform(0.5, 2)), dtype=np.float32)
 
 
-def _shown(image: FloatArray, shown: FloatArray, rng: Generator) -> FloatArray:
+def _through_phase(image: FloatArray, shown: FloatArray, rng: Generator) -> FloatArray:
     shown = shown * np.float32(rng.uniform(0.3, 0.6) / max(float(np.quantile(np.abs(shown), 0.99)), 0.02))
     kept = np.float32(rng.uniform(0, 0.3))  # of how the image was: no microscope shows phase alone
     return np.asarray((1 - kept) * np.repeat(0.5 + shown[..., None], 3, axis=2) + kept * image, dtype=np.float32)

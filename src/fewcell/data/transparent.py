@@ -1,39 +1,40 @@
 """Transparent cells, drawn: as phase contrast, DIC and brightfield show cells that nobody stained.
 
-What is drawn is how thick an image is: bodies of many shapes with nuclei and granules, and debris. How a microscope
-shows that is left to `optics`.
+What is drawn is how thick an image is: bodies of many shapes with nuclei and granules, the ground that they lie on, and
+debris. How a microscope shows that is left to `optics`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
-from fewcell.data.collage import pieces
-from fewcell.data.draws import log_uniform, smooth_field
-from fewcell.data.optics import brightfield, dic, phase_contrast
+from fewcell.data.draws import grain, labels_of_pieces, log_uniform, smooth_field
+from fewcell.data.optics import defocused, dic, phase_contrast
 from fewcell.types import FloatArray, Labels
 
 __all__ = ["transparent_cells"]
 
 Generator = np.random.Generator
 
-CORNERS = 72  # of an outline
-SHIFT_BITS = 4  # corners are drawn to a sixteenth of a pixel
-OPTICS = (phase_contrast, dic, brightfield)
-HOW_OFTEN = (0.6, 0.2, 0.2)
+ANGLES = np.linspace(0, 2 * np.pi, 72, endpoint=False)  # of the corners of an outline
+OUTLINE_PX = 1.0  # by which OpenCV draws an outline wider than its corners are apart
+NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
+SWOLLEN = 0.35  # radius of a cell that has rounded up, in widths of a cell
+PHASE, DIC = 0.6, 0.2  # how often; else brightfield
 
 
 @dataclass(frozen=True)
-class Kind:
+class _Kind:
     """What the cells of an image have in common; ranges, of which each image has a part.
 
     longer: length over width. boxy: from an ellipse, 2, to a rounded rectangle. bent: how much the outline departs from
-    that. tips, reach: how many protrusions a cell has, and how far they reach, in its radii. granules: how uneven it is
-    inside, in its thickness. rounds_up: whether some cells may be thick and round, as those are that divide or die.
-    shares: how often neighbours share a border, instead of one lying on the other.
+    that. tips, reach: how many corners a cell runs out into, and how far they reach, in its radii. granules: how uneven
+    it is inside, in its thickness. halo: how wide its halo is in phase contrast, in widths of a cell. has_nucleus: that
+    is to be seen. rounds_up: whether some may be thick and round, as cells are that divide or die. shares: how often
+    neighbours share a border, instead of one lying on the other.
     """
 
     longer: tuple[float, float]
@@ -42,168 +43,245 @@ class Kind:
     tips: tuple[int, int]
     reach: float
     granules: tuple[float, float]
+    halo: tuple[float, float]
+    has_nucleus: bool
     rounds_up: bool
     shares: float
 
 
-KINDS = (
-    # Spread, as fibroblasts; spindles; sheets of epithelium; yeasts and lymphocytes; bacteria.
-    Kind((1.0, 1.8), (2.0, 2.5), (0.10, 0.35), (1, 6), 1.2, (0.20, 1.0), rounds_up=True, shares=0.3),
-    Kind((2.0, 5.0), (2.0, 2.5), (0.05, 0.25), (0, 3), 0.8, (0.10, 0.8), rounds_up=True, shares=0.0),
-    Kind((1.0, 1.5), (2.0, 3.0), (0.05, 0.20), (0, 1), 0.3, (0.05, 0.8), rounds_up=True, shares=0.8),
-    Kind((1.0, 1.4), (2.0, 2.2), (0.00, 0.05), (0, 0), 0.0, (0.00, 0.5), rounds_up=False, shares=0.3),
-    Kind((2.0, 6.0), (2.5, 5.0), (0.00, 0.04), (0, 0), 0.0, (0.00, 0.2), rounds_up=False, shares=0.0),
-)
+SPREAD = _Kind(  # as fibroblasts are
+    longer=(1, 1.8), boxy=(2, 2.5), bent=(0.03, 0.2), tips=(2, 5), reach=1.0, granules=(0.2, 0.6), halo=(0.06, 0.3),
+    has_nucleus=True, rounds_up=True, shares=0.3,
+)  # fmt: skip
+SPINDLES = _Kind(
+    longer=(2, 5), boxy=(2, 2.5), bent=(0.03, 0.2), tips=(0, 3), reach=0.8, granules=(0.1, 0.5), halo=(0.06, 0.3),
+    has_nucleus=True, rounds_up=True, shares=0.0,
+)  # fmt: skip
+SHEETS = _Kind(  # as of epithelium
+    longer=(1, 1.5), boxy=(2, 3), bent=(0.05, 0.2), tips=(0, 2), reach=0.3, granules=(0.05, 0.5), halo=(0.06, 0.3),
+    has_nucleus=True, rounds_up=True, shares=0.8,
+)  # fmt: skip
+ROUND = _Kind(  # as yeasts and lymphocytes are
+    longer=(1, 1.4), boxy=(2, 2.2), bent=(0, 0.05), tips=(0, 0), reach=0, granules=(0, 0.4), halo=(0.1, 0.8),
+    has_nucleus=True, rounds_up=False, shares=0.3,
+)  # fmt: skip
+RODS = _Kind(  # as bacteria are
+    longer=(2, 6), boxy=(2.5, 5), bent=(0, 0.04), tips=(0, 0), reach=0, granules=(0, 0.2), halo=(0.2, 1.2),
+    has_nucleus=False, rounds_up=False, shares=0.0,
+)  # fmt: skip
+KINDS = (SPREAD, SPINDLES, SHEETS, ROUND, RODS)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Which cell each pixel shows, and which pixels show a nucleus; (side, side) each.
+
+    heights: how thick each cell is in its middle, the ground, 0, first. is_swollen: which have rounded up.
+    """
+
+    numbers: Labels
+    nuclei: NDArray[np.bool_]
+    heights: NDArray[np.float64]
+    is_swollen: NDArray[np.bool_]
 
 
 def transparent_cells(side: int, diameter_px: float, rng: Generator) -> tuple[FloatArray, Labels]:
     """Draw an image of transparent cells, (side, side, 3), gray, and their labels, (side, side) int32.
+
+    What lies on top hides what is below it; a piece that is left is a cell, and slivers are UNKNOWN. There may be no
+    cell at all.
 
     diameter_px: of the circle as large as the median cell.
 
     Source: domain randomisation (Tobin et al., IROS 2017), of thickness instead of brightness.
     """
     kind = KINDS[int(rng.integers(len(KINDS)))]
-    numbers, nuclei, height = _bodies(kind, side, diameter_px, rng)
-    thickness = _profile(numbers, diameter_px, rng) * height
-    thickness *= 1 + rng.uniform(-0.4, 1.2) * nuclei
-    thickness *= 1 + _granules(kind, nuclei, rng)
-    thickness += _debris(side, diameter_px, rng)
+    cells = _cells(kind, side, diameter_px, rng)
+    thickness = _thickness(kind, cells, diameter_px, rng) + _ground(side, diameter_px, rng)
     thickness = cv2.GaussianBlur(thickness, (0, 0), rng.uniform(0.4, 1.0)).astype(np.float32)
-    shown = OPTICS[rng.choice(len(OPTICS), p=HOW_OFTEN)](thickness, rng)
+    chance = rng.random()
+    if chance < PHASE:
+        shown = phase_contrast(_wrapped(thickness, rng), diameter_px * log_uniform(*kind.halo, rng), rng)
+    else:
+        shown = dic(thickness, rng) if chance < PHASE + DIC else defocused(thickness, rng)
+    shown = _in_units_of(shown, cells.numbers > 0)
     if rng.random() < 0.3:  # light that is absorbed, or scattered into the image
-        shown += rng.uniform(-0.3, 0.3) * height
-    noise = log_uniform(0.01, 0.15, rng) * float(np.quantile(np.abs(shown), 0.98))
-    shown = shown + noise * smooth_field((side, side), log_uniform(1, 3, rng), rng)
-    return np.repeat(shown[..., None], 3, axis=2).astype(np.float32), pieces(numbers)
+        shown += np.float32(rng.uniform(-1, 1)) * _in_units_of(thickness, cells.numbers > 0)
+    if rng.random() < 0.5:
+        shown += np.float32(rng.uniform(0, 0.4)) * smooth_field((side, side), side * rng.uniform(0.3, 1), rng)
+    shown += np.float32(log_uniform(0.01, 0.2, rng)) * grain((side, side), 1, rng)[..., 0]
+    return np.repeat(shown[..., None], 3, axis=2), labels_of_pieces(cells.numbers)
 
 
-def _bodies(kind: Kind, side: int, diameter_px: float, rng: Generator) -> tuple[Labels, FloatArray, FloatArray]:
-    """Which cell each pixel shows, how much of its nucleus, and how thick its body is in the middle; (side, side)."""
-    at = _places(side, diameter_px, rng)
-    outlines, nuclei = _outlines(kind, len(at), diameter_px, rng)
+def _cells(kind: _Kind, side: int, diameter_px: float, rng: Generator) -> _Cells:
+    longer = float(log_uniform(*kind.longer, rng))
+    angle, is_aligned = rng.uniform(0, 2 * np.pi), rng.random() < 0.5
+    at = _places(side, diameter_px, longer if is_aligned else 1.0, angle, rng)
+    turns = angle + rng.normal(0, 0.2 if is_aligned else np.pi, (len(at), 1))
+    outlines, inner = _outlines(kind, diameter_px, longer, turns, rng)
     heights = np.exp(rng.normal(0, rng.uniform(0.05, 0.4), len(at) + 1))
     heights[0] = 0
+    first = len(at)  # of those that have rounded up: they lie on top
     if kind.rounds_up and rng.random() < 0.5:
-        count = int(rng.binomial(len(at), rng.uniform(0, 0.2)))
-        first = len(at) - count  # the last lie on top
-        outlines[first:] = _circles(0.35 * diameter_px, count)
-        nuclei[first:] = 0
-        heights[first + 1 :] *= rng.uniform(1.5, 5) * (1 if rng.random() < 0.5 else -1)
-    numbers, nucleus = (np.zeros((side, side), dtype=np.float32) for _ in range(2))
-    for number, (place, outline, inner) in enumerate(zip(at, outlines, nuclei, strict=True), 1):
-        _fill(numbers, place + outline, float(number))
-        _fill(nucleus, place + outline, 0.0)
-        _fill(nucleus, place + inner, 1.0)
-    cells = numbers.astype(np.int32)
+        first -= int(rng.binomial(len(at), rng.uniform(0, 0.2)))
+        outlines[first:] = SWOLLEN * diameter_px * np.exp(1j * ANGLES)
+        heights[first + 1 :] *= rng.uniform(1.5, 5)
+    numbers = _painted(at[:, None] + outlines, side)
     if rng.random() < kind.shares:
-        cells = np.where(cells > 0, _nearest(at, side), 0)
-    height = cv2.GaussianBlur(heights[cells].astype(np.float32), (0, 0), 1.0)
-    return cells, cv2.GaussianBlur(nucleus, (0, 0), 1.0).astype(np.float32), height.astype(np.float32)
+        below = _painted(at[:, None] + outlines, side, backwards=True)
+        numbers = _shared(numbers, below, at, first, 0.1 * diameter_px * smooth_field((side, side), diameter_px, rng))
+    numbers[cv2.dilate(_is_inside(numbers), NEIGHBOURS) == 0] = 0  # nothing is thinner than 3 px
+    nuclei = np.zeros((side, side), dtype=bool)
+    if kind.has_nucleus:
+        middles = at + 0.12 * diameter_px * (rng.standard_normal(len(at)) + 1j * rng.standard_normal(len(at)))
+        nuclei = (_painted((middles[:, None] + inner)[:first], side) == numbers) & (numbers > 0)
+    return _Cells(numbers, nuclei, heights, np.arange(len(at) + 1) > first)
 
 
-def _nearest(at: NDArray[np.float64], side: int) -> Labels:
-    """The number of the place, from 1, that is nearest to each pixel of the image; (side, side)."""
-    numbers = np.zeros((side, side), dtype=np.int32)
-    x, y = np.clip(np.round(at), 0, side - 1).astype(int).T
-    numbers[y, x] = np.arange(1, len(at) + 1)
-    nearest = distance_transform_edt(numbers == 0, return_distances=False, return_indices=True)
-    return numbers[tuple(np.asarray(nearest))]
-
-
-def _places(side: int, diameter_px: float, rng: Generator) -> NDArray[np.float64]:
-    """Where cells lie, (n, 2), x first: crowded or apart, everywhere or in colonies."""
-    spacing = diameter_px * log_uniform(0.8, 2.5, rng)
-    steps = np.arange(0, side + spacing, spacing)
-    at = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
-    at = at + rng.uniform(-0.45, 0.45, at.shape) * spacing
-    keep = rng.random(len(at)) < rng.uniform(0.3, 1)
-    if rng.random() < 0.5:
+def _places(side: int, diameter_px: float, longer: float, angle: float, rng: Generator) -> NDArray[np.complex128]:
+    """Where cells lie, x + iy: crowded or apart, everywhere or in colonies, farther apart along their length."""
+    spacing = diameter_px * log_uniform(0.8, 2, rng)
+    steps = spacing * np.sqrt([longer, 1 / longer])
+    lattice = np.meshgrid(*(np.arange(-side, side + step, step) for step in steps))
+    u, v = (line + rng.uniform(-0.45, 0.45, line.shape) * step for line, step in zip(lattice, steps, strict=True))
+    middle = (1 + 1j) * side / 2
+    at = np.asarray(((u + 1j * v) * np.exp(1j * angle) + middle).ravel(), dtype=np.complex128)
+    away = np.maximum(np.abs((at - middle).real), np.abs((at - middle).imag))
+    at = at[away < side / 2 + diameter_px * np.sqrt(longer)]
+    keep = rng.random(len(at)) < rng.uniform(0.5, 1)
+    if rng.random() < 0.4:
         field = smooth_field((side, side), diameter_px * log_uniform(2, 8, rng), rng)
-        x, y = np.clip(at, 0, side - 1).astype(int).T
-        keep &= field[y, x] > rng.uniform(-0.5, 1)
+        x, y = (np.clip(line, 0, side - 1).astype(int) for line in (at.real, at.imag))
+        keep &= field[y, x] > np.quantile(field, rng.uniform(0.1, 0.7))
     return rng.permutation(at[keep])
 
 
 def _outlines(
-    kind: Kind, count: int, diameter_px: float, rng: Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Outlines of cells and of their nuclei, around their middles: (count, CORNERS, 2) each, x first."""
-    angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
-    bent, reach = rng.uniform(*kind.bent), rng.uniform(0.2, 1) * kind.reach
-    radii = np.ones((count, CORNERS))
+    kind: _Kind, diameter_px: float, longer: float, turns: NDArray[np.float64], rng: Generator
+) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """Outlines of cells and of their nuclei, around their middles, x + iy: (count, corners) each. turns: (count, 1)."""
+    count = len(turns)
+    bent, reach = rng.uniform(*kind.bent), rng.uniform(0.3, 1) * kind.reach
+    radii = np.ones((count, len(ANGLES)))
     for waves in range(2, 7):
         phase = rng.uniform(0, 2 * np.pi, (count, 1))
-        radii += rng.normal(0, bent / np.sqrt(waves), (count, 1)) * np.cos(waves * angles + phase)
-    radii = np.maximum(radii, 0.3)
+        radii += rng.normal(0, bent / np.sqrt(waves), (count, 1)) * np.cos(waves * ANGLES + phase)
+    radii = np.maximum(radii, 0.4)
     n_tips = rng.integers(kind.tips[0], kind.tips[1] + 1, (count, 1))
     for tip in range(kind.tips[1]):
-        away = (angles - rng.uniform(0, 2 * np.pi, (count, 1)) + np.pi) % (2 * np.pi) - np.pi
-        width = rng.uniform(0.12, 0.5, (count, 1))
-        radii += (tip < n_tips) * reach * rng.exponential(1, (count, 1)) * np.exp(-((away / width) ** 2))
+        away = (ANGLES - rng.uniform(0, 2 * np.pi, (count, 1)) + np.pi) % (2 * np.pi) - np.pi
+        width = rng.uniform(0.15, 0.6, (count, 1))
+        height = reach * np.minimum(rng.exponential(1, (count, 1)), 2.5)
+        radii += (tip < n_tips) * height * np.exp(-np.abs(away) / width)
     power = 2 / rng.uniform(*kind.boxy)
-    longer = np.sqrt(log_uniform(*kind.longer, rng)) * np.exp(rng.normal(0, 0.12, (count, 1)))
-    ellipse = np.stack([longer * _boxy(np.cos(angles), power), _boxy(np.sin(angles), power) / longer], axis=-1)
-    turn = rng.uniform(0, 2 * np.pi) + rng.normal(0, rng.choice([0.2, 3.0]), (count, 1, 1))  # aligned, or each its own
-    ellipse = np.concatenate(
-        [
-            np.cos(turn) * ellipse[..., :1] - np.sin(turn) * ellipse[..., 1:],
-            np.sin(turn) * ellipse[..., :1] + np.cos(turn) * ellipse[..., 1:],
-        ],
-        axis=-1,
-    )
-    outlines = radii[..., None] * ellipse
-    x, y = np.moveaxis(outlines, -1, 0)
-    area = 0.5 * np.abs(np.sum(x * np.roll(y, -1, axis=1) - y * np.roll(x, -1, axis=1), axis=1))
-    width = diameter_px * np.exp(rng.normal(0, rng.uniform(0.05, 0.3), count))
-    scale = (width * np.sqrt(np.pi / 4 / np.maximum(area, 1e-6)))[:, None, None]
-    return outlines * scale, ellipse * scale * rng.uniform(0.25, 0.6)
+    length = np.sqrt(longer) * np.exp(rng.normal(0, 0.12, (count, 1)))
+    ellipses = length * _boxy(np.cos(ANGLES), power) + 1j * _boxy(np.sin(ANGLES), power) / length
+    ellipses = ellipses * np.exp(1j * turns)
+    outlines = radii * ellipses
+    area = 0.5 * np.abs(np.sum((np.conj(outlines) * np.roll(outlines, -1, axis=1)).imag, axis=1))
+    widths = diameter_px * np.exp(rng.normal(0, rng.uniform(0.05, 0.3), count)) - OUTLINE_PX
+    scale = (np.maximum(widths, 2) * np.sqrt(np.pi / 4 / np.maximum(area, 1e-6)))[:, None]
+    return outlines * scale, ellipses * scale * rng.uniform(0.25, 0.6)
 
 
 def _boxy(values: NDArray[np.float64], power: float) -> NDArray[np.float64]:
     return np.sign(values) * np.abs(values) ** power
 
 
-def _circles(radius_px: float, count: int) -> NDArray[np.float64]:
-    angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
-    return np.broadcast_to(radius_px * np.stack([np.cos(angles), np.sin(angles)], axis=-1), (count, CORNERS, 2))
+def _painted(outlines: NDArray[np.complex128], side: int, *, backwards: bool = False) -> Labels:
+    """The number, from 1, of the outline that lies on top of each pixel; the last is on top, or the first."""
+    canvas = np.zeros((side, side), dtype=np.int32)
+    corners = np.round(np.stack([outlines.real, outlines.imag], axis=-1)).astype(np.int32)
+    order: Sequence[int] = range(len(outlines))
+    for i in reversed(order) if backwards else order:
+        cv2.fillPoly(canvas, [corners[i]], i + 1)
+    return canvas
 
 
-def _fill(mask: FloatArray, outline: NDArray[np.float64], value: float) -> None:
-    corners = np.round(outline * 2**SHIFT_BITS).astype(np.int32)
-    cv2.fillPoly(mask, [corners], value, shift=SHIFT_BITS)
+def _shared(top: Labels, below: Labels, at: NDArray[np.complex128], first_swollen: int, bend: FloatArray) -> Labels:
+    """Divide what two cells cover by which of them is nearer: they share a border, a little bent. (side, side) each."""
+    y, x = np.nonzero((top != below) & (top <= first_swollen))
+    one, other = top[y, x], below[y, x]
+    pixels = x + 1j * y
+    is_ones = np.abs(at[one - 1] - pixels) < np.abs(at[other - 1] - pixels) + bend[y, x]
+    numbers = top.copy()
+    numbers[y, x] = np.where(is_ones, one, other)
+    return numbers
 
 
-def _profile(numbers: Labels, diameter_px: float, rng: Generator) -> FloatArray:
-    """How thick a cell is against its middle, 0 to 1: steep at the edge, or round as a lens."""
+def _is_inside(numbers: Labels) -> NDArray[np.uint8]:
+    """1 for pixels of a cell whose neighbours are all of the same cell."""
     as_float = numbers.astype(np.float32)
-    kernel = np.ones((3, 3), dtype=np.uint8)
-    is_inside = (numbers > 0) & (cv2.erode(as_float, kernel) == cv2.dilate(as_float, kernel))
-    depth = cv2.distanceTransform(is_inside.astype(np.uint8), cv2.DIST_L2, 5)
+    is_inside = (numbers > 0) & (cv2.erode(as_float, NEIGHBOURS) == cv2.dilate(as_float, NEIGHBOURS))
+    return is_inside.astype(np.uint8)
+
+
+def _thickness(kind: _Kind, cells: _Cells, diameter_px: float, rng: Generator) -> FloatArray:
+    """How thick cells are, (side, side): flat or round as lenses, with nuclei and granules, thinner where they meet."""
+    depth = _depth_px(_is_inside(cells.numbers))
     slope_px = diameter_px * log_uniform(0.03, 0.5, rng)
-    return (1 - np.exp(-depth / np.float32(slope_px))).astype(np.float32)
+    valley = rng.uniform(0.2, 1)
+    from_ground = _depth_px((cells.numbers > 0).astype(np.uint8))
+    profile = valley * _slope(depth, slope_px) + (1 - valley) * _slope(from_ground, slope_px)
+    profile += rng.uniform(0, 0.6) * np.exp(-((depth - rng.uniform(1, 3)) ** 2) / 2) * (depth > 0)  # a ruffled edge
+    radius_px = SWOLLEN * diameter_px
+    dome = np.sqrt(np.maximum(1 - (1 - np.minimum(depth / radius_px, 1)) ** 2, 0))
+    is_swollen = cells.is_swollen[cells.numbers]
+    nuclei = np.asarray(cv2.GaussianBlur(cells.nuclei.astype(np.float32), (0, 0), 1.0), dtype=np.float32)
+    if kind.has_nucleus and rng.random() < 0.7:  # a thick middle in a thin fringe
+        hump = cv2.GaussianBlur(nuclei, (0, 0), diameter_px * rng.uniform(0.08, 0.25))
+        fringe = rng.uniform(0.1, 1)
+        profile *= fringe + (1 - fringe) * hump / max(float(hump.max()), 1e-6)
+    profile *= np.maximum(1 + _granules(kind, nuclei, diameter_px, rng), 0.1)
+    profile *= 1 + rng.uniform(-0.4, 1.0) * nuclei
+    heights = cv2.GaussianBlur(cells.heights[cells.numbers].astype(np.float32), (0, 0), 1.0)
+    return (np.where(is_swollen, dome, profile) * heights).astype(np.float32)
 
 
-def _granules(kind: Kind, nuclei: FloatArray, rng: Generator) -> FloatArray:
-    """How uneven cells are inside: fine or coarse, everywhere or around the nucleus; mean 0 or nearly."""
+def _depth_px(mask: NDArray[np.uint8]) -> FloatArray:
+    return np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 5), dtype=np.float32)
+
+
+def _slope(depth: FloatArray, slope_px: float) -> FloatArray:
+    return 1 - np.exp(-depth / np.float32(slope_px))
+
+
+def _granules(kind: _Kind, nuclei: FloatArray, diameter_px: float, rng: Generator) -> FloatArray:
+    """How uneven cells are inside: fine or coarse, even or few and strong, everywhere or around the nucleus."""
     height, width = nuclei.shape
-    fine = smooth_field((height, width), log_uniform(1, 5, rng), rng)
-    if rng.random() < 0.5:  # few and strong
-        fine = np.maximum(fine - np.float32(rng.uniform(0.5, 1.5)), 0) * np.float32(rng.choice([-2, 2]))
+    fine = smooth_field((height, width), max(1.0, diameter_px * log_uniform(0.04, 0.2, rng)), rng)
     if rng.random() < 0.5:
-        near = cv2.GaussianBlur(nuclei, (0, 0), rng.uniform(3, 8))
-        fine = fine * near / max(float(near.max()), 1e-6)
-    return (rng.uniform(*kind.granules) * fine).astype(np.float32)
+        fine = np.maximum(fine - np.float32(rng.uniform(0.5, 1.5)), 0) * np.float32(rng.choice([-2, 2]))
+    if kind.has_nucleus and rng.random() < 0.5:
+        near = cv2.GaussianBlur(nuclei, (0, 0), diameter_px * rng.uniform(0.12, 0.35))
+        fine = fine * near / max(float(near.max()), 1e-6) * (1 - np.float32(rng.uniform(0.5, 1)) * nuclei)
+    return np.asarray(np.float32(rng.uniform(*kind.granules)) * fine, dtype=np.float32)
 
 
-def _debris(side: int, diameter_px: float, rng: Generator) -> FloatArray:
-    """Specks between cells and on them, at most a sixth as wide as a cell; and now and then a scratch."""
+def _ground(side: int, diameter_px: float, rng: Generator) -> FloatArray:
+    """What lies between cells, and on them: an uneven ground, specks, and now and then a scratch; (side, side)."""
     drawn = np.zeros((side, side), dtype=np.float32)
     for _ in range(rng.poisson(log_uniform(0.5, 40, rng))):
         x, y = rng.integers(0, side, 2).tolist()
-        radius = max(1, round(diameter_px * float(rng.uniform(0, 1 / 12))))
-        cv2.circle(drawn, (x, y), radius, float(rng.normal(0, 0.6)), cv2.FILLED)
+        cv2.circle(drawn, (x, y), round(diameter_px * float(rng.uniform(0, 1 / 12))), float(rng.normal(0, 0.4)), -1)
     if rng.random() < 0.1:
         ends = rng.integers(-side // 4, 5 * side // 4, 4).tolist()
-        cv2.line(drawn, (ends[0], ends[1]), (ends[2], ends[3]), float(rng.normal(0, 0.5)), 1)
+        cv2.line(drawn, (ends[0], ends[1]), (ends[2], ends[3]), float(rng.normal(0, 0.4)), 1)
+    if rng.random() < 0.6:
+        drawn += np.float32(0.15 * rng.uniform() ** 2) * smooth_field((side, side), log_uniform(1, 40, rng), rng)
     return drawn
+
+
+def _wrapped(thickness: FloatArray, rng: Generator) -> FloatArray:
+    """Phase contrast in proportion to thickness as long as that is small; what is thick turns bright again.
+
+    Source: the phase plate of Zernike, who adds a quarter of a wave to the light that passes unbent.
+    """
+    phase = np.float32(rng.uniform(0.2, 0.9)) * thickness
+    return np.sin(phase) + np.cos(phase) - 1
+
+
+def _in_units_of(shown: FloatArray, cells: NDArray[np.bool_]) -> FloatArray:
+    """In units of how much most of what shows cells departs from 0, so that noise can be told in them."""
+    strong = np.quantile(np.abs(shown[cells]), 0.9) if cells.any() else 1.0
+    return shown / np.float32(max(float(strong), 1e-3))
