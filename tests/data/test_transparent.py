@@ -73,10 +73,27 @@ def test_labels_lie_on_what_is_thick(kind: object, monkeypatch: pytest.MonkeyPat
         assert max(apart, key=apart.__getitem__) == (0, 0)
 
 
+def test_cells_end_where_their_labels_end(kind: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is thicker than half of most of the cell is as large as its label, steep edges and gentle ones together."""
+    monkeypatch.setattr(transparent, "_ground", lambda side, *_: np.zeros((side, side), dtype=np.float32))
+    monkeypatch.setattr(transparent, "_granules", lambda *_: np.float32(0))
+    thick, seen = transparent._thickness, []
+    monkeypatch.setattr(transparent, "_thickness", lambda *a: seen.append(thick(*a)) or seen[-1])
+    shares = []
+    for seed in range(8):
+        labels = drawn(seed, width_px=36.0)[1]
+        for number in np.unique(labels[labels > 0]):
+            within = seen[-1][labels == number]
+            if len(within) > 500:
+                shares.append(np.mean(within > 0.5 * np.median(within)))
+    assert len(shares) > 20
+    assert np.median(shares) > 0.8
+
+
 def test_cells_are_to_be_seen_where_the_labels_are() -> None:
     """Where cells are, the image departs from what lies between them, and by more than where they are not."""
     right = []
-    for seed in range(40):
+    for seed in range(80):
         image, labels = drawn(seed)
         cells = ndimage.binary_dilation(labels != 0, iterations=2)
         if not 0.05 < cells.mean() < 0.9:
@@ -85,8 +102,8 @@ def test_cells_are_to_be_seen_where_the_labels_are() -> None:
         shifted = [np.roll(cells, by, axis=(0, 1)) for by in ((0, 0), (12, 12), (-12, 12))]
         apart = [np.abs(flat[where]).mean() - np.abs(flat[~where]).mean() for where in shifted]
         right.append(apart[0] > max(0.0, *apart[1:]))
-    assert len(right) > 20
-    assert np.mean(right) >= 0.9
+    assert len(right) > 50
+    assert np.mean(right) >= 0.95
 
 
 def test_images_hold_few_cells_or_many_apart_or_touching() -> None:
@@ -106,7 +123,7 @@ def test_cells_are_as_wide_as_is_asked_for(kind: object) -> None:
     """A little narrower at the median: some are hidden in part."""
     for width_px in (14.0, 36.0):
         widths = [diameter_px(drawn(seed, 320, width_px)[1]) for seed in range(16)]
-        assert 0.75 * width_px < np.median([width for width in widths if width]) < 1.1 * width_px
+        assert 0.7 * width_px < np.median([width for width in widths if width]) < 1.1 * width_px
 
 
 def test_each_cell_is_in_one_piece_on_the_grid_of_a_network_too(kind: object) -> None:

@@ -143,7 +143,9 @@ class CropSource:
         elif settings.transparent > 0 and rng.random() < settings.transparent:
             width_px = self._any_width_px(rng)
             drawn, labels = transparent_cells(size, width_px, rng)
-            plain, diameter = normalised(drawn), _width_px(labels, _whole_px(labels) or width_px)
+            seen_px = np.clip(_whole_px(labels) or width_px, 0.75 * width_px, width_px)  # some are hidden in part
+            plain, diameter = normalised(drawn), _width_px(labels, float(seen_px))
+            settings = self._once_shown
         else:
             item = self.pyramids.read_if_whole(index)
             if item is None:

@@ -22,6 +22,7 @@ Generator = np.random.Generator
 ANGLES = np.linspace(0, 2 * np.pi, 72, endpoint=False)  # of the corners of an outline
 OUTLINE_PX = 1.0  # by which OpenCV draws an outline wider than its corners are apart
 NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
+DARKEST = 8.0  # of what is seen, in units of what the rims of most cells show: a camera has an end, too
 SWOLLEN = 0.35  # radius of a cell that has rounded up, in widths of a cell
 PHASE, DIC = 0.6, 0.2  # how often; else brightfield
 
@@ -30,15 +31,15 @@ PHASE, DIC = 0.6, 0.2  # how often; else brightfield
 class _Kind:
     """What the cells of an image have in common; ranges, of which each image has a part.
 
-    longer: length over width. boxy: from an ellipse, 2, to a rounded rectangle. bent: how much the outline departs from
-    that. tips, reach: how many corners a cell runs out into, and how far they reach, in its radii. granules: how uneven
-    it is inside, in its thickness. halo: how wide its halo is in phase contrast, in widths of a cell. has_nucleus: that
-    is to be seen. rounds_up: whether some may be thick and round, as cells are that divide or die. shares: how often
-    neighbours share a border, instead of one lying on the other.
+    longer: length over width. is_capsule: straight sides and round ends, instead of an ellipse. bent: how much the
+    outline departs from that. tips, reach: how many corners a cell runs out into, and how far they reach, in its radii.
+    granules: how uneven it is inside, in its thickness. halo: how wide its halo is in phase contrast, in widths of a
+    cell. has_nucleus: that is to be seen. rounds_up: whether some may be thick and round, as cells are that divide or
+    die. shares: how often neighbours share a border, instead of one lying on the other.
     """
 
     longer: tuple[float, float]
-    boxy: tuple[float, float]
+    is_capsule: bool
     bent: tuple[float, float]
     tips: tuple[int, int]
     reach: float
@@ -50,24 +51,24 @@ class _Kind:
 
 
 SPREAD = _Kind(  # as fibroblasts are
-    longer=(1, 1.8), boxy=(2, 2.5), bent=(0.03, 0.2), tips=(2, 5), reach=1.0, granules=(0.2, 0.6), halo=(0.06, 0.3),
+    longer=(1, 1.8), is_capsule=False, bent=(0.03, 0.2), tips=(2, 5), reach=1.0, granules=(0.2, 0.6), halo=(0.06, 0.3),
     has_nucleus=True, rounds_up=True, shares=0.3,
 )  # fmt: skip
 SPINDLES = _Kind(
-    longer=(2, 5), boxy=(2, 2.5), bent=(0.03, 0.2), tips=(0, 3), reach=0.8, granules=(0.1, 0.5), halo=(0.06, 0.3),
+    longer=(2, 5), is_capsule=False, bent=(0.03, 0.2), tips=(0, 3), reach=0.8, granules=(0.1, 0.5), halo=(0.06, 0.3),
     has_nucleus=True, rounds_up=True, shares=0.0,
 )  # fmt: skip
 SHEETS = _Kind(  # as of epithelium
-    longer=(1, 1.5), boxy=(2, 3), bent=(0.05, 0.2), tips=(0, 2), reach=0.3, granules=(0.05, 0.5), halo=(0.06, 0.3),
+    longer=(1, 1.5), is_capsule=False, bent=(0.05, 0.2), tips=(0, 2), reach=0.3, granules=(0.05, 0.5), halo=(0.06, 0.3),
     has_nucleus=True, rounds_up=True, shares=0.8,
 )  # fmt: skip
 ROUND = _Kind(  # as yeasts and lymphocytes are
-    longer=(1, 1.4), boxy=(2, 2.2), bent=(0, 0.05), tips=(0, 0), reach=0, granules=(0, 0.4), halo=(0.1, 0.8),
-    has_nucleus=True, rounds_up=False, shares=0.3,
+    longer=(1, 1.4), is_capsule=False, bent=(0, 0.05), tips=(0, 0), reach=0, granules=(0, 0.4), halo=(0.1, 0.8),
+    has_nucleus=True, rounds_up=False, shares=0.7,
 )  # fmt: skip
 RODS = _Kind(  # as bacteria are
-    longer=(2, 6), boxy=(2.5, 5), bent=(0, 0.04), tips=(0, 0), reach=0, granules=(0, 0.2), halo=(0.2, 1.2),
-    has_nucleus=False, rounds_up=False, shares=0.0,
+    longer=(2, 6), is_capsule=True, bent=(0, 0.04), tips=(0, 0), reach=0, granules=(0, 0.2), halo=(0.2, 1.2),
+    has_nucleus=False, rounds_up=False, shares=0.7,
 )  # fmt: skip
 KINDS = (SPREAD, SPINDLES, SHEETS, ROUND, RODS)
 
@@ -98,19 +99,21 @@ def transparent_cells(side: int, diameter_px: float, rng: Generator) -> tuple[Fl
     kind = KINDS[int(rng.integers(len(KINDS)))]
     cells = _cells(kind, side, diameter_px, rng)
     thickness = _thickness(kind, cells, diameter_px, rng) + _ground(side, diameter_px, rng)
-    thickness = cv2.GaussianBlur(thickness, (0, 0), rng.uniform(0.4, 1.0)).astype(np.float32)
+    thickness = cv2.GaussianBlur(thickness, (0, 0), log_uniform(0.4, 1.5, rng)).astype(np.float32)
     chance = rng.random()
     if chance < PHASE:
         shown = phase_contrast(_wrapped(thickness, rng), diameter_px * log_uniform(*kind.halo, rng), rng)
     else:
         shown = dic(thickness, rng) if chance < PHASE + DIC else defocused(thickness, rng)
-    shown = _in_units_of(shown, cells.numbers > 0)
+    rims = _rims(cells)
+    shown = np.clip(_in_units_of(shown, rims), -DARKEST, DARKEST)
     if rng.random() < 0.3:  # light that is absorbed, or scattered into the image
-        shown += np.float32(rng.uniform(-1, 1)) * _in_units_of(thickness, cells.numbers > 0)
-    if rng.random() < 0.5:
-        shown += np.float32(rng.uniform(0, 0.4)) * smooth_field((side, side), side * rng.uniform(0.3, 1), rng)
+        shown += np.float32(rng.uniform(-0.6, 0.6)) * np.clip(_in_units_of(thickness, rims), -DARKEST, DARKEST)
+    if rng.random() < 0.5:  # uneven light
+        coarse = rng.uniform(-1, 1, (3, 3)).astype(np.float32)
+        shown += cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     shown += np.float32(log_uniform(0.01, 0.2, rng)) * grain((side, side), 1, rng)[..., 0]
-    return np.repeat(shown[..., None], 3, axis=2), labels_of_pieces(cells.numbers)
+    return np.repeat(shown[..., None], 3, axis=2).astype(np.float32), labels_of_pieces(cells.numbers)
 
 
 def _cells(kind: _Kind, side: int, diameter_px: float, rng: Generator) -> _Cells:
@@ -169,23 +172,24 @@ def _outlines(
     radii = np.maximum(radii, 0.4)
     n_tips = rng.integers(kind.tips[0], kind.tips[1] + 1, (count, 1))
     for tip in range(kind.tips[1]):
-        away = (ANGLES - rng.uniform(0, 2 * np.pi, (count, 1)) + np.pi) % (2 * np.pi) - np.pi
+        place = rng.uniform(0, 2 * np.pi, (count, 1))
+        if longer > 2:  # at its ends
+            place = tip * np.pi + rng.normal(0, 0.3, (count, 1))
+        away = (ANGLES - place + np.pi) % (2 * np.pi) - np.pi
         width = rng.uniform(0.15, 0.6, (count, 1))
         height = reach * np.minimum(rng.exponential(1, (count, 1)), 2.5)
         radii += (tip < n_tips) * height * np.exp(-np.abs(away) / width)
-    power = 2 / rng.uniform(*kind.boxy)
     length = np.sqrt(longer) * np.exp(rng.normal(0, 0.12, (count, 1)))
-    ellipses = length * _boxy(np.cos(ANGLES), power) + 1j * _boxy(np.sin(ANGLES), power) / length
+    if kind.is_capsule:
+        ellipses = np.exp(1j * ANGLES) / length + np.sign(np.cos(ANGLES)) * np.maximum(length - 1 / length, 0)
+    else:
+        ellipses = length * np.cos(ANGLES) + 1j * np.sin(ANGLES) / length
     ellipses = ellipses * np.exp(1j * turns)
     outlines = radii * ellipses
     area = 0.5 * np.abs(np.sum((np.conj(outlines) * np.roll(outlines, -1, axis=1)).imag, axis=1))
     widths = diameter_px * np.exp(rng.normal(0, rng.uniform(0.05, 0.3), count)) - OUTLINE_PX
     scale = (np.maximum(widths, 2) * np.sqrt(np.pi / 4 / np.maximum(area, 1e-6)))[:, None]
     return outlines * scale, ellipses * scale * rng.uniform(0.25, 0.6)
-
-
-def _boxy(values: NDArray[np.float64], power: float) -> NDArray[np.float64]:
-    return np.sign(values) * np.abs(values) ** power
 
 
 def _painted(outlines: NDArray[np.complex128], side: int, *, backwards: bool = False) -> Labels:
@@ -218,9 +222,9 @@ def _is_inside(numbers: Labels) -> NDArray[np.uint8]:
 
 def _thickness(kind: _Kind, cells: _Cells, diameter_px: float, rng: Generator) -> FloatArray:
     """How thick cells are, (side, side): flat or round as lenses, with nuclei and granules, thinner where they meet."""
-    depth = _depth_px(_is_inside(cells.numbers))
+    depth = _depth_px(_is_inside(cells.numbers)) + np.float32(0.5) * (cells.numbers > 0)
     slope_px = diameter_px * log_uniform(0.03, 0.5, rng)
-    valley = rng.uniform(0.2, 1)
+    valley = rng.uniform(0.4, 1)
     from_ground = _depth_px((cells.numbers > 0).astype(np.uint8))
     profile = valley * _slope(depth, slope_px) + (1 - valley) * _slope(from_ground, slope_px)
     profile += rng.uniform(0, 0.6) * np.exp(-((depth - rng.uniform(1, 3)) ** 2) / 2) * (depth > 0)  # a ruffled edge
@@ -230,12 +234,11 @@ def _thickness(kind: _Kind, cells: _Cells, diameter_px: float, rng: Generator) -
     nuclei = np.asarray(cv2.GaussianBlur(cells.nuclei.astype(np.float32), (0, 0), 1.0), dtype=np.float32)
     if kind.has_nucleus and rng.random() < 0.7:  # a thick middle in a thin fringe
         hump = cv2.GaussianBlur(nuclei, (0, 0), diameter_px * rng.uniform(0.08, 0.25))
-        fringe = rng.uniform(0.1, 1)
+        fringe = rng.uniform(0.3, 1)
         profile *= fringe + (1 - fringe) * hump / max(float(hump.max()), 1e-6)
     profile *= np.maximum(1 + _granules(kind, nuclei, diameter_px, rng), 0.1)
     profile *= 1 + rng.uniform(-0.4, 1.0) * nuclei
-    heights = cv2.GaussianBlur(cells.heights[cells.numbers].astype(np.float32), (0, 0), 1.0)
-    return (np.where(is_swollen, dome, profile) * heights).astype(np.float32)
+    return (np.where(is_swollen, dome, profile) * cells.heights[cells.numbers]).astype(np.float32)
 
 
 def _depth_px(mask: NDArray[np.uint8]) -> FloatArray:
@@ -243,7 +246,9 @@ def _depth_px(mask: NDArray[np.uint8]) -> FloatArray:
 
 
 def _slope(depth: FloatArray, slope_px: float) -> FloatArray:
-    return 1 - np.exp(-depth / np.float32(slope_px))
+    """A cell is steep where it meets the glass, however gently it rises from there."""
+    gentle, steep = np.exp(-depth / np.float32(slope_px)), np.exp(-depth)
+    return 1 - np.float32(0.7) * gentle - np.float32(0.3) * steep
 
 
 def _granules(kind: _Kind, nuclei: FloatArray, diameter_px: float, rng: Generator) -> FloatArray:
@@ -259,7 +264,7 @@ def _granules(kind: _Kind, nuclei: FloatArray, diameter_px: float, rng: Generato
 
 
 def _ground(side: int, diameter_px: float, rng: Generator) -> FloatArray:
-    """What lies between cells, and on them: an uneven ground, specks, and now and then a scratch; (side, side)."""
+    """What lies between cells, and on them: an uneven ground, specks, now and then a scratch, or what floats above."""
     drawn = np.zeros((side, side), dtype=np.float32)
     for _ in range(rng.poisson(log_uniform(0.5, 40, rng))):
         x, y = rng.integers(0, side, 2).tolist()
@@ -267,9 +272,15 @@ def _ground(side: int, diameter_px: float, rng: Generator) -> FloatArray:
     if rng.random() < 0.1:
         ends = rng.integers(-side // 4, 5 * side // 4, 4).tolist()
         cv2.line(drawn, (ends[0], ends[1]), (ends[2], ends[3]), float(rng.normal(0, 0.4)), 1)
+    if rng.random() < 0.2:
+        floating = np.zeros_like(drawn)
+        for _ in range(int(rng.integers(1, 4))):
+            x, y = rng.integers(0, side, 2).tolist()
+            cv2.circle(floating, (x, y), round(diameter_px * float(rng.uniform(0.2, 1))), float(rng.normal(0, 1)), -1)
+        drawn += cv2.GaussianBlur(floating, (0, 0), diameter_px * rng.uniform(0.3, 0.6))
     if rng.random() < 0.6:
-        drawn += np.float32(0.15 * rng.uniform() ** 2) * smooth_field((side, side), log_uniform(1, 40, rng), rng)
-    return drawn
+        drawn += np.float32(0.1 * rng.uniform() ** 2) * smooth_field((side, side), log_uniform(1, 40, rng), rng)
+    return drawn.astype(np.float32)
 
 
 def _wrapped(thickness: FloatArray, rng: Generator) -> FloatArray:
@@ -281,7 +292,13 @@ def _wrapped(thickness: FloatArray, rng: Generator) -> FloatArray:
     return np.sin(phase) + np.cos(phase) - 1
 
 
-def _in_units_of(shown: FloatArray, cells: NDArray[np.bool_]) -> FloatArray:
-    """In units of how much most of what shows cells departs from 0, so that noise can be told in them."""
-    strong = np.quantile(np.abs(shown[cells]), 0.9) if cells.any() else 1.0
+def _rims(cells: _Cells) -> NDArray[np.bool_]:
+    """Where cells that have not rounded up end, or meet others; (side, side)."""
+    is_rim = (cells.numbers > 0) & (_is_inside(cells.numbers) == 0) & ~cells.is_swollen[cells.numbers]
+    return cv2.dilate(is_rim.astype(np.uint8), NEIGHBOURS) > 0
+
+
+def _in_units_of(shown: FloatArray, rims: NDArray[np.bool_]) -> FloatArray:
+    """In units of how much most of what shows rims departs from 0, so that noise can be told in them."""
+    strong = np.quantile(np.abs(shown[rims]), 0.75) if rims.any() else 1.0
     return shown / np.float32(max(float(strong), 1e-3))
