@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fewcell.segmenter import (
     SCALE_FILE,
     WEIGHTS_FILE,
     Segmenter,
+    SourceFacts,
     find_model,
     read_model,
     write_model,
@@ -34,6 +36,20 @@ __all__ = ["blend", "f1_of_start", "recipe_from"]
 SHARES = (0.25, 0.5, 0.75, 1.0)
 OF_UNLABELLED = {"name": "consensus", "settings": {"at": [0.0, 0.5], "images": 100}}
 WORTH = 0.01  # of the mean F1: what going further has to bring
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """A model on the way from the start to what was learned.
+
+    share: how far it went. f1: on held-out images. still_found: F1 against what the start finds in drawn images; None
+    where that is not known.
+    """
+
+    share: float
+    segmenter: Segmenter
+    f1: Pooled
+    still_found: float | None = None
 
 
 def recipe_from(model: str, *, unlabelled: bool = False) -> dict[str, Any]:
@@ -90,52 +106,80 @@ def blend(
 
     Source: robust fine-tuning by averaging weights (Wortsman et al., CVPR 2022).
     """
-    start = _load_start(recipe)
-    part = start.facts.network
-    began = load_network(part.name, len(representation.channels), part.settings, start.folder / WEIGHTS_FILE)
-    best, best_share, best_f1, best_kept, forgets_at = start, 0.0, before, None, None
-    drawn = found_in_drawn(start)
-    learned = count_sources(learned_from, also_seen)
+    start = _Reached(0.0, _load_start(recipe), before)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        for share in SHARES:
-            mixed_folder = Path(temporary) / f"{share:g}"
-            mixed_folder.mkdir()
-            mixed = _between(began, network, share)
-            round_weights(mixed)
-            onnx, weights = mixed_folder / NETWORK_FILE, mixed_folder / WEIGHTS_FILE
-            export_network(mixed, start.representation, onnx, weights)
-            engine = OpenVinoEngine(onnx, threads=recipe.threads)
-            segmenter = Segmenter(engine, start.representation, start.scorer, start.facts, mixed_folder)
-            kept = still_found(segmenter, drawn)
-            if kept is not None and kept < recipe.still_found:
-                forgets_at = share
-                break
-            reached = pooled_f1(segmenter, held_out)
-            if reached.f1_mean > best_f1.f1_mean + WORTH and reached.f1_50 >= before.f1_50:
-                best, best_share, best_f1, best_kept = segmenter, share, reached, kept
-        update: dict[str, object] = {
-            "fewcell_version": __version__,
-            "trained_on": joined(start.facts.trained_on, learned) if best_share else start.facts.trained_on,
-            "held_out": {
-                "f1_50": round(best_f1.f1_50, 4),
-                "f1_50_before": round(before.f1_50, 4),
-                "f1_mean": round(best_f1.f1_mean, 4),
-                "f1_mean_before": round(before.f1_mean, 4),
-                "share": best_share,
-            }
-            | ({} if best_kept is None else {"still_found": round(best_kept, 4)})
-            | ({} if forgets_at is None else {"forgets_at": forgets_at}),
-            "recipe": recipe.model_dump(mode="json"),
-        }
-        if best_share:
-            update["int8"] = None  # it was the start's
-        # What is new may be harder, its cells less sure: that is no reason to find none.
-        surest = [SUREST_SHARE * score for score in surest_cells(best, held_out)]
-        update["min_surest"] = round(min([start.facts.min_surest, *surest]), 3)
-        facts = start.facts.model_copy(update=update)
-        int8 = start.folder / INT8_FILE if not best_share and INT8_FILE in start.facts.sha256 else None
-        scale = scale if best_share else start.folder / SCALE_FILE
-        write_model(folder, facts, best.folder / NETWORK_FILE, scale, best.folder / WEIGHTS_FILE, int8=int8)
+        best, forgets_at = _farthest(start, network, recipe, held_out, Path(temporary))
+        _write(best, start, forgets_at, recipe, count_sources(learned_from, also_seen), held_out, folder, scale)
+
+
+def _farthest(
+    start: _Reached, network: Network, recipe: Recipe, held_out: Sequence[Sample], temporary: Path
+) -> tuple[_Reached, float | None]:
+    """The best of the start and the mixtures; and the share of the first that forgets too much, if one does."""
+    facts = start.segmenter.facts
+    weights = start.segmenter.folder / WEIGHTS_FILE
+    began = load_network(
+        facts.network.name, len(start.segmenter.representation.channels), facts.network.settings, weights
+    )
+    drawn, best = found_in_drawn(start.segmenter), start
+    for share in SHARES:
+        segmenter = _mixture(began, network, share, start.segmenter, recipe, temporary / f"{share:g}")
+        kept = still_found(segmenter, drawn)
+        if kept is not None and kept < recipe.still_found:
+            return best, share
+        reached = _Reached(share, segmenter, pooled_f1(segmenter, held_out), kept)
+        if reached.f1.f1_mean > best.f1.f1_mean + WORTH and reached.f1.f1_50 >= start.f1.f1_50:
+            best = reached
+    return best, None
+
+
+def _mixture(began: Network, ended: Network, share: float, start: Segmenter, recipe: Recipe, folder: Path) -> Segmenter:
+    """What a mixture of two networks finds, decoded as the start is; its files are written into `folder`."""
+    folder.mkdir()
+    mixed = _between(began, ended, share)
+    round_weights(mixed)
+    onnx = folder / NETWORK_FILE
+    export_network(mixed, start.representation, onnx, folder / WEIGHTS_FILE)
+    engine = OpenVinoEngine(onnx, threads=recipe.threads)
+    return Segmenter(engine, start.representation, start.scorer, start.facts, folder)
+
+
+def _write(
+    best: _Reached,
+    start: _Reached,
+    forgets_at: float | None,
+    recipe: Recipe,
+    learned: dict[str, SourceFacts],
+    held_out: Sequence[Sample],
+    folder: Path,
+    scale: Path,
+) -> None:
+    """Write the best as a model folder."""
+    facts, is_new = start.segmenter.facts, best.share > 0
+    scores = {
+        "f1_50": best.f1.f1_50,
+        "f1_50_before": start.f1.f1_50,
+        "f1_mean": best.f1.f1_mean,
+        "f1_mean_before": start.f1.f1_mean,
+        "share": best.share,
+        "still_found": best.still_found,
+        "forgets_at": forgets_at,
+    }
+    # What is new may be harder, its cells less sure: that is no reason to find none.
+    surest = [SUREST_SHARE * score for score in surest_cells(best.segmenter, held_out)]
+    update: dict[str, object] = {
+        "fewcell_version": __version__,
+        "trained_on": joined(facts.trained_on, learned) if is_new else facts.trained_on,
+        "held_out": {name: round(score, 4) for name, score in scores.items() if score is not None},
+        "recipe": recipe.model_dump(mode="json"),
+        "min_surest": round(min([facts.min_surest, *surest]), 3),
+    }
+    if is_new:
+        update["int8"] = None  # it was the start's
+    int8 = start.segmenter.folder / INT8_FILE if not is_new and INT8_FILE in facts.sha256 else None
+    scale = scale if is_new else start.segmenter.folder / SCALE_FILE
+    here = best.segmenter.folder
+    write_model(folder, facts.model_copy(update=update), here / NETWORK_FILE, scale, here / WEIGHTS_FILE, int8=int8)
 
 
 def f1_of_start(recipe: Recipe, held_out: Sequence[Sample]) -> Pooled:
