@@ -51,11 +51,11 @@ class _Kind:
 
 
 SPREAD = _Kind(  # as fibroblasts are
-    longer=(1, 1.8), is_capsule=False, bent=(0.03, 0.2), tips=(2, 5), reach=1.0, granules=(0.2, 0.6), halo=(0.06, 0.3),
+    longer=(1, 1.8), is_capsule=False, bent=(0.03, 0.2), tips=(2, 6), reach=1.8, granules=(0.2, 0.6), halo=(0.06, 0.3),
     has_nucleus=True, rounds_up=True, shares=0.3,
 )  # fmt: skip
 SPINDLES = _Kind(
-    longer=(2, 5), is_capsule=False, bent=(0.03, 0.2), tips=(0, 3), reach=0.8, granules=(0.1, 0.5), halo=(0.06, 0.3),
+    longer=(2, 6), is_capsule=False, bent=(0.03, 0.2), tips=(0, 3), reach=1.2, granules=(0.1, 0.5), halo=(0.06, 0.3),
     has_nucleus=True, rounds_up=True, shares=0.0,
 )  # fmt: skip
 SHEETS = _Kind(  # as of epithelium
@@ -122,7 +122,7 @@ def _cells(kind: _Kind, side: int, diameter_px: float, rng: Generator) -> _Cells
     at = _places(side, diameter_px, longer if is_aligned else 1.0, angle, rng)
     turns = angle + rng.normal(0, 0.2 if is_aligned else np.pi, (len(at), 1))
     outlines, inner = _outlines(kind, diameter_px, longer, turns, rng)
-    heights = np.exp(rng.normal(0, rng.uniform(0.05, 0.4), len(at) + 1))
+    heights = np.exp(rng.normal(0, rng.uniform(0.05, 0.6), len(at) + 1))
     heights[0] = 0
     first = len(at)  # of those that have rounded up: they lie on top
     if kind.rounds_up and rng.random() < 0.5:
@@ -164,7 +164,7 @@ def _outlines(
 ) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
     """Outlines of cells and of their nuclei, around their middles, x + iy: (count, corners) each. turns: (count, 1)."""
     count = len(turns)
-    bent, reach = rng.uniform(*kind.bent), rng.uniform(0.3, 1) * kind.reach
+    bent, reach = rng.uniform(*kind.bent), rng.uniform(0.2, 1) * kind.reach
     radii = np.ones((count, len(ANGLES)))
     for waves in range(2, 7):
         phase = rng.uniform(0, 2 * np.pi, (count, 1))
@@ -176,8 +176,8 @@ def _outlines(
         if longer > 2:  # at its ends
             place = tip * np.pi + rng.normal(0, 0.3, (count, 1))
         away = (ANGLES - place + np.pi) % (2 * np.pi) - np.pi
-        width = rng.uniform(0.15, 0.6, (count, 1))
-        height = reach * np.minimum(rng.exponential(1, (count, 1)), 2.5)
+        width = rng.uniform(0.12, 0.45, (count, 1))
+        height = reach * rng.uniform(0.3, 1.7, (count, 1))
         radii += (tip < n_tips) * height * np.exp(-np.abs(away) / width)
     length = np.sqrt(longer) * np.exp(rng.normal(0, 0.12, (count, 1)))
     if kind.is_capsule:
