@@ -2,7 +2,7 @@
 
     python benchmarks/difference.py docs/results/few-labels consensus after_supervised_7da60540
 
-The folder holds the tables that `fewcell benchmark` wrote; runs are named by any part of their names that no other has,
+Folders hold the tables that `fewcell benchmark` wrote; runs are named by any part of their names that no other has,
 several seeds of one run with commas between, of which each image's mean counts.
 Printed for each score, of all images and of unseen experiments: the headline (the mean over four modalities) of both
 runs, the difference, and the 95 % interval of the difference.
@@ -42,12 +42,14 @@ def mean_of(lines: Sequence[Line]) -> Line:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="a folder with images.csv")
+    parser.add_argument("results", type=Path, nargs="+", help="folders with images.csv")
     parser.add_argument("runs", nargs=2, metavar="RUN", help="a part of the name of a run that no other has")
     arguments = parser.parse_args()
 
-    with open(arguments.results / "images.csv", newline="", encoding="utf-8") as file:
-        lines = [line for line in csv.DictReader(file) if line["scorable"] == "yes"]
+    lines: list[Line] = []
+    for folder in arguments.results:
+        with open(folder / "images.csv", newline="", encoding="utf-8") as file:
+            lines += [line for line in csv.DictReader(file) if line["scorable"] == "yes"]
     names = sorted({line["run"] for line in lines})
     runs = []
     for part in arguments.runs:

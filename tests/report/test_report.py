@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -429,6 +430,14 @@ def test_networks_are_shown_by_how_fast_they_are(tmp_path: Path, no_pictures: No
     assert "| resunet + flows | 1,234,567 | 0.600 | 4.0 | 1.5 | 7.0 |" in twin
     assert "megapixels a second of the network" in page
     assert "accuracy against speed" in page
+
+
+def test_tables_of_the_twin_stand_apart_from_the_text_above(tmp_path: Path, no_pictures: None) -> None:
+    """Or they are shown as text."""
+    lines = write_report([add_speeds(make_tables(tmp_path))], tmp_path / "r.html")[1].read_text().splitlines()
+    first = [above for above, line in pairwise(lines) if line.startswith("|") and not above.startswith("|")]
+    assert len(first) > 3
+    assert set(first) == {""}
 
 
 def test_a_table_of_speeds_that_is_none_is_an_error(tmp_path: Path) -> None:
