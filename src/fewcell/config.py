@@ -23,7 +23,9 @@ __all__ = [
 CANONICAL_DIAMETER_PX = 24.0
 
 # Augmentation without what is drawn for microscopes, sizes and cells of which there are no labels.
-NONE_BEYOND_LABELS = {"interference": 0.0, "from_afar": 0.0, "collage": 0.0, "transparent": 0.0}
+NONE_BEYOND_LABELS: dict[str, float] = dict.fromkeys(
+    ("interference", "from_afar", "collage", "transparent", "fluorescent"), 0.0
+)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -52,8 +54,8 @@ class Augmentation(Strict):
     from_afar: of crops in which cells are so small that none is to be found: what they make up, glands and clumps, is
     none either.
     collage: of crops with drawn cells, that have the textures of photographs.
-    transparent: of crops with drawn cells that nobody stained, as phase contrast, DIC and brightfield show them; the
-    network that tells the scale sees as many.
+    transparent: of crops with drawn cells that nobody stained, as phase contrast, DIC and brightfield show them.
+    fluorescent: of crops with drawn nuclei and cells that glow. The network that tells the scale sees as many of both.
     """
 
     scale_jitter: Annotated[float, Field(ge=1, le=4)] = 1.8
@@ -77,14 +79,16 @@ class Augmentation(Strict):
     from_afar: Probability = 0.0
     collage: Probability = 0.0
     transparent: Probability = 0.0
+    fluorescent: Probability = 0.0
 
     def stronger(self) -> "Augmentation":
         """For images whose labels come from a teacher: a student learns more than it only where it sees less."""
         often = {"invert": 0.25, "gamma": 0.7, "gray": 0.25, "shade": 0.3, "blur": 0.4, "noise": 0.5, "jpeg": 0.2}
         changes = {name: max(getattr(self, name), value) for name, value in often.items()}
         # An immunostain is drawn around the cells that are known: it would paint over the others.
-        drawn = dict.fromkeys(("empty", "defocus", "immunostain", "from_afar", "collage", "transparent"), 0.0)
-        return self.model_copy(update=changes | drawn)
+        drawn = dict.fromkeys(("empty", "defocus", "immunostain"), 0.0)
+        cells = dict.fromkeys(("from_afar", "collage", "transparent", "fluorescent"), 0.0)
+        return self.model_copy(update=changes | drawn | cells)
 
 
 class Recipe(Strict):

@@ -11,7 +11,19 @@ pytest.importorskip("cv2")
 from fewcell.data.augment import immunostain, vary_intensity
 
 OTHERS = {"scale_jitter": 1.0} | dict.fromkeys(
-    ("off_scale", "rotate", "immunostain", "paste", "empty", "defocus", "from_afar", "collage", "transparent"), 0.0
+    (
+        "off_scale",
+        "rotate",
+        "immunostain",
+        "paste",
+        "empty",
+        "defocus",
+        "from_afar",
+        "collage",
+        "transparent",
+        "fluorescent",
+    ),
+    0.0,
 )
 KINDS = sorted(set(Augmentation.model_fields) - set(OTHERS))
 

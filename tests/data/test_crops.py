@@ -320,16 +320,15 @@ def test_a_crop_may_be_a_collage_whose_labels_lie_on_its_cells(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("stride", "margin"), [(1, 0), (2, 3), (4, 1)])
-@pytest.mark.parametrize("kind", ["collage", "transparent"])
+@pytest.mark.parametrize("kind", list(crops.DRAWN_CELLS))
 def test_drawn_cells_and_their_labels_stay_aligned(
     kind: str, stride: int, margin: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def draw(*arguments) -> tuple[np.ndarray, Labels]:
-        side, width_px, _ = arguments[-3:]
+    def draw(side: int, width_px: float, _: object) -> tuple[np.ndarray, Labels]:
         labels = discs((side, side), width_px)
         return np.repeat((labels > 0)[..., None], 3, axis=2).astype(np.float32), labels
 
-    monkeypatch.setattr(crops, {"collage": "collage", "transparent": "transparent_cells"}[kind], draw)
+    monkeypatch.setitem(crops.DRAWN_CELLS, kind, draw)
     settings = STILL.model_copy(update={kind: 1.0, "scale_jitter": 1.8})
     source = source_of(save(tmp_path, discs((100, 100), 24)), settings=settings, stride=stride, margin=margin)
     for seed in range(6):
@@ -340,7 +339,8 @@ def test_drawn_cells_and_their_labels_stay_aligned(
         assert np.array_equal(bright, cells)
 
 
-def test_the_scale_is_told_of_transparent_cells_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", crops.TOLD_OF)
+def test_the_scale_is_told_of_drawn_cells_too(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of large ones too, most of which the edge cuts; and as often as is asked for."""
     asked: list[float] = []
 
@@ -349,8 +349,8 @@ def test_the_scale_is_told_of_transparent_cells_too(tmp_path: Path, monkeypatch:
         labels = discs((side, side), width_px, int(rng.integers(99)))
         return np.repeat(brightness(labels)[..., None], 3, axis=2), labels
 
-    monkeypatch.setattr(crops, "transparent_cells", draw)
-    settings = STILL.model_copy(update={"transparent": 0.5, "scale_jitter": 6.0, "defocus": 0.2})
+    monkeypatch.setitem(crops.DRAWN_CELLS, kind, draw)
+    settings = STILL.model_copy(update={kind: 0.5, "scale_jitter": 6.0, "defocus": 0.2})
     source = source_of(save(tmp_path, discs((100, 100), 24)), settings=settings, size=256)
     told, n_blurred = [], 0
     for seed in range(200):

@@ -7,7 +7,7 @@ pytest.importorskip("cv2")
 
 from scipy import ndimage
 
-from fewcell.data import transparent
+from fewcell.data import bodies, transparent
 from fewcell.data.dataset import diameter_px
 from fewcell.data.transparent import KINDS, transparent_cells
 
@@ -40,7 +40,7 @@ def test_an_image_and_its_labels(side: int, width_px: float, kind: object) -> No
 
 
 def test_there_may_be_no_cell(kind: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transparent, "_places", lambda *_: np.zeros(0, dtype=np.complex128))
+    monkeypatch.setattr(bodies, "_places", lambda *_: np.zeros(0, dtype=np.complex128))
     for seed in range(8):
         image, labels = drawn(seed)
         assert np.isfinite(image).all()
@@ -76,7 +76,7 @@ def test_labels_lie_on_what_is_thick(kind: object, monkeypatch: pytest.MonkeyPat
 def test_cells_end_where_their_labels_end(kind: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is thicker than half of most of the cell is as large as its label, steep edges and gentle ones together."""
     monkeypatch.setattr(transparent, "_ground", lambda side, *_: np.zeros((side, side), dtype=np.float32))
-    monkeypatch.setattr(transparent, "_granules", lambda *_: np.float32(0))
+    monkeypatch.setattr(transparent, "granules", lambda *_: np.float32(0))
     thick, seen = transparent._thickness, []
     monkeypatch.setattr(transparent, "_thickness", lambda *a: seen.append(thick(*a)) or seen[-1])
     shares = []

@@ -740,7 +740,7 @@ def test_images_without_labels_are_altered_more_than_labelled_ones_and_nothing_i
         lessons_module, "CropSource", lambda part, grid, how, n: settings.append(how) or make(part, grid, how, n)
     )
     rounds = {"at": [0.0]} if name == "consensus" else {}
-    drawn = {"from_afar": 0.1, "collage": 0.1, "transparent": 0.1}
+    drawn = {"from_afar": 0.1, "collage": 0.1, "transparent": 0.1, "fluorescent": 0.1}
     recipe = tiny_recipe(steps=1, objective=Part(name=name, settings=rounds), augmentation=Augmentation(**drawn))
     fit(recipe, samples, tmp_path / "run")
     labelled, pool = settings[0], settings[-1]

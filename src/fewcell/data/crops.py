@@ -1,9 +1,8 @@
 """Crops to learn from: drawn from images at canonical scale, turned and scaled together with their labels."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from fewcell.data.collage import collage, photographs
 from fewcell.data.dataset import Sample, diameter_px
 from fewcell.data.draws import log_uniform, normalised
 from fewcell.data.empties import empty_image, out_of_focus
+from fewcell.data.fluorescent import fluorescent_cells
 from fewcell.data.paste import paste_cells
 from fewcell.data.pyramids import ImagePyramid, Pyramids
 from fewcell.data.sizes import drawn_cells, left_alone
@@ -25,10 +25,23 @@ from fewcell.types import UNKNOWN, FloatArray, Labels
 __all__ = ["CropSource", "Grid"]
 
 FEWEST_CELL_PX = 0.004  # share of a crop; of fewer, nobody can tell how wide the cells are
-ALONE, DRAWN = 0.12, 0.05  # shares of pictures: cells in an empty field, and drawn cells, besides transparent ones
+ALONE, DRAWN = 0.12, 0.05  # shares of pictures: cells in an empty field, and drawn cells, besides those of DRAWN_CELLS
 
 # Draws cells in a square: (its side, how wide the median cell is, generator) -> image and labels; both in pixels.
 DrawCells = Callable[[int, float, np.random.Generator], tuple[FloatArray, Labels]]
+
+
+def _collage(side: int, diameter_px: float, rng: np.random.Generator) -> tuple[FloatArray, Labels]:
+    return collage(photographs(), side, diameter_px, rng)
+
+
+# What is drawn instead of an image, by the setting that says how often; and of which the scale is told.
+DRAWN_CELLS: dict[str, DrawCells] = {
+    "collage": _collage,
+    "transparent": transparent_cells,
+    "fluorescent": fluorescent_cells,
+}
+TOLD_OF = ("transparent", "fluorescent")
 
 
 @dataclass(frozen=True)
@@ -104,11 +117,9 @@ class CropSource:
             labels = self._no_labels()
         elif settings.from_afar > 0 and rng.random() < settings.from_afar:
             plain, labels = self._from_afar(item, rng)
-        elif settings.collage > 0 and rng.random() < settings.collage:
-            plain, labels = self._drawn(partial(collage, photographs()), rng)
-        elif settings.transparent > 0 and rng.random() < settings.transparent:
-            plain, labels = self._drawn(transparent_cells, rng)
-            settings = self._once_shown
+        elif (kind := self._kind_drawn(DRAWN_CELLS, rng)) is not None:
+            plain, labels = self._drawn(DRAWN_CELLS[kind], rng)
+            settings = self._once_shown if kind == "transparent" else settings
         else:
             step = item.diameter_px / self.grid.canonical_diameter_px
             view = draw_view(item.shape, self.grid.size_px, step, settings, rng)
@@ -140,12 +151,12 @@ class CropSource:
             plain, diameter = empty_image((size, size), rng), 0.0
         elif chance < settings.empty + DRAWN:
             plain, diameter = drawn_cells(size, self._any_width_px(rng), rng)
-        elif settings.transparent > 0 and rng.random() < settings.transparent:
+        elif (kind := self._kind_drawn(TOLD_OF, rng)) is not None:
             width_px = self._any_width_px(rng)
-            drawn, labels = transparent_cells(size, width_px, rng)
+            drawn, labels = DRAWN_CELLS[kind](size, width_px, rng)
             seen_px = np.clip(_whole_px(labels) or width_px, 0.75 * width_px, width_px)  # some are hidden in part
             plain, diameter = normalised(drawn), _width_px(labels, float(seen_px))
-            settings = self._once_shown
+            settings = self._once_shown if kind == "transparent" else settings
         else:
             item = self.pyramids.read_if_whole(index)
             if item is None:
@@ -190,6 +201,14 @@ class CropSource:
         plain, level = self._image(item, view)
         labels = warp_labels(item.labels[level], self._on_grid(view), 2**level, self._labels_px)
         return plain, np.where(labels == UNKNOWN, UNKNOWN, 0).astype(np.int32)
+
+    def _kind_drawn(self, kinds: Iterable[str], rng: np.random.Generator) -> str | None:
+        """Of which kind drawn cells are, if they are to be drawn."""
+        for kind in kinds:
+            share = getattr(self.settings, kind)
+            if share > 0 and rng.random() < share:  # no draw where there are none
+                return kind
+        return None
 
     def _any_width_px(self, rng: np.random.Generator) -> float:
         """How wide drawn cells are in a picture to tell the scale by."""
