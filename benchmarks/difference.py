@@ -1,6 +1,7 @@
 """By how much one run of a comparison is above another, for every score, experiments resampled in pairs.
 
     python benchmarks/difference.py docs/results/few-labels consensus after_supervised_7da60540
+    python benchmarks/difference.py docs/results/unseen docs/results/networks c0f434d0 e3f97d69
 
 Folders hold the tables that `fewcell benchmark` wrote; runs are named by any part of their names that no other has,
 several seeds of one run with commas between, of which each image's mean counts.
@@ -49,7 +50,8 @@ def main() -> None:
     lines: list[Line] = []
     for folder in arguments.results:
         with open(folder / "images.csv", newline="", encoding="utf-8") as file:
-            lines += [line for line in csv.DictReader(file) if line["scorable"] == "yes"]
+            known = {line["run"] for line in lines}
+            lines += [line for line in csv.DictReader(file) if line["scorable"] == "yes" and line["run"] not in known]
     names = sorted({line["run"] for line in lines})
     runs = []
     for part in arguments.runs:

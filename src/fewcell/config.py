@@ -44,7 +44,8 @@ class Part(Strict):
 
 
 class Augmentation(Strict):
-    """How crops are varied. Every number is a probability unless its name says otherwise.
+    """How crops are varied. Every number is a probability unless its name says otherwise. What is drawn instead of an
+    image is decided one after the other, so a later share is of what the ones before leave.
 
     scale_jitter: cells are trained at canonical scale times a factor between 1 / scale_jitter and scale_jitter.
     off_scale: of crops whose scale is drawn from a quarter to four times the canonical one instead.
@@ -86,9 +87,8 @@ class Augmentation(Strict):
         often = {"invert": 0.25, "gamma": 0.7, "gray": 0.25, "shade": 0.3, "blur": 0.4, "noise": 0.5, "jpeg": 0.2}
         changes = {name: max(getattr(self, name), value) for name, value in often.items()}
         # An immunostain is drawn around the cells that are known: it would paint over the others.
-        drawn = dict.fromkeys(("empty", "defocus", "immunostain"), 0.0)
-        cells = dict.fromkeys(("from_afar", "collage", "transparent", "fluorescent"), 0.0)
-        return self.model_copy(update=changes | drawn | cells)
+        drawn = dict.fromkeys(("empty", "defocus", "immunostain", *NONE_BEYOND_LABELS), 0.0)
+        return self.model_copy(update=changes | drawn | {"interference": self.interference})
 
 
 class Recipe(Strict):

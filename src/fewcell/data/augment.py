@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from fewcell.config import Augmentation
-from fewcell.data.draws import grain, log_uniform, normalised, smooth_field
+from fewcell.data.draws import grain, log_uniform, normalised, smooth_field, uneven
 from fewcell.data.optics import as_dic, as_phase_contrast
 from fewcell.types import FloatArray, Labels
 
@@ -68,8 +68,8 @@ def _interference(image: FloatArray, rng: Generator) -> FloatArray:
 
 def _shade(image: FloatArray, rng: Generator) -> FloatArray:
     """Uneven light: a smooth field, multiplied in or added."""
-    coarse = rng.uniform(-1, 1, (3, 3)).astype(np.float32)
-    field = cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)[..., None]
+    height, width, _ = image.shape
+    field = uneven((height, width), rng)[..., None]
     return image * (1 + 0.4 * field) if rng.random() < 0.5 else image + 0.2 * field
 
 

@@ -14,18 +14,20 @@ from fewcell.data.draws import log_uniform, smooth_field
 from fewcell.types import FloatArray, Labels
 
 __all__ = [
+    "KINDS",
     "RODS",
     "ROUND",
     "SHEETS",
     "SPINDLES",
     "SPREAD",
-    "SWOLLEN",
+    "SWOLLEN_RADIUS",
     "Bodies",
     "Kind",
     "depth_px",
     "draw_bodies",
     "granules",
     "is_inside",
+    "near",
 ]
 
 Generator = np.random.Generator
@@ -33,7 +35,7 @@ Generator = np.random.Generator
 ANGLES = np.linspace(0, 2 * np.pi, 72, endpoint=False)  # of the corners of an outline
 OUTLINE_PX = 1.0  # by which OpenCV draws an outline wider than its corners are apart
 NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
-SWOLLEN = 0.35  # radius of a cell that has rounded up, in widths of a cell
+SWOLLEN_RADIUS = 0.35  # of a cell that has rounded up, in widths of a cell
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,9 @@ class Kind:
 
     longer: length over width. is_capsule: straight sides and round ends, instead of an ellipse. bent: how much the
     outline departs from that. tips, reach: how many corners a cell runs out into, and how far they reach, in its radii.
-    granules: how uneven it is inside, in its thickness. halo: how wide its halo is in phase contrast, in widths of a
-    cell. has_nucleus: that is to be seen. rounds_up: whether some may be thick and round, as cells are that divide or
-    die. shares: how often neighbours share a border, instead of one lying on the other. sizes: standard deviation of
-    the logarithm of how wide cells are.
+    granules: how uneven it is inside, against its thickness or brightness. has_nucleus: that is to be seen. rounds_up:
+    whether some may be round, as cells are that divide or die. shares: how often neighbours share a border, instead of
+    one lying on the other. sizes: standard deviation of the logarithm of how wide cells are.
     """
 
     longer: tuple[float, float]
@@ -54,7 +55,6 @@ class Kind:
     tips: tuple[int, int]
     reach: float
     granules: tuple[float, float]
-    halo: tuple[float, float]
     has_nucleus: bool
     rounds_up: bool
     shares: float
@@ -62,38 +62,39 @@ class Kind:
 
 
 SPREAD = Kind(  # as fibroblasts are
-    longer=(1, 1.8), is_capsule=False, bent=(0.03, 0.2), tips=(2, 6), reach=1.8, granules=(0.2, 0.6), halo=(0.06, 0.3),
+    longer=(1, 1.8), is_capsule=False, bent=(0.03, 0.2), tips=(2, 6), reach=1.8, granules=(0.2, 0.6),
     has_nucleus=True, rounds_up=True, shares=0.3,
 )  # fmt: skip
 SPINDLES = Kind(
-    longer=(2, 6), is_capsule=False, bent=(0.03, 0.2), tips=(0, 3), reach=1.2, granules=(0.1, 0.5), halo=(0.06, 0.3),
+    longer=(2, 6), is_capsule=False, bent=(0.03, 0.2), tips=(0, 3), reach=1.2, granules=(0.1, 0.5),
     has_nucleus=True, rounds_up=True, shares=0.0,
 )  # fmt: skip
 SHEETS = Kind(  # as of epithelium
-    longer=(1, 1.5), is_capsule=False, bent=(0.05, 0.2), tips=(0, 2), reach=0.3, granules=(0.05, 0.5), halo=(0.06, 0.3),
+    longer=(1, 1.5), is_capsule=False, bent=(0.05, 0.2), tips=(0, 2), reach=0.3, granules=(0.05, 0.5),
     has_nucleus=True, rounds_up=True, shares=0.8,
 )  # fmt: skip
 ROUND = Kind(  # as yeasts and lymphocytes are
-    longer=(1, 1.4), is_capsule=False, bent=(0, 0.05), tips=(0, 0), reach=0, granules=(0, 0.4), halo=(0.1, 0.8),
+    longer=(1, 1.4), is_capsule=False, bent=(0, 0.05), tips=(0, 0), reach=0, granules=(0, 0.4),
     has_nucleus=True, rounds_up=False, shares=0.7,
 )  # fmt: skip
 RODS = Kind(  # as bacteria are
-    longer=(2, 6), is_capsule=True, bent=(0, 0.04), tips=(0, 0), reach=0, granules=(0, 0.2), halo=(0.2, 1.2),
+    longer=(2, 6), is_capsule=True, bent=(0, 0.04), tips=(0, 0), reach=0, granules=(0, 0.2),
     has_nucleus=False, rounds_up=False, shares=0.7,
 )  # fmt: skip
+KINDS = (SPREAD, SPINDLES, SHEETS, ROUND, RODS)
 
 
 @dataclass(frozen=True)
 class Bodies:
-    """Which cell each pixel shows, and which pixels show a nucleus; (side, side) each.
+    """Which cell each pixel shows, and how much of its nucleus, 0 to 1; (side, side) each.
 
-    below: which would lie on top if they lay the other way round. strengths: how thick or bright each cell is, 0 of the
-    ground first. is_swollen: which have rounded up.
+    below: which cell lies there at the bottom, the same where there is but one. strengths: how thick or bright each
+    cell is, about 1 at the median; of the ground, 0, first. is_swollen: which have rounded up.
     """
 
     numbers: Labels
     below: Labels
-    nuclei: NDArray[np.bool_]
+    nuclei: FloatArray
     strengths: NDArray[np.float64]
     is_swollen: NDArray[np.bool_]
 
@@ -107,22 +108,31 @@ def draw_bodies(kind: Kind, side: int, diameter_px: float, rng: Generator) -> Bo
     outlines, inner = _outlines(kind, diameter_px, longer, turns, rng)
     strengths = np.exp(rng.normal(0, rng.uniform(0.05, 0.6), len(at) + 1))
     strengths[0] = 0
-    first = len(at)  # of those that have rounded up: they lie on top
+    n_flat = len(at)  # the rest has rounded up, and lies on top
     if kind.rounds_up and rng.random() < 0.5:
-        first -= int(rng.binomial(len(at), rng.uniform(0, 0.2)))
-        outlines[first:] = SWOLLEN * diameter_px * np.exp(1j * ANGLES)
-        strengths[first + 1 :] *= rng.uniform(1.5, 5)
+        n_flat -= int(rng.binomial(len(at), rng.uniform(0, 0.2)))
+        sizes = np.exp(rng.normal(0, 0.12, (len(at) - n_flat, 1)))
+        outlines[n_flat:] = SWOLLEN_RADIUS * diameter_px * sizes * np.exp(1j * ANGLES)
+    strengths[1 : n_flat + 1].sort()  # what is thicker, or brighter, is seen where cells lie on each other
     numbers = _painted(at[:, None] + outlines, side)
     below = _painted(at[:, None] + outlines, side, backwards=True)
     if rng.random() < kind.shares:
         bend = 0.1 * diameter_px * smooth_field((side, side), diameter_px, rng)
-        numbers = below = _shared(numbers, below, at, first, bend)
-    numbers[cv2.dilate(is_inside(numbers), NEIGHBOURS) == 0] = 0  # nothing is thinner than 3 px
+        numbers = below = _shared(numbers, below, at, n_flat, bend)
+    numbers, below = _without_thin(numbers, below)
     nuclei = np.zeros((side, side), dtype=bool)
     if kind.has_nucleus:
         middles = at + 0.12 * diameter_px * (rng.standard_normal(len(at)) + 1j * rng.standard_normal(len(at)))
-        nuclei = (_painted((middles[:, None] + inner)[:first], side) == numbers) & (numbers > 0)
-    return Bodies(numbers, below, nuclei, strengths, np.arange(len(at) + 1) > first)
+        nuclei = (_painted((middles[:, None] + inner)[:n_flat], side) == numbers) & (numbers > 0)
+    return Bodies(numbers, below, near(nuclei, 1.0), strengths, np.arange(len(at) + 1) > n_flat)
+
+
+def _without_thin(numbers: Labels, below: Labels) -> tuple[Labels, Labels]:
+    """Both without what is thinner than 3 px: a network's grid would break it, and the cell below is seen instead."""
+    is_thin = (numbers > 0) & (cv2.dilate(is_inside(numbers), NEIGHBOURS) == 0)
+    numbers = np.where(is_thin, np.where(below == numbers, 0, below), numbers)
+    numbers = np.where(cv2.dilate(is_inside(numbers), NEIGHBOURS) == 0, 0, numbers).astype(np.int32)
+    return numbers, np.where(numbers == 0, 0, below).astype(np.int32)
 
 
 def _places(side: int, diameter_px: float, longer: float, angle: float, rng: Generator) -> NDArray[np.complex128]:
@@ -186,9 +196,9 @@ def _painted(outlines: NDArray[np.complex128], side: int, *, backwards: bool = F
     return canvas
 
 
-def _shared(top: Labels, below: Labels, at: NDArray[np.complex128], first_swollen: int, bend: FloatArray) -> Labels:
+def _shared(top: Labels, below: Labels, at: NDArray[np.complex128], n_flat: int, bend: FloatArray) -> Labels:
     """Divide what two cells cover by which of them is nearer: they share a border, a little bent. (side, side) each."""
-    y, x = np.nonzero((top != below) & (top <= first_swollen))
+    y, x = np.nonzero((top != below) & (top <= n_flat))
     one, other = top[y, x], below[y, x]
     pixels = x + 1j * y
     is_ones = np.abs(at[one - 1] - pixels) < np.abs(at[other - 1] - pixels) + bend[y, x]
@@ -198,14 +208,22 @@ def _shared(top: Labels, below: Labels, at: NDArray[np.complex128], first_swolle
 
 
 def is_inside(numbers: Labels) -> NDArray[np.uint8]:
-    """1 for pixels of a cell whose neighbours are all of the same cell."""
+    """1 for pixels of a cell whose neighbours are all of the same cell; (side, side)."""
     as_float = numbers.astype(np.float32)
-    is_inside = (numbers > 0) & (cv2.erode(as_float, NEIGHBOURS) == cv2.dilate(as_float, NEIGHBOURS))
-    return is_inside.astype(np.uint8)
+    is_even = cv2.erode(as_float, NEIGHBOURS) == cv2.dilate(as_float, NEIGHBOURS)
+    return ((numbers > 0) & is_even).astype(np.uint8)
 
 
-def depth_px(mask: NDArray[np.uint8]) -> FloatArray:
-    return np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 5), dtype=np.float32)
+def depth_px(numbers: Labels) -> FloatArray:
+    """How far pixels lie from the edge of their cell: 0.5 along the edge, 0 outside; (side, side)."""
+    distance = cv2.distanceTransform(is_inside(numbers), cv2.DIST_L2, 5)
+    return np.asarray(distance + 0.5 * (numbers > 0), dtype=np.float32)
+
+
+def near(what: NDArray, sigma_px: float) -> FloatArray:
+    """A mask or an image, blurred; (side, side)."""
+    blurred = cv2.GaussianBlur(what.astype(np.float32), (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(blurred, dtype=np.float32)
 
 
 def granules(kind: Kind, nuclei: FloatArray, diameter_px: float, rng: Generator) -> FloatArray:
@@ -215,6 +233,6 @@ def granules(kind: Kind, nuclei: FloatArray, diameter_px: float, rng: Generator)
     if rng.random() < 0.5:
         fine = np.maximum(fine - np.float32(rng.uniform(0.5, 1.5)), 0) * np.float32(rng.choice([-2, 2]))
     if kind.has_nucleus and rng.random() < 0.5:
-        near = cv2.GaussianBlur(nuclei, (0, 0), diameter_px * rng.uniform(0.12, 0.35))
-        fine = fine * near / max(float(near.max()), 1e-6) * (1 - np.float32(rng.uniform(0.5, 1)) * nuclei)
+        around = near(nuclei, diameter_px * rng.uniform(0.12, 0.35))
+        fine = fine * around / max(float(around.max()), 1e-6) * (1 - np.float32(rng.uniform(0.5, 1)) * nuclei)
     return np.asarray(np.float32(rng.uniform(*kind.granules)) * fine, dtype=np.float32)

@@ -25,6 +25,7 @@ from fewcell.types import UNKNOWN, FloatArray, Labels
 __all__ = ["CropSource", "Grid"]
 
 FEWEST_CELL_PX = 0.004  # share of a crop; of fewer, nobody can tell how wide the cells are
+FEWEST_WHOLE = 5  # cells
 ALONE, DRAWN = 0.12, 0.05  # shares of pictures: cells in an empty field, and drawn cells, besides those of DRAWN_CELLS
 
 # Draws cells in a square: (its side, how wide the median cell is, generator) -> image and labels; both in pixels.
@@ -41,7 +42,7 @@ DRAWN_CELLS: dict[str, DrawCells] = {
     "transparent": transparent_cells,
     "fluorescent": fluorescent_cells,
 }
-TOLD_OF = ("transparent", "fluorescent")
+TELL_SCALE = ("transparent", "fluorescent")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class CropSource:
         self.settings = settings
         if settings.collage > 0:
             photographs()  # before workers are forked, so that they share them
-        self._once_shown = settings.model_copy(update={"interference": 0.0})
+        self._without_interference = settings.model_copy(update={"interference": 0.0})
         self._steady = settings.model_copy(update={"scale_jitter": 1.0, "off_scale": 0.0})
         self.pyramids = Pyramids(samples, grid.canonical_diameter_px, processes, boxes_tell=boxes_tell)
         self._donors: dict[str, list[int]] = defaultdict(list)  # of cells to set into other crops, by modality
@@ -119,7 +120,7 @@ class CropSource:
             plain, labels = self._from_afar(item, rng)
         elif (kind := self._kind_drawn(DRAWN_CELLS, rng)) is not None:
             plain, labels = self._drawn(DRAWN_CELLS[kind], rng)
-            settings = self._once_shown if kind == "transparent" else settings
+            settings = self._without_interference if kind == "transparent" else settings
         else:
             step = item.diameter_px / self.grid.canonical_diameter_px
             view = draw_view(item.shape, self.grid.size_px, step, settings, rng)
@@ -151,12 +152,12 @@ class CropSource:
             plain, diameter = empty_image((size, size), rng), 0.0
         elif chance < settings.empty + DRAWN:
             plain, diameter = drawn_cells(size, self._any_width_px(rng), rng)
-        elif (kind := self._kind_drawn(TOLD_OF, rng)) is not None:
+        elif (kind := self._kind_drawn(TELL_SCALE, rng)) is not None:
             width_px = self._any_width_px(rng)
             drawn, labels = DRAWN_CELLS[kind](size, width_px, rng)
             seen_px = np.clip(_whole_px(labels) or width_px, 0.75 * width_px, width_px)  # some are hidden in part
             plain, diameter = normalised(drawn), _width_px(labels, float(seen_px))
-            settings = self._once_shown if kind == "transparent" else settings
+            settings = self._without_interference if kind == "transparent" else settings
         else:
             item = self.pyramids.read_if_whole(index)
             if item is None:
@@ -220,7 +221,8 @@ class CropSource:
         width_px = grid.canonical_diameter_px * self.settings.scale_jitter ** rng.uniform(-1, 1)
         drawn, labels = draw(grid.size_px + 2 * beyond, width_px, rng)
         inner = slice(beyond, beyond + grid.size_px)
-        at = slice(grid.stride // 2, None, grid.stride)
+        # The middle of a pixel of the labels lies between two of an even stride.
+        at = slice((grid.stride - int(rng.integers(2))) // 2, None, grid.stride)
         return normalised(drawn[inner, inner]), labels[at, at]
 
     def _paste(
@@ -268,9 +270,10 @@ def _width_px(labels: Labels, known_px: float) -> float:
 
 
 def _whole_px(labels: Labels) -> float | None:
-    """How wide those cells of a crop are that its edge does not cut; None without any."""
+    """How wide those cells of a crop are that its edge does not cut; None if they are too few."""
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    return diameter_px(np.where(np.isin(labels, edge[edge > 0]), 0, labels))
+    whole = np.where(np.isin(labels, edge[edge > 0]), 0, labels)
+    return diameter_px(whole) if len(np.unique(whole[whole > 0])) >= FEWEST_WHOLE else None
 
 
 def _channels_first(image: FloatArray) -> FloatArray:

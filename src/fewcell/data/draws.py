@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fewcell.images.normalise import normalise
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
-__all__ = ["grain", "labels_of_pieces", "log_uniform", "normalised", "smooth_field"]
+__all__ = ["grain", "labels_of_pieces", "log_uniform", "normalised", "smooth_field", "uneven"]
 
 SLIVER = 0.1  # share of the median cell; less than that of a hidden one is no cell, and nothing is known of it
 
@@ -31,6 +31,12 @@ def smooth_field(shape: tuple[int, int], grain_px: float, rng: Generator) -> Flo
     coarse = rng.standard_normal((int(shape[0] / step) + 4, int(shape[1] / step) + 4), dtype=np.float32)
     field = cv2.resize(cv2.GaussianBlur(coarse, (0, 0), 1.0), shape[::-1], interpolation=cv2.INTER_CUBIC)
     return np.asarray(field / max(float(field.std()), 1e-6), dtype=np.float32)
+
+
+def uneven(shape: tuple[int, int], rng: Generator) -> FloatArray:
+    """A field that changes slowly from one side to the other, about -1 to 1, as light that is uneven does."""
+    coarse = rng.uniform(-1, 1, (3, 3)).astype(np.float32)
+    return np.asarray(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
 def grain(shape: tuple[int, int], channels: int, rng: Generator) -> FloatArray:

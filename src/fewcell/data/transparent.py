@@ -9,20 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.data.bodies import (
+    KINDS,
     RODS,
     ROUND,
     SHEETS,
     SPINDLES,
     SPREAD,
-    SWOLLEN,
+    SWOLLEN_RADIUS,
     Bodies,
     Kind,
     depth_px,
     draw_bodies,
     granules,
     is_inside,
+    near,
 )
-from fewcell.data.draws import grain, labels_of_pieces, log_uniform, smooth_field
+from fewcell.data.draws import grain, labels_of_pieces, log_uniform, smooth_field, uneven
 from fewcell.data.optics import defocused, dic, phase_contrast
 from fewcell.types import FloatArray, Labels
 
@@ -30,12 +32,10 @@ __all__ = ["transparent_cells"]
 
 Generator = np.random.Generator
 
-NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
+# How wide halos are in phase contrast, in widths of a cell.
+HALOS = {SPREAD: (0.06, 0.3), SPINDLES: (0.06, 0.3), SHEETS: (0.06, 0.3), ROUND: (0.1, 0.8), RODS: (0.2, 1.2)}
 DARKEST = 8.0  # of what is seen, in units of what the rims of most cells show: a camera has an end, too
 PHASE, DIC = 0.6, 0.2  # how often; else brightfield
-
-
-KINDS = (SPREAD, SPINDLES, SHEETS, ROUND, RODS)
 
 
 def transparent_cells(side: int, diameter_px: float, rng: Generator) -> tuple[FloatArray, Labels]:
@@ -54,7 +54,7 @@ def transparent_cells(side: int, diameter_px: float, rng: Generator) -> tuple[Fl
     thickness = cv2.GaussianBlur(thickness, (0, 0), log_uniform(0.4, 1.5, rng)).astype(np.float32)
     chance = rng.random()
     if chance < PHASE:
-        shown = phase_contrast(_wrapped(thickness, rng), diameter_px * log_uniform(*kind.halo, rng), rng)
+        shown = phase_contrast(_wrapped(thickness, rng), diameter_px * log_uniform(*HALOS[kind], rng), rng)
     else:
         shown = dic(thickness, rng) if chance < PHASE + DIC else defocused(thickness, rng)
     rims = _rims(cells)
@@ -62,31 +62,28 @@ def transparent_cells(side: int, diameter_px: float, rng: Generator) -> tuple[Fl
     if rng.random() < 0.3:  # light that is absorbed, or scattered into the image
         shown += np.float32(rng.uniform(-0.6, 0.6)) * np.clip(_in_units_of(thickness, rims), -DARKEST, DARKEST)
     if rng.random() < 0.5:  # uneven light
-        coarse = rng.uniform(-1, 1, (3, 3)).astype(np.float32)
-        shown += cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+        shown += uneven((side, side), rng)
     shown += np.float32(log_uniform(0.01, 0.2, rng)) * grain((side, side), 1, rng)[..., 0]
     return np.repeat(shown[..., None], 3, axis=2).astype(np.float32), labels_of_pieces(cells.numbers)
 
 
 def _thickness(kind: Kind, cells: Bodies, diameter_px: float, rng: Generator) -> FloatArray:
     """How thick cells are, (side, side): flat or round as lenses, with nuclei and granules, thinner where they meet."""
-    depth = depth_px(is_inside(cells.numbers)) + np.float32(0.5) * (cells.numbers > 0)
+    depth, from_ground = depth_px(cells.numbers), depth_px((cells.numbers > 0).astype(np.int32))
     slope_px = diameter_px * log_uniform(0.03, 0.5, rng)
     valley = rng.uniform(0.4, 1)
-    from_ground = depth_px((cells.numbers > 0).astype(np.uint8))
     profile = valley * _slope(depth, slope_px) + (1 - valley) * _slope(from_ground, slope_px)
     profile += rng.uniform(0, 0.6) * np.exp(-((depth - rng.uniform(1, 3)) ** 2) / 2) * (depth > 0)  # a ruffled edge
-    radius_px = SWOLLEN * diameter_px
-    dome = np.sqrt(np.maximum(1 - (1 - np.minimum(depth / radius_px, 1)) ** 2, 0))
-    is_swollen = cells.is_swollen[cells.numbers]
-    nuclei = np.asarray(cv2.GaussianBlur(cells.nuclei.astype(np.float32), (0, 0), 1.0), dtype=np.float32)
+    radius_px = SWOLLEN_RADIUS * diameter_px
+    dome = rng.uniform(1.5, 5) * np.sqrt(np.maximum(1 - (1 - np.minimum(depth / radius_px, 1)) ** 2, 0))
     if kind.has_nucleus and rng.random() < 0.7:  # a thick middle in a thin fringe
-        hump = cv2.GaussianBlur(nuclei, (0, 0), diameter_px * rng.uniform(0.08, 0.25))
+        hump = near(cells.nuclei, diameter_px * rng.uniform(0.08, 0.25))
         fringe = rng.uniform(0.3, 1)
         profile *= fringe + (1 - fringe) * hump / max(float(hump.max()), 1e-6)
-    profile *= np.maximum(1 + granules(kind, nuclei, diameter_px, rng), 0.1)
-    profile *= 1 + rng.uniform(-0.4, 1.0) * nuclei
-    return (np.where(is_swollen, dome, profile) * cells.strengths[cells.numbers]).astype(np.float32)
+    profile *= np.maximum(1 + granules(kind, cells.nuclei, diameter_px, rng), 0.1)
+    profile *= 1 + rng.uniform(-0.4, 1.0) * cells.nuclei
+    shape = np.where(cells.is_swollen[cells.numbers], dome, profile)
+    return (shape * cells.strengths[cells.numbers]).astype(np.float32)
 
 
 def _slope(depth: FloatArray, slope_px: float) -> FloatArray:
@@ -109,7 +106,7 @@ def _ground(side: int, diameter_px: float, rng: Generator) -> FloatArray:
         for _ in range(int(rng.integers(1, 4))):
             x, y = rng.integers(0, side, 2).tolist()
             cv2.circle(floating, (x, y), round(diameter_px * float(rng.uniform(0.2, 1))), float(rng.normal(0, 1)), -1)
-        drawn += cv2.GaussianBlur(floating, (0, 0), diameter_px * rng.uniform(0.3, 0.6))
+        drawn += near(floating, diameter_px * rng.uniform(0.3, 0.6))
     if rng.random() < 0.6:
         drawn += np.float32(0.1 * rng.uniform() ** 2) * smooth_field((side, side), log_uniform(1, 40, rng), rng)
     return drawn.astype(np.float32)
@@ -127,7 +124,7 @@ def _wrapped(thickness: FloatArray, rng: Generator) -> FloatArray:
 def _rims(cells: Bodies) -> NDArray[np.bool_]:
     """Where cells that have not rounded up end, or meet others; (side, side)."""
     is_rim = (cells.numbers > 0) & (is_inside(cells.numbers) == 0) & ~cells.is_swollen[cells.numbers]
-    return cv2.dilate(is_rim.astype(np.uint8), NEIGHBOURS) > 0
+    return near(is_rim, 0.8) > 0.1
 
 
 def _in_units_of(shown: FloatArray, rims: NDArray[np.bool_]) -> FloatArray:

@@ -14,7 +14,6 @@ from fewcell.config import NONE_BEYOND_LABELS, Recipe
 from fewcell.data.dataset import Sample
 from fewcell.engine import OpenVinoEngine, cpu_precision
 from fewcell.networks import Network, load_network
-from fewcell.representations import Representation
 from fewcell.segmenter import (
     INT8_FILE,
     NETWORK_FILE,
@@ -80,7 +79,6 @@ def recipe_from(model: str, *, unlabelled: bool = False) -> dict[str, Any]:
 
 def blend(
     network: Network,
-    representation: Representation,
     recipe: Recipe,
     learned_from: Sequence[Sample],
     held_out: Sequence[Sample],

@@ -179,11 +179,11 @@ class Lessons:
         run = self.run
         network = deepcopy(cast(Network, run.average.module))  # whose weights are rounded
         also = list({sample.image: sample for sample in (*self.boxed, *self._others())}.values())
-        given = (network, run.representation, run.recipe, self.learn, self.held_out, folder, self.scale)
+        given = (run.recipe, self.learn, self.held_out, folder, self.scale)
         if self.before is not None:
-            blend(*given, self.before, also_seen=also)
+            blend(network, *given, self.before, also_seen=also)
         else:
-            finish(*given, also_seen=also)
+            finish(network, run.representation, *given, also_seen=also)
 
     def hold_due_round(self, share: float) -> float | None:
         """Hold the round that is due at this share of the budget; None if none is.
