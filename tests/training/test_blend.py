@@ -304,7 +304,7 @@ def test_a_held_out_part_without_a_whole_cell_is_an_error_before_training(
 @pytest.mark.parametrize(("count", "is_cut"), [(3, True), (8, True), (9, False)])
 def test_few_images_are_held_out_in_part(trained, inverted: Path, tmp_path: Path, monkeypatch, count, is_cut) -> None:
     parts = []
-    monkeypatch.setattr("fewcell.training.lessons.blend", lambda *args, **kwargs: parts.append(args[3:5]))
+    monkeypatch.setattr("fewcell.training.lessons.blend", lambda *args, **kwargs: parts.append(args[2:4]))
     monkeypatch.setattr("fewcell.training.lessons.FEW_IMAGES", 9)
     monkeypatch.setattr("fewcell.training.lessons.FEWEST_WHOLE", 8)
     samples = (open_dataset(inverted) * 3)[:count]
