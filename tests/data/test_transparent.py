@@ -49,7 +49,7 @@ def test_there_may_be_no_cell(kind: object, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_labels_lie_on_what_is_thick(kind: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the pixel: without a microscope, and on an even ground."""
+    """Without a microscope, and on an even ground."""
     seen: list[np.ndarray] = []
     monkeypatch.setattr(transparent, "_ground", lambda side, *_: np.zeros((side, side), dtype=np.float32))
     thick = transparent._thickness

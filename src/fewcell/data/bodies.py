@@ -23,11 +23,11 @@ __all__ = [
     "SWOLLEN_RADIUS",
     "Bodies",
     "Kind",
+    "blurred",
     "depth_px",
     "draw_bodies",
     "granules",
     "is_inside",
-    "near",
 ]
 
 Generator = np.random.Generator
@@ -124,7 +124,7 @@ def draw_bodies(kind: Kind, side: int, diameter_px: float, rng: Generator) -> Bo
     if kind.has_nucleus:
         middles = at + 0.12 * diameter_px * (rng.standard_normal(len(at)) + 1j * rng.standard_normal(len(at)))
         nuclei = (_painted((middles[:, None] + inner)[:n_flat], side) == numbers) & (numbers > 0)
-    return Bodies(numbers, below, near(nuclei, 1.0), strengths, np.arange(len(at) + 1) > n_flat)
+    return Bodies(numbers, below, blurred(nuclei, 1.0), strengths, np.arange(len(at) + 1) > n_flat)
 
 
 def _without_thin(numbers: Labels, below: Labels) -> tuple[Labels, Labels]:
@@ -220,10 +220,10 @@ def depth_px(numbers: Labels) -> FloatArray:
     return np.asarray(distance + 0.5 * (numbers > 0), dtype=np.float32)
 
 
-def near(what: NDArray, sigma_px: float) -> FloatArray:
-    """A mask or an image, blurred; (side, side)."""
-    blurred = cv2.GaussianBlur(what.astype(np.float32), (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101)
-    return np.asarray(blurred, dtype=np.float32)
+def blurred(what: NDArray, sigma_px: float) -> FloatArray:
+    """A mask or an image, mirrored beyond its edge, through a Gaussian of this standard deviation; (side, side)."""
+    soft = cv2.GaussianBlur(what.astype(np.float32), (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(soft, dtype=np.float32)
 
 
 def granules(kind: Kind, nuclei: FloatArray, diameter_px: float, rng: Generator) -> FloatArray:
@@ -233,6 +233,6 @@ def granules(kind: Kind, nuclei: FloatArray, diameter_px: float, rng: Generator)
     if rng.random() < 0.5:
         fine = np.maximum(fine - np.float32(rng.uniform(0.5, 1.5)), 0) * np.float32(rng.choice([-2, 2]))
     if kind.has_nucleus and rng.random() < 0.5:
-        around = near(nuclei, diameter_px * rng.uniform(0.12, 0.35))
+        around = blurred(nuclei, diameter_px * rng.uniform(0.12, 0.35))
         fine = fine * around / max(float(around.max()), 1e-6) * (1 - np.float32(rng.uniform(0.5, 1)) * nuclei)
     return np.asarray(np.float32(rng.uniform(*kind.granules)) * fine, dtype=np.float32)

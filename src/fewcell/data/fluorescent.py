@@ -9,7 +9,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from fewcell.data.bodies import KINDS, Bodies, Kind, depth_px, draw_bodies, granules, near
+from fewcell.data.bodies import KINDS, Bodies, Kind, blurred, depth_px, draw_bodies, granules
 from fewcell.data.draws import grain, labels_of_pieces, log_uniform, smooth_field, uneven
 from fewcell.types import FloatArray, Labels
 
@@ -46,9 +46,9 @@ def fluorescent_cells(side: int, diameter_px: float, rng: Generator) -> tuple[Fl
     if rng.random() < 0.4:
         others = draw_bodies(kind, side, diameter_px, rng)
         beside = np.minimum(_brightness(others, spread, 0, rng), 1)[others.numbers]
-        light += np.float32(rng.uniform(0.1, 0.7)) * near(beside, diameter_px * rng.uniform(0.5, 1.2))
-    light += np.float32(rng.uniform(0, 0.4)) * near(light, diameter_px * rng.uniform(0.4, 1.5))
-    light = near(light + ground, log_uniform(0.5, 2, rng))
+        light += np.float32(rng.uniform(0.1, 0.7)) * blurred(beside, diameter_px * rng.uniform(0.5, 1.2))
+    light += np.float32(rng.uniform(0, 0.4)) * blurred(light, diameter_px * rng.uniform(0.4, 1.5))
+    light = blurred(light + ground, log_uniform(0.5, 2, rng))
     if rng.random() < 0.3:
         light *= 1 + np.float32(0.4) * uneven((side, side), rng)
     if rng.random() < 0.2:

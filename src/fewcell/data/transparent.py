@@ -18,11 +18,11 @@ from fewcell.data.bodies import (
     SWOLLEN_RADIUS,
     Bodies,
     Kind,
+    blurred,
     depth_px,
     draw_bodies,
     granules,
     is_inside,
-    near,
 )
 from fewcell.data.draws import grain, labels_of_pieces, log_uniform, smooth_field, uneven
 from fewcell.data.optics import defocused, dic, phase_contrast
@@ -51,7 +51,7 @@ def transparent_cells(side: int, diameter_px: float, rng: Generator) -> tuple[Fl
     kind = KINDS[int(rng.integers(len(KINDS)))]
     cells = draw_bodies(kind, side, diameter_px, rng)
     thickness = _thickness(kind, cells, diameter_px, rng) + _ground(side, diameter_px, rng)
-    thickness = cv2.GaussianBlur(thickness, (0, 0), log_uniform(0.4, 1.5, rng)).astype(np.float32)
+    thickness = blurred(thickness, log_uniform(0.4, 1.5, rng))
     chance = rng.random()
     if chance < PHASE:
         shown = phase_contrast(_wrapped(thickness, rng), diameter_px * log_uniform(*HALOS[kind], rng), rng)
@@ -77,7 +77,7 @@ def _thickness(kind: Kind, cells: Bodies, diameter_px: float, rng: Generator) ->
     radius_px = SWOLLEN_RADIUS * diameter_px
     dome = rng.uniform(1.5, 5) * np.sqrt(np.maximum(1 - (1 - np.minimum(depth / radius_px, 1)) ** 2, 0))
     if kind.has_nucleus and rng.random() < 0.7:  # a thick middle in a thin fringe
-        hump = near(cells.nuclei, diameter_px * rng.uniform(0.08, 0.25))
+        hump = blurred(cells.nuclei, diameter_px * rng.uniform(0.08, 0.25))
         fringe = rng.uniform(0.3, 1)
         profile *= fringe + (1 - fringe) * hump / max(float(hump.max()), 1e-6)
     profile *= np.maximum(1 + granules(kind, cells.nuclei, diameter_px, rng), 0.1)
@@ -106,7 +106,7 @@ def _ground(side: int, diameter_px: float, rng: Generator) -> FloatArray:
         for _ in range(int(rng.integers(1, 4))):
             x, y = rng.integers(0, side, 2).tolist()
             cv2.circle(floating, (x, y), round(diameter_px * float(rng.uniform(0.2, 1))), float(rng.normal(0, 1)), -1)
-        drawn += near(floating, diameter_px * rng.uniform(0.3, 0.6))
+        drawn += blurred(floating, diameter_px * rng.uniform(0.3, 0.6))
     if rng.random() < 0.6:
         drawn += np.float32(0.1 * rng.uniform() ** 2) * smooth_field((side, side), log_uniform(1, 40, rng), rng)
     return drawn.astype(np.float32)
@@ -124,7 +124,7 @@ def _wrapped(thickness: FloatArray, rng: Generator) -> FloatArray:
 def _rims(cells: Bodies) -> NDArray[np.bool_]:
     """Where cells that have not rounded up end, or meet others; (side, side)."""
     is_rim = (cells.numbers > 0) & (is_inside(cells.numbers) == 0) & ~cells.is_swollen[cells.numbers]
-    return near(is_rim, 0.8) > 0.1
+    return blurred(is_rim, 0.8) > 0.1
 
 
 def _in_units_of(shown: FloatArray, rims: NDArray[np.bool_]) -> FloatArray:
