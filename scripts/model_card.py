@@ -13,14 +13,14 @@ from pathlib import Path
 from statistics import mean, median
 
 ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "src/fewcell/models/default/model.json"
 BEGIN, END = "<!-- figures: begin (scripts/model_card.py) -->", "<!-- figures: end -->"
 HEADINGS = {
-    "modality": "Per modality, open test",
     "all": "All images of the open test",
     "seen or unseen": "Experiments that training saw, and never saw",
+    "modality": "Per modality, open test",
     "modality, seen or unseen": "Per modality, experiments that training saw and never saw",
     "source": "Per source, open test",
-    "source, seen or unseen": "Per source, experiments that training saw and never saw",
 }
 
 
@@ -33,10 +33,11 @@ def main() -> None:
 
 
 def figures() -> str:
-    facts = json.loads((ROOT / "src/fewcell/models/default/model.json").read_text(encoding="utf-8"))
+    facts = json.loads(MODEL.read_text(encoding="utf-8"))
     return "\n\n".join(
         [
             *open_test(),
+            how_new(facts),
             mistakes(),
             *ceiling(),
             calibration(),
@@ -56,17 +57,40 @@ def open_test() -> list[str]:
         return ["The open test has not been scored with this model yet."]
     rows = rows_of(path.name)
     parts = [headlines([row for row in rows if row["grouping"] == "headline"])]
-    for grouping in dict.fromkeys(row["grouping"] for row in rows if row["grouping"] != "headline"):
-        heading = HEADINGS.get(grouping, grouping)
+    for grouping, heading in HEADINGS.items():
         parts.append(f"### {heading}\n\n{table([row for row in rows if row['grouping'] == grouping])}")
     return parts
+
+
+def how_new(facts: dict) -> str:
+    """F1 of experiments that training saw, of others of a source that it saw, and of sources that it never saw."""
+    learned = {name for name, of in facts["trained_on"].items() if of["images"]}
+    rows = [row for row in rows_of("default-model-test.csv") if row["scorable"] == "yes"]
+    groups = {
+        "an experiment that training saw": [row for row in rows if row["seen"] == "seen"],
+        "a new experiment of a known source": [r for r in rows if r["seen"] == "unseen" and r["source"] in learned],
+        "a new source": [r for r in rows if r["seen"] == "unseen" and r["source"] not in learned],
+    }
+    lines = [
+        "### How new an image is\n",
+        "Unseen experiments, parted by whether training saw other images of the same source.\n",
+        "| the image is of | images | sources | mean F1@0.5 | median |",
+        "|---|---|---|---|---|",
+    ]
+    for name, its in groups.items():
+        values, known = [float(row["f1_50"]) for row in its], ", ".join(sorted({row["source"] for row in its}))
+        lines.append(f"| {name} | {len(its)} | {known} | {mean(values):.3f} | {median(values):.3f} |")
+    return "\n".join(lines)
 
 
 def headlines(rows: list[dict[str, str]]) -> str:
     lines = [
         "### Headline\n",
-        "Mean over fluorescence, histology, brightfield and phase of the mean F1 at IoU 0.5 of each; in brackets the",
-        "95 % interval from resampling experiments (*: images, where a modality has a single experiment).\n",
+        "Mean over fluorescence, histology, brightfield and phase of the mean F1 at IoU 0.5 of each (the macro F1); in",
+        "brackets the 95 % interval from resampling experiments (*: images, where a modality has a single experiment).",
+        "With estimated diameters, as everything down to the mistakes."
+        + whose("default-model-test.csv", "default-model-test-summary.csv")
+        + "\n",
     ]
     for row in rows:
         if row["f1_50"]:
@@ -132,9 +156,9 @@ def ceiling() -> list[str]:
     rows = rows_of("oracle.csv")
     modalities = sorted({row["modality"] for row in rows})
     lines = [
-        "### What choosing leaves to gain, open test\n",
-        "Mean F1 at the true diameter of the cells that a scorer, fitted anew as in training, chooses among canopy's",
-        "candidates, and of those that the truth would choose: what is left above is the network's to gain",
+        "### Upper bound: oracle choice of candidates, open test\n",
+        "Mean F1 at the true diameter if a scorer (fitted anew as in training) chooses among canopy's candidates, and",
+        "if the truth does (the oracle): the difference is the scorer's to gain, what is above the oracle the network's",
         "([results/oracle.csv](results/oracle.csv))." + whose("oracle.csv") + "\n",
         f"| chosen by | at | all | {' | '.join(modalities)} |",
         "|---|---|---|" + "---|" * len(modalities),
@@ -152,10 +176,8 @@ def calibration() -> str:
     rows = rows_of("calibration.csv")
     lines = [
         "### Calibration\n",
-        "Expected calibration error of the scores, the mean over the cells of how far the share of right cells is from",
-        "the mean score, in 20 ranges of scores ([results/calibration.csv](results/calibration.csv))."
-        + whose("calibration.csv")
-        + "\n",
+        "Expected calibration error of the scores: |precision - mean score|, averaged over 20 bins of scores, weighted",
+        "by cells ([results/calibration.csv](results/calibration.csv))." + whose("calibration.csv") + "\n",
         "| diameter | experiments | cells | error |",
         "|---|---|---|---|",
     ]
@@ -212,10 +234,10 @@ def precisions() -> str:
 def optics() -> str:
     rows = rows_of("optics.csv")
     lines = [
-        "### As others would show or save them\n",
-        "Held-out images of train, but sections of tissue, as they are and as other microscopes or programs would give",
-        "them, with their true diameters. Of DIC, of which there is no labelled image, it is a hint of what to",
-        "expect: training draws by the same functions ([results/optics.csv](results/optics.csv))."
+        "### Other microscopes and file formats, simulated\n",
+        "Held-out images of train (tissue sections left out), unchanged and as other microscopes or programs would",
+        "have shown or saved them, with their true diameters. There is no labelled DIC image: the row is a hint only, since",
+        "training simulates DIC by the same function ([results/optics.csv](results/optics.csv))."
         + whose("optics.csv")
         + "\n",
         "| shown as | images | mean F1@0.5 | median |",
@@ -272,8 +294,8 @@ def rows_of(name: str) -> list[dict[str, str]]:
 
 def whose(*names: str) -> str:
     """A sentence that names the tables that are not, or not known to be, of this model; see benchmarks/rows.py."""
-    present = sha256((ROOT / "src/fewcell/models/default/model.json").read_bytes()).hexdigest()[:12]
-    others = [name for name in names if {row.get("model") for row in rows_of(name)} != {present}]
+    present = sha256(MODEL.read_bytes()).hexdigest()[:12]
+    others = [n for n in names if {row.get("model_sha256", row.get("model")) for row in rows_of(n)} != {present}]
     return f" Of an earlier model, or of one that is not named: {', '.join(others)}." if others else ""
 
 
@@ -282,8 +304,8 @@ def held_out(facts: dict) -> str:
     return (
         "### Held-out part of train\n\n"
         "Mean F1 at IoU 0.5 at the true scale and at 0.8 and 1.25 times it, with scores from a scorer fitted to\n"
-        "other experiments; thresholds were chosen on these images. Last, the share of drawn images without cells in\n"
-        f"which nothing was found. {scores.replace('f1_50', 'all').replace('_', ' ')}."
+        "other experiments; thresholds were chosen on these images. Last, the share of synthetic images without cells\n"
+        f"in which nothing was found. {scores.replace('f1_50', 'all').replace('_', ' ')}."
     )
 
 

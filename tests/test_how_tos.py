@@ -120,8 +120,7 @@ def test_a_block_that_fails_is_told(tmp_path: Path) -> None:
 
 
 def test_links_of_the_pages_lead_somewhere() -> None:
-    pages = [*(DOCS / "how-to").glob("*.md"), DOCS / "choices.md", DOCS / "failures.md", DOCS.parent / "README.md"]
-    for page in pages:
+    for page in [*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name} links to {link}, which is not there"
 
@@ -145,7 +144,7 @@ def test_flags_that_the_pages_name_are_there() -> None:
 
     commands = typer.main.get_command(app).commands
     known = {flag for command in commands.values() for one in command.params for flag in one.opts}
-    for page in (DOCS / "choices.md", DOCS / "failures.md"):
+    for page in (DOCS / "choices.md", DOCS / "failures.md", DOCS / "training.md"):
         named = set(re.findall(r"`(--[a-z-]+)", page.read_text(encoding="utf-8")))
         assert named, page
         assert named <= known, f"{page.name} names {sorted(named - known)}"
