@@ -158,7 +158,7 @@ def ceiling() -> list[str]:
     lines = [
         "### Upper bound: oracle choice of candidates, open test\n",
         "Mean F1 at the true diameter if a scorer (fitted anew as in training) chooses among canopy's candidates, and",
-        "if the truth does (the oracle): the difference is the scorer's to gain, what is above the oracle the network's",
+        "if the truth does (the oracle): the difference is the scorer's to gain, the rest the network's",
         "([results/oracle.csv](results/oracle.csv))." + whose("oracle.csv") + "\n",
         f"| chosen by | at | all | {' | '.join(modalities)} |",
         "|---|---|---|" + "---|" * len(modalities),
@@ -236,8 +236,8 @@ def optics() -> str:
     lines = [
         "### Other microscopes and file formats, simulated\n",
         "Held-out images of train (tissue sections left out), unchanged and as other microscopes or programs would",
-        "have shown or saved them, with their true diameters. There is no labelled DIC image: the row is a hint only, since",
-        "training simulates DIC by the same function ([results/optics.csv](results/optics.csv))."
+        "have shown or saved them, with their true diameters. There is no labelled DIC image: the row is a hint only,",
+        "since training simulates DIC by the same function ([results/optics.csv](results/optics.csv))."
         + whose("optics.csv")
         + "\n",
         "| shown as | images | mean F1@0.5 | median |",
