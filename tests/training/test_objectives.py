@@ -26,19 +26,20 @@ from fewcell.networks import make_network
 from fewcell.representations import REPRESENTATIONS, make_representation
 from fewcell.representations.affinities import NO_TRUTH
 from fewcell.scoring import Scorer, n_features
-from fewcell.segmenter import Segmenter, read_model
+from fewcell.segmenter import NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE, Segmenter, read_model, write_model
 from fewcell.segmenter.scale import Estimate
 from fewcell.training import lessons as lessons_module
 from fewcell.training import pool_scale
 from fewcell.training import rounds as rounds_module
 from fewcell.training import teacher as teacher_module
 from fewcell.training.batches import Share, batches, make_batch
-from fewcell.training.checkpoint import read_facts
+from fewcell.training.checkpoint import read_facts, save_tensors
 from fewcell.training.fit import fit
 from fewcell.training.machine import Machine
 from fewcell.training.objective import Rounds
 from fewcell.training.objectives import OBJECTIVES, make_objective
 from fewcell.training.pool_scale import forget_diameters, with_diameters
+from fewcell.training.state import begin
 from fewcell.training.teacher import VIEWS, Teacher, View
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
@@ -198,6 +199,43 @@ def test_nothing_is_distilled_from_a_model_that_predicts_something_else(trained)
     part = Part(name="distilled", settings={"model": str(trained.folder)})
     with pytest.raises(ConfigError, match="predicts boundary, so nothing of flows"):
         make_objective(part, make_representation("flows"), torch.nn.Identity())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"network": Part(name="unet"), "crop_px": 256}, "stride of the network is 2, that of this run 1"),
+        ({"canonical_diameter_px": 30.0}, "canonical diameter is 24, that of this run 30"),
+    ],
+)
+def test_nothing_is_distilled_from_a_model_of_another_grid_or_scale(trained, tiny_recipe, change, said) -> None:
+    part = Part(name="distilled", settings={"model": str(trained.folder)})
+    with pytest.raises(ConfigError, match=said):
+        begin(tiny_recipe(steps=2, objective=part, **change), Machine(torch.device("cpu"), torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "reading"),
+    [
+        ("omni", {"depth_px": 5.0}, {"n_steps": 3}),
+        ("watershed", {"range_px": 9}, {"prominence": 0.2}),
+        ("watershed", {"alpha": 2.0}, {"smoothing_px": 1.1}),
+    ],
+)
+def test_a_model_to_distil_from_may_read_cells_in_another_way_but_not_have_learned_other_targets(
+    trained, tmp_path: Path, name, targets, reading
+) -> None:
+    ours = make_representation(name)
+    network = make_network("resunet", len(ours.channels), read_model(trained.folder).network.settings)
+    save_tensors(tmp_path / WEIGHTS_FILE, network.state_dict())
+    for settings, folder in ((targets | reading, tmp_path / "other"), (reading, tmp_path / "same")):
+        facts = read_model(trained.folder).model_copy(update={"representation": Part(name=name, settings=settings)})
+        files = (trained.folder / NETWORK_FILE, trained.folder / SCALE_FILE, tmp_path / WEIGHTS_FILE)
+        write_model(folder, facts, *files)
+    ((setting, got),) = targets.items()
+    with pytest.raises(ConfigError, match=f"learned with {setting} = {got}"):
+        make_objective(Part(name="distilled", settings={"model": str(tmp_path / "other")}), ours, torch.nn.Identity())
+    make_objective(Part(name="distilled", settings={"model": str(tmp_path / "same")}), ours, torch.nn.Identity())
 
 
 def test_consensus_learns_softly_only_where_nothing_is_known(samples) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewcell.config import Recipe
+from fewcell.networks import Network
 from fewcell.representations import Representation
 
 __all__ = ["Batch", "Objective", "Rounds", "Undo", "distance", "distance_to"]
@@ -75,6 +77,9 @@ class Objective(ABC):
     scale_by: Path | None = None
     rounds: Rounds | None = None
     paste: float = 0.0
+
+    def check(self, recipe: Recipe, network: Network) -> None:  # noqa: B027
+        """Raise ConfigError if a run cannot have this objective; by default any can."""
 
     @abstractmethod
     def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
