@@ -16,7 +16,7 @@ from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.data.split import label_order
 from fewcell.engine import Engine, OpenVinoEngine
 from fewcell.images import Pyramid, normalise, resize_labels
-from fewcell.metrics import f1, match, overlaps
+from fewcell.metrics import count_matches, f1, overlaps, remove_border
 from fewcell.networks import Network
 from fewcell.representations import Representation
 from fewcell.scoring import Scorer, instance_features
@@ -276,7 +276,7 @@ def _choose_min_score(cases: Sequence[_Case], judged: Sequence[_Judged]) -> tupl
         scorer = _fit(others if any(j.right.any() for j in others) else judged)
         for case, found in zip(cases, judged, strict=True):
             if case.fold == fold:
-                f1s.append(_f1_by_threshold(case.labels, found, scorer(found.features)))
+                f1s.append(_f1_by_threshold(case.labels, found.found, scorer(found.features)))
                 modalities.append(case.modality)
     is_empty = np.array([modality == "empty" for modality in modalities])
     weights = np.where(is_empty, 0.05 * (~is_empty).sum() / is_empty.sum(), 1.0)
@@ -292,11 +292,25 @@ def _choose_min_score(cases: Sequence[_Case], judged: Sequence[_Judged]) -> tupl
     return round(float(MIN_SCORES[best]), 3), {name: round(value, 4) for name, value in scores.items()}
 
 
-def _f1_by_threshold(truth: Labels, judged: _Judged, scores: FloatArray) -> list[float]:
-    results = []
+def _f1_by_threshold(truth: Labels, found: Labels, scores: FloatArray) -> list[float]:
+    """F1 at IoU 0.5 of the cells that each of MIN_SCORES leaves, 1 where none is there nor left. found: numbered 1..n.
+
+    Pixels are compared once for all thresholds: without its pairs a cell that is dropped counts as one of which nothing
+    is known, which is not at all.
+    """
+    table = overlaps(remove_border(truth), np.where(remove_border(found) > 0, found, 0))
+    its_scores, results = scores[table.predicted_ids - 1], []
     for threshold in MIN_SCORES:
-        kept = np.concatenate([[0], np.where(scores >= threshold, np.arange(1, len(scores) + 1), 0)])
-        counts = match(truth, kept[judged.found].astype(np.int32), (0.5,))[0]
+        keep = its_scores >= threshold
+        pair = keep[table.pair_predicted]
+        left = replace(
+            table,
+            mostly_unknown=table.mostly_unknown | ~keep,
+            pair_true=table.pair_true[pair],
+            pair_predicted=table.pair_predicted[pair],
+            pair_px=table.pair_px[pair],
+        )
+        counts = count_matches(left, 0.5)
         nothing_there_nor_found = counts.n_true == counts.n_predicted == 0
         results.append(1.0 if nothing_there_nor_found else f1(counts))
     return results
