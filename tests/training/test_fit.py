@@ -31,7 +31,16 @@ from fewcell.training import lessons as lessons_module
 from fewcell.training import state as state_module
 from fewcell.training.blend import recipe_from
 from fewcell.training.checkpoint import read_facts
-from fewcell.training.finish import _Case, _diameter_bias, _f1_by_threshold, _fit_folds, _min_surest, finish
+from fewcell.training.finish import (
+    _Case,
+    _choose_min_score,
+    _diameter_bias,
+    _f1_by_threshold,
+    _fit_folds,
+    _judge,
+    _min_surest,
+    finish,
+)
 from fewcell.training.fit import fit
 from fewcell.training.machine import Machine
 from fewcell.training.supervised import Supervised
@@ -386,6 +395,19 @@ def test_thresholds_are_judged_as_if_the_cells_below_were_not_there():
     assert set(_f1_by_threshold(nothing, nothing, np.zeros(0))) == {1.0}
     assert set(_f1_by_threshold(nothing, found, np.ones(found.max()))) == {0.0}
     assert set(_f1_by_threshold(truth, nothing, np.zeros(0))) == {0.0}
+
+
+def test_a_modality_may_have_any_name():
+    truth = np.zeros((32, 32), dtype=np.int32)
+    truth[8:16, 8:16], truth[18:26, 18:26] = 1, 2
+    boundary = make_representation("boundary")
+    cells, blank = (boundary.targets(labels) for labels in (truth, np.zeros_like(truth)))
+    cases = [_Case(cells, truth, fold, "empty") for fold in (0, 1)] + [_Case(blank, 0 * truth, 0, None, 0.3)]
+    scores = _choose_min_score(cases, [_judge(case, boundary) for case in cases])[1]
+    assert scores == {"f1_50": 1.0, "f1_50_empty": 1.0, "empty_images_left_empty": 1.0}
+    cases[2] = replace(cases[2], prediction=cells)
+    scores = _choose_min_score(cases, [_judge(case, boundary) for case in cases])[1]
+    assert scores == {"f1_50": 1.0, "f1_50_empty": 1.0, "empty_images_left_empty": 0.0}
 
 
 def test_every_file_that_cannot_be_used_is_listed_before_the_first_step(samples, tiny_recipe, tmp_path):

@@ -53,13 +53,13 @@ MIN_SCORES = np.arange(0.05, 0.75, 0.025)
 class _Case:
     """One held-out image at one scale, as the network sees it, with its truth on the network's grid.
 
-    weight: how much its cells count for the scorer.
+    modality: None for what was drawn without cells. weight: how much its cells count for the scorer.
     """
 
     prediction: FloatArray
     labels: Labels
     fold: int
-    modality: str
+    modality: str | None
     weight: float = 1.0
 
 
@@ -242,7 +242,7 @@ def _empty_cases(held_out: Sequence[Sample], engine: Engine, network: NetworkFac
     for i, (pixels, factor) in enumerate(images):
         pyramid = Pyramid(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         prediction = predict_at_scale(pyramid, factor, engine, network)
-        cases.append(_Case(prediction, np.zeros(prediction.shape[1:], dtype=np.int32), i % FOLDS, "empty", UNUSUAL))
+        cases.append(_Case(prediction, np.zeros(prediction.shape[1:], dtype=np.int32), i % FOLDS, None, UNUSUAL))
     return cases
 
 
@@ -278,17 +278,14 @@ def _choose_min_score(cases: Sequence[_Case], judged: Sequence[_Judged]) -> tupl
             if case.fold == fold:
                 f1s.append(_f1_by_threshold(case.labels, found.found, scorer(found.features)))
                 modalities.append(case.modality)
-    is_empty = np.array([modality == "empty" for modality in modalities])
+    is_empty = np.array([modality is None for modality in modalities])
     weights = np.where(is_empty, 0.05 * (~is_empty).sum() / is_empty.sum(), 1.0)
     best = int(np.average(f1s, axis=0, weights=weights).argmax())
-    at_best = {
-        modality: [row[best] for row, its in zip(f1s, modalities, strict=True) if its == modality]
-        for modality in sorted(set(modalities))
-    }
-    empty_right = float(np.mean(at_best.pop("empty")))
-    scores = {"f1_50": float(np.mean([value for values in at_best.values() for value in values]))}
-    scores |= {f"f1_50_{modality}": float(np.mean(values)) for modality, values in at_best.items()}
-    scores["empty_images_left_empty"] = empty_right
+    at_best = np.array(f1s)[:, best]
+    scores = {"f1_50": float(at_best[~is_empty].mean())}
+    for modality in sorted({modality for modality in modalities if modality is not None}):
+        scores[f"f1_50_{modality}"] = float(at_best[[its == modality for its in modalities]].mean())
+    scores["empty_images_left_empty"] = float(at_best[is_empty].mean())
     return round(float(MIN_SCORES[best]), 3), {name: round(value, 4) for name, value in scores.items()}
 
 
