@@ -111,7 +111,7 @@ class _Branches(nn.Module):
         super().__init__()
         self.wide, self.narrow = (nn.Conv2d(width, width, k, padding=k // 2, bias=False) for k in (3, 1))
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(3))
-        self._exported = self._in_one()
+        self._exported: tuple[Tensor, Tensor]
 
     def train(self, mode: bool = True) -> Self:
         """As for any module; where training ends, the branches are added for an export."""
