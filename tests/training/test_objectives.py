@@ -292,7 +292,10 @@ def test_a_seed_teaches_nothing_that_is_untrue_of_its_cell(name, tmp_path: Path)
     [
         ("mean_teacher", {"weight": -1}, "weight of 0 or more"),
         ("mean_teacher", {"pool_share": 1.0}, "between 0 and 1"),
-        ("mean_teacher", {"rounds": 3}, "does not take"),
+        ("mean_teacher", {"ramps": 0.5}, "The objective 'mean_teacher' has no setting 'ramps'; did you mean 'ramp'"),
+        ("mean_teacher", {"teacher": 3}, "no setting 'teacher'"),
+        ("mean_teacher", {"weight": "much"}, "does not take these settings"),
+        ("supervised", {"weight": 1}, "no setting 'weight'; known: none"),
         ("consensus", {"at": [0.5, 1.2]}, "between 0 and 1"),
         ("consensus", {"at": []}, "between 0 and 1"),
         ("consensus", {"keep": 70}, "between 0 and 1"),
