@@ -312,12 +312,12 @@ def test_settings_that_make_no_sense_are_refused(name, settings, said) -> None:
         make_objective(Part(name=name, settings=settings), make_representation("boundary"), torch.nn.Identity())
 
 
-@pytest.mark.parametrize("view", [*VIEWS, View(quarters=3, flip=True)])
+@pytest.mark.parametrize("view", [*VIEWS, View(quarters=3), View(quarters=3, flip=True)])
 def test_a_view_can_be_undone(view) -> None:
     labels = np.arange(6 * 9, dtype=np.int32).reshape(6, 9)
     pixels = labels[None].astype(np.float32) / 60
     seen = view.of(pixels)
-    assert np.array_equal(view.undo(np.rint(60 * seen[0]).astype(np.int32)), labels)
+    assert np.array_equal(view.undo.of(np.rint(60 * seen[0]).astype(np.int32)), labels)
 
 
 def test_a_teacher_knows_which_of_its_cells_are_right(trained, samples) -> None:

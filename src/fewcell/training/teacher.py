@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +22,10 @@ from fewcell.training.proposals import (
     in_boxes,
     with_points,
 )
-from fewcell.types import UNKNOWN, FloatArray, Instances, Labels, Window
+from fewcell.types import UNKNOWN, FloatArray, Instances, Labels, Turn, Window
 from fewcell.windows import slices
 
 __all__ = ["FEWEST_SURE", "VIEWS", "Lesson", "Teacher", "View"]
-
-Pixel = TypeVar("Pixel", bound=np.generic)
 
 SURE = 1e-3  # scores that are surer than this tell no more
 FOLDS = 5
@@ -41,25 +38,13 @@ FEWEST_SURE = 5  # cells; fewer show nothing
 
 
 @dataclass(frozen=True)
-class View:
-    """A way to look at an image: flipped (left to right), then turned by quarters, enlarged by `scale`.
+class View(Turn):
+    """A way to look at an image: turned, and its cells enlarged by `scale`.
 
     What is found in it can be brought back to the image, and compared with what is found without.
     """
 
-    quarters: int = 0
-    flip: bool = False
     scale: float = 1.0
-
-    def of(self, pixels: FloatArray) -> FloatArray:
-        """An image (channel, height, width) so seen, but for the scale, which is that of the cells."""
-        flipped = pixels[..., ::-1] if self.flip else pixels
-        return np.ascontiguousarray(np.rot90(flipped, self.quarters, axes=(-2, -1)))
-
-    def undo(self, seen: NDArray[Pixel]) -> NDArray[Pixel]:
-        """What was seen in the view, (height, width), on the grid of the image."""
-        turned = np.rot90(seen, -self.quarters)
-        return np.ascontiguousarray(turned[:, ::-1] if self.flip else turned)
 
 
 VIEWS: Sequence[View] = (View(flip=True, scale=0.75), View(quarters=1, scale=1.33))
@@ -228,8 +213,8 @@ class Teacher:
         found = Instances(resize_labels(found.labels, shape), found.scores).of_area(1)
         representation = segmenter.representation
         likely = representation.foreground(representation.from_bytes(packed))
-        cells = Instances(view.undo(found.labels), found.scores)
-        return cells, view.undo(resize_image(likely[np.newaxis], shape)[0])
+        cells = Instances(view.undo.of(found.labels), found.scores)
+        return cells, view.undo.of(resize_image(likely[np.newaxis], shape)[0])
 
     def _find_near(self, image: Image, diameter_px: float, boxes: NDArray[np.float64]) -> Labels:
         """For each box the cell that fits it best, of all that may be read from what is predicted at BOX_SCALES."""
