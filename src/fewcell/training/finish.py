@@ -32,6 +32,7 @@ from fewcell.segmenter import (
     write_model,
 )
 from fewcell.training.export import export_network, round_weights
+from fewcell.training.held_out import spread
 from fewcell.types import FloatArray, Labels
 
 __all__ = ["SUREST_SHARE", "count_sources", "finish", "joined", "surest_cells"]
@@ -186,7 +187,7 @@ def _all_of(cases: Sequence[_Case], learned: Learned = ()) -> tuple[list[FloatAr
 def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
     """Measured over true diameter at the true scale, the median of held-out images with enough cells; 1 without any."""
     ratios = []
-    for sample in (held_out[i] for i in _spread(held_out, FACTS_IMAGES)):
+    for sample in spread(held_out, FACTS_IMAGES):
         image, labels, true = load_labelled(sample)
         if true is not None and len(np.unique(labels[labels > 0])) >= FEWEST_CELLS:
             measured = segmenter.measure_diameter(Pyramid(normalise(image.pixels)), true)
@@ -203,7 +204,7 @@ def _min_surest(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
 def surest_cells(segmenter: Segmenter, held_out: Sequence[Sample]) -> list[float]:
     """The highest score in each of these images in which any cell is found."""
     surest = []
-    for sample in (held_out[i] for i in _spread(held_out, FACTS_IMAGES)):
+    for sample in spread(held_out, FACTS_IMAGES):
         image, _, true = load_labelled(sample)
         found = segmenter.segment(image, diameter_px=true).scores if true else ()
         surest += [float(max(found))] if len(found) else []
@@ -232,8 +233,8 @@ def _predictions(
 def _empty_cases(held_out: Sequence[Sample], engine: Engine, network: NetworkFacts, recipe: Recipe) -> list[_Case]:
     """Drawn images without any cell, and held-out images so far out of focus that nothing is left of their cells."""
     images = [(empty_image((256, 256), np.random.default_rng((2, i))), 1.0) for i in range(EMPTY_IMAGES)]
-    for i, which in enumerate(_spread(held_out, UNFOCUSED_IMAGES)):
-        image, _, true = load_labelled(held_out[which])
+    for i, sample in enumerate(spread(held_out, UNFOCUSED_IMAGES)):
+        image, _, true = load_labelled(sample)
         diameter = true or recipe.canonical_diameter_px
         pixels = normalise(image.pixels).transpose(1, 2, 0)
         blurred = out_of_focus(pixels, diameter, np.random.default_rng((3, i)))
@@ -244,11 +245,6 @@ def _empty_cases(held_out: Sequence[Sample], engine: Engine, network: NetworkFac
         prediction = predict_at_scale(pyramid, factor, engine, network)
         cases.append(_Case(prediction, np.zeros(prediction.shape[1:], dtype=np.int32), i % FOLDS, None, UNUSUAL))
     return cases
-
-
-def _spread(samples: Sequence[Sample], count: int) -> list[int]:
-    """At most so many places in a sequence, evenly spread."""
-    return np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
 
 
 def _judge(case: _Case, representation: Representation) -> _Judged:
