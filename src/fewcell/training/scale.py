@@ -3,7 +3,6 @@
 import math
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from fewcell.config import Recipe
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample
 from fewcell.data.split import sampling_weights
-from fewcell.engine import OpenVinoEngine
 from fewcell.errors import ConfigError, ModelError
 from fewcell.networks import ScaleNetwork
 from fewcell.segmenter import (
@@ -34,6 +32,7 @@ from fewcell.segmenter import (
 )
 from fewcell.training.batches import quiet_worker
 from fewcell.training.checkpoint import load_checkpoint, save_checkpoint
+from fewcell.training.export import parity, write_onnx
 from fewcell.training.log import Progress
 from fewcell.training.machine import Machine
 
@@ -209,15 +208,11 @@ def _cosine(share: float) -> float:
 def _export(network: ScaleNetwork, onnx: Path) -> None:
     """Write the network as ONNX, whole or not at all. Raises ModelError if OpenVINO differs from torch."""
     network.expect(torch.from_numpy(scale_prior()).to(network.seen))
-    network.eval().cpu().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    with tempfile.TemporaryDirectory(dir=onnx.parent) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with tempfile.TemporaryDirectory(dir=onnx.parent) as temporary:
         made = Path(temporary) / onnx.name
         example = torch.rand(1, 3, WINDOW_PX, WINDOW_PX, generator=torch.Generator().manual_seed(0))
-        torch.onnx.export(network, (example,), str(made), input_names=["window"], output_names=["logits"], dynamo=False)
-        with torch.no_grad():
-            logits = network(example)[0].numpy()
-        difference = float(np.abs(logits - OpenVinoEngine(made, precision="f32")(example[0].numpy())).max())
+        write_onnx(network, example, made, ("window", "logits"))
+        difference = parity(network, made, [example])
         if not difference <= TOLERANCE:
             raise ModelError(f"The exported network that tells the scale differs from the trained by {difference:.2g}.")
         made.replace(onnx)
