@@ -10,7 +10,7 @@ from fewcell.data.dataset import Sample, load_labelled, load_sample
 from fewcell.data.weak import read_boxes, read_points, read_regions, usual_side, with_ellipses
 from fewcell.images import Image, Pyramid, normalise, resize_image, resize_labels
 from fewcell.metrics import overlaps
-from fewcell.scoring import Scorer
+from fewcell.scoring import Scorer, clipped_logit
 from fewcell.segmenter import COARSER, LARGEST_FACTOR, Segmenter, busiest_window
 from fewcell.training.proposals import (
     agreement,
@@ -27,7 +27,6 @@ from fewcell.windows import slices
 
 __all__ = ["FEWEST_SURE", "VIEWS", "Lesson", "Teacher", "View"]
 
-SURE = 1e-3  # scores that are surer than this tell no more
 FOLDS = 5
 LESSON_PX = 512  # side of the part of an image, at canonical scale, that a teacher labels: of more, crops see little
 PRIOR_CELLS = 100  # so many held-out cells tell as much as score and agreement say by themselves
@@ -237,8 +236,7 @@ class Teacher:
 
 
 def _features(scores: NDArray[np.float64], agreements: NDArray[np.floating]) -> NDArray[np.float64]:
-    score = np.clip(scores, SURE, 1 - SURE)
-    return np.column_stack([np.log(score / (1 - score)), agreements]).astype(np.float64)
+    return np.column_stack([clipped_logit(scores), agreements]).astype(np.float64)
 
 
 def _fit_trust(features: NDArray[np.float64], right: NDArray[np.bool_]) -> Scorer:
