@@ -68,7 +68,7 @@ def test_a_split_uses_its_share_in_every_modality() -> None:
 def test_a_modality_of_one_large_experiment_can_be_scored_too() -> None:
     """What has experiments enough is held out whole; of what has not, a share of the images is."""
     samples = samples_of(*[("x", f"x{i}", 4) for i in range(10)], ("y", "y", 20), ("z", "small", 7))
-    learn, held_out = split_by_modality(samples, 0.2, seed=3)
+    learn, held_out = split_by_modality(samples, 0.2)
     assert sorted(map(id, learn + held_out)) == sorted(map(id, samples))
     assert Counter(s.modality for s in held_out) == {"x": 8, "y": 4}
     assert not {s.experiment for s in learn if s.modality == "x"} & {s.experiment for s in held_out}
@@ -186,7 +186,6 @@ def test_the_order_of_labelling_spreads_over_modalities_sources_and_experiments(
     assert len({s.experiment for s in first[:4] if s.modality == "a"}) == 2
     shuffled = samples[::-1]
     assert first == [shuffled[i] for i in label_order(shuffled)]
-    assert order != label_order(samples, seed=1)
 
 
 @settings(deadline=None)

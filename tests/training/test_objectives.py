@@ -341,7 +341,7 @@ def test_a_teacher_knows_which_of_its_cells_are_right(trained, samples) -> None:
 
 def test_a_few_cells_do_not_show_that_a_teacher_is_right(trained, samples) -> None:
     teacher = Teacher(Segmenter.load(trained.folder), samples[:1], keep=0.0)
-    features = np.zeros((5, 1 + len(teacher.views)))
+    features = np.zeros((5, 1 + len(VIEWS)))
     for n_right, expected in ((4, 0.0), (5, 1.0)):
         assert teacher._learn([features[:n_right]], [np.ones(n_right, dtype=bool)], ["one"])[1] == expected
 

@@ -15,11 +15,7 @@ __all__ = [
     "NETWORKS",
     "Network",
     "Predictor",
-    "ResUNet",
     "ScaleNetwork",
-    "SwinUNet",
-    "UNet",
-    "ViTUNet",
     "load_network",
     "make_network",
 ]

@@ -15,16 +15,13 @@ from fewcell.representations.watershed import Watershed
 
 __all__ = [
     "REPRESENTATIONS",
-    "Affinities",
     "Boundary",
     "Canopy",
     "Channel",
     "Flows",
     "Omni",
     "Representation",
-    "Stars",
     "Trails",
-    "Watershed",
     "make_representation",
 ]
 

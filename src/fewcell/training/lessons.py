@@ -163,8 +163,8 @@ class Lessons:
     others: Sequence[Sample]
     out: Path
     scale: Path
-    boxed: Sequence[Sample] = ()
-    before: Pooled | None = None
+    boxed: Sequence[Sample]
+    before: Pooled | None
 
     def write_teacher(self, folder: Path) -> None:
         """Write the model of a round: the mean network so far; before the first step, what it begins with as it was."""

@@ -47,6 +47,7 @@ class View(Turn):
 
 
 VIEWS: Sequence[View] = (View(flip=True, scale=0.75), View(quarters=1, scale=1.33))
+N_FEATURES = 1 + len(VIEWS)  # of a cell: its score, and how each view agrees
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,9 @@ class Teacher:
     FEWEST_SURE: they would show nothing.
     """
 
-    def __init__(
-        self, segmenter: Segmenter, labelled: Iterable[Sample], keep: float, views: Sequence[View] = VIEWS
-    ) -> None:
+    def __init__(self, segmenter: Segmenter, labelled: Iterable[Sample], keep: float) -> None:
         """keep: cells that are right with this probability, or more, are kept."""
-        self.segmenter, self.keep, self.views = segmenter, keep, views
+        self.segmenter, self.keep = segmenter, keep
         features, right, experiments = [], [], []
         for sample in labelled:
             image, truth, _ = load_labelled(sample)
@@ -118,7 +117,7 @@ class Teacher:
         fold = np.concatenate([*folds, np.zeros(0, dtype=int)])
         if len(number) == 1:
             fold = np.arange(len(fold)) % FOLDS
-        all_features = np.concatenate([np.zeros((0, 1 + len(self.views))), *features])
+        all_features = np.concatenate([np.zeros((0, N_FEATURES)), *features])
         all_right = np.concatenate([np.zeros(0, dtype=bool), *right])
         n_kept = n_right = 0
         for one in np.unique(fold):
@@ -192,7 +191,7 @@ class Teacher:
         if diameter_px is None and first.scores.max(initial=0) < self.segmenter.facts.min_surest:
             return self._saw_nothing(pyramid)
         views = []
-        for view in self.views:
+        for view in VIEWS:
             seen, likely = self._find(part, diameter, view, min_score)
             views.append(seen.labels)
             foreground = np.maximum(foreground, likely)
@@ -231,8 +230,7 @@ class Teacher:
 
     def _saw_nothing(self, pyramid: Pyramid) -> _Seen:
         nothing = np.zeros(pyramid.shape, dtype=np.int32)
-        n_features = 1 + len(self.views)
-        return _Seen(pyramid.whole, nothing, [], nothing.astype(np.float32), np.zeros((0, n_features)), None)
+        return _Seen(pyramid.whole, nothing, [], nothing.astype(np.float32), np.zeros((0, N_FEATURES)), None)
 
 
 def _features(scores: NDArray[np.float64], agreements: NDArray[np.floating]) -> NDArray[np.float64]:
