@@ -34,11 +34,11 @@ from fewcell.training import rounds as rounds_module
 from fewcell.training import teacher as teacher_module
 from fewcell.training.batches import Share, batches, make_batch
 from fewcell.training.checkpoint import read_facts, save_tensors
-from fewcell.training.fit import fit
+from fewcell.training.fit import _forget, fit
 from fewcell.training.machine import Machine
 from fewcell.training.objective import Rounds
 from fewcell.training.objectives import OBJECTIVES, make_objective
-from fewcell.training.pool_scale import forget_diameters, with_diameters
+from fewcell.training.pool_scale import with_diameters
 from fewcell.training.state import begin
 from fewcell.training.teacher import VIEWS, Teacher, View
 from fewcell.types import UNKNOWN, FloatArray, Labels
@@ -171,7 +171,7 @@ def test_a_finished_model_tells_how_wide_cells_are(samples, trained, tmp_path) -
     with pytest.warns(UserWarning, match="Not learned from"):
         assert with_diameters(pool, trained.folder, tmp_path, here)[0] == found
     assert with_diameters(pool, tmp_path / "gone", tmp_path, here)[0] == found, "it is known again"
-    forget_diameters(here, tmp_path)
+    _forget(tmp_path)
     with pytest.raises(DataError, match="In none of the 1 images"):
         with_diameters([blank], trained.folder, tmp_path, here)
 

@@ -36,9 +36,9 @@ from fewcell.training.export import parity, write_onnx
 from fewcell.training.log import Progress
 from fewcell.training.machine import Machine
 
-__all__ = ["forget_scale", "scale_file"]
+__all__ = ["SCALE_TRAINING_FILE", "scale_file"]
 
-CHECKPOINT_FILE = "scale-training.safetensors"
+SCALE_TRAINING_FILE = "scale-training.safetensors"  # while it is trained
 BATCH = 32
 LEARNING_RATE, WARMUP, WEIGHT_DECAY, EMA_DECAY = 2e-3, 0.03, 0.05, 0.995
 REPORT_STEPS = 20
@@ -47,13 +47,6 @@ AS_LOOKED_AT = 0.7  # share of pictures at scales at which an image is looked at
 WIDTH = 0.8  # standard deviation of the classes that count as right, in classes
 # Much of what is no cell: this network decides on whole images.
 VARIED = {"off_scale": 0.0, "gray": 0.25, "blur": 0.3, "empty": 0.2, "defocus": 0.1}
-
-
-def forget_scale(here: Machine, out: Path) -> None:
-    """Remove what another run may have left in its folder."""
-    if here.is_first:
-        for name in (SCALE_FILE, CHECKPOINT_FILE):
-            (out / name).unlink(missing_ok=True)
 
 
 def scale_file(
@@ -80,10 +73,10 @@ def scale_file(
     if not is_made:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            network = _train(recipe, learn, here, out / CHECKPOINT_FILE, report)
+            network = _train(recipe, learn, here, out / SCALE_TRAINING_FILE, report)
         if here.is_first:
             _export(network, onnx)
-            (out / CHECKPOINT_FILE).unlink()
+            (out / SCALE_TRAINING_FILE).unlink()
         here.wait()
     return onnx
 
