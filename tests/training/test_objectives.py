@@ -29,8 +29,8 @@ from fewcell.scoring import Scorer, n_features
 from fewcell.segmenter import NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE, Segmenter, read_model, write_model
 from fewcell.segmenter.scale import Estimate
 from fewcell.training import lessons as lessons_module
+from fewcell.training import pool as pool_module
 from fewcell.training import pool_scale
-from fewcell.training import rounds as rounds_module
 from fewcell.training import teacher as teacher_module
 from fewcell.training.batches import Share, batches, make_batch
 from fewcell.training.checkpoint import read_facts, save_tensors
@@ -405,7 +405,7 @@ def test_of_a_large_image_the_part_is_learned_from_that_the_teacher_has_looked_a
     large = replace(samples[5], image=tmp_path / "large.tif", labels=None, stem="large")
     rounds = Rounds((0.5,), 1, 0.7, 0.5)
     here = Machine(torch.device("cpu"), torch.float32)
-    pool = rounds_module.Pool([large], samples[:4], tmp_path / "rounds", rounds, here, 1)
+    pool = pool_module.Pool([large], samples[:4], tmp_path / "rounds", rounds, here, 1)
     pool.teach(1, lambda folder: Segmenter.load(trained.folder).save(folder))
     (taught,) = pool.taught(1)
     known = load_sample(taught)[1]
@@ -558,7 +558,7 @@ def test_a_run_learns_from_what_its_teacher_says_and_ends_the_same_if_killed_in_
     assert sum(f["used"] for f in facts) >= 3
     assert all(Segmenter.load(tmp_path / "whole" / "rounds" / name / "teacher") for name in "12")
 
-    label, calls = rounds_module.Teacher.label, []
+    label, calls = pool_module.Teacher.label, []
 
     def dies(teacher, sample):
         calls.append(sample)
@@ -566,7 +566,7 @@ def test_a_run_learns_from_what_its_teacher_says_and_ends_the_same_if_killed_in_
             raise Killed
         return label(teacher, sample)
 
-    monkeypatch.setattr(rounds_module.Teacher, "label", dies)
+    monkeypatch.setattr(pool_module.Teacher, "label", dies)
     with pytest.raises(Killed):
         fit(consensus, samples, tmp_path / "killed")
     monkeypatch.undo()
@@ -592,10 +592,10 @@ from fewcell.config import Recipe
 from fewcell.data.dataset import open_dataset
 from fewcell.segmenter import Segmenter
 from fewcell.segmenter.scale import Estimate
-from fewcell.training import rounds
 from fewcell.training.fit import fit
+from fewcell.training.teacher import Teacher
 Segmenter.estimate_scale = lambda *_, **__: Estimate(22.0, 0.99)
-label, calls = rounds.Teacher.label, []
+label, calls = Teacher.label, []
 
 
 def dies(teacher, sample):
@@ -605,7 +605,7 @@ def dies(teacher, sample):
     return label(teacher, sample)
 
 
-rounds.Teacher.label = dies
+Teacher.label = dies
 samples = open_dataset(Path(sys.argv[2]))
 samples = samples[:4] + [replace(sample, labels=None) for sample in samples[4:]]
 fit(Recipe.model_validate_json(sys.argv[1]), samples, Path(sys.argv[3]))
@@ -642,7 +642,7 @@ def test_a_run_that_is_killed_between_its_first_round_and_its_first_step_goes_on
 ) -> None:
     recipe = recipe_with(consensus, at=[0.0], precision=0.0).model_copy(update={"steps": 12})
     whole = fit(recipe, samples, tmp_path / "whole")
-    labelled, label, stream = [], rounds_module.Teacher.label, lessons_module.Lessons.stream
+    labelled, label, stream = [], pool_module.Teacher.label, lessons_module.Lessons.stream
 
     def counted(teacher, sample):
         labelled.append(sample.stem)
@@ -653,7 +653,7 @@ def test_a_run_that_is_killed_between_its_first_round_and_its_first_step_goes_on
             raise Killed
         return stream(lessons)
 
-    monkeypatch.setattr(rounds_module.Teacher, "label", counted)
+    monkeypatch.setattr(pool_module.Teacher, "label", counted)
     with monkeypatch.context() as patched:
         patched.setattr(lessons_module.Lessons, "stream", dies)
         with pytest.raises(Killed):
@@ -679,9 +679,9 @@ def test_where_training_goes_on_from_a_model_that_is_the_first_teacher(samples, 
 
 
 def test_a_teacher_that_is_often_wrong_is_not_listened_to(samples, consensus, tmp_path: Path, monkeypatch) -> None:
-    sources, make, learn = [], lessons_module.CropSource, rounds_module.Teacher._learn
+    sources, make, learn = [], lessons_module.CropSource, pool_module.Teacher._learn
     monkeypatch.setattr(lessons_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
-    monkeypatch.setattr(rounds_module.Teacher, "_learn", lambda *args: (learn(*args)[0], 0.49))
+    monkeypatch.setattr(pool_module.Teacher, "_learn", lambda *args: (learn(*args)[0], 0.49))
     fit(consensus, samples, tmp_path)
     facts = [json.loads(p.read_text()) for p in (tmp_path / "rounds").glob("*/labels/*.json")]
     assert len(facts) == 6
@@ -886,7 +886,7 @@ def test_images_of_a_pool_that_was_changed_are_noticed(samples, consensus, tmp_p
     (tmp_path / "checkpoint.safetensors").unlink()
     with pytest.raises(WriteError, match="holds a training run"):
         fit(consensus, samples, tmp_path)
-    pool = rounds_module.Pool(
+    pool = pool_module.Pool(
         samples[4:],
         samples[:1],
         tmp_path / "rounds",
