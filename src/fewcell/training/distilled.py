@@ -57,9 +57,9 @@ class Distilled(Objective):
         self.scale_by = find_model(model)
         self.facts = read_model(self.scale_by)
         _check_targets(self.scale_by, self.facts.representation, representation)
-        model = network_of(self.scale_by, len(representation.channels))
+        network = network_of(self.scale_by, len(representation.channels))
         # The types that torch ships leave memory_format out.
-        self.model = model.to(memory_format=torch.channels_last).requires_grad_(False)  # pyright: ignore
+        self.model = network.to(memory_format=torch.channels_last).requires_grad_(False)  # pyright: ignore
 
     def check(self, recipe: Recipe, network: Network) -> None:
         """The model has to say something of the same pixels, and of cells of the same size."""
