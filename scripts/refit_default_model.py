@@ -14,9 +14,8 @@ from pathlib import Path
 
 from fewcell.config import load_recipe
 from fewcell.data.dataset import open_dataset
-from fewcell.networks import load_network
 from fewcell.representations import make_representation
-from fewcell.segmenter import find_model, read_model, write_model
+from fewcell.segmenter import find_model, network_of, read_model, write_model
 from fewcell.segmenter.model_folder import NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE
 from fewcell.training.finish import finish
 from fewcell.training.lessons import parts_of
@@ -27,8 +26,7 @@ before = read_model(folder)
 recipe = load_recipe(None, **before.recipe | {"start": None, "keep_start": True})
 learned_from, held_out = parts_of(before, open_dataset(Path(*sys.argv[1:] or ["../shared/data/train"])))
 representation = make_representation(recipe.representation.name, recipe.representation.settings)
-part = before.network
-network = load_network(part.name, len(representation.channels), part.settings, folder / WEIGHTS_FILE)
+network = network_of(folder, len(representation.channels))
 with tempfile.TemporaryDirectory() as temporary:
     made = Path(temporary) / "model"
     finish(network, representation, recipe, learned_from, held_out, made, folder / SCALE_FILE)

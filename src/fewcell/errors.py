@@ -16,7 +16,7 @@ FewcellError
 import difflib
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = [
     "AxesError",
@@ -30,7 +30,7 @@ __all__ = [
     "StackError",
     "TooLargeError",
     "WriteError",
-    "check_settings",
+    "checked_settings",
     "nearest",
     "pick",
     "require",
@@ -122,12 +122,16 @@ def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
     return table[name]
 
 
-def check_settings(kind: str, name: str, settings: Iterable[str], known: Iterable[str]) -> None:
-    """Raise ConfigError for the first setting that a variant of this kind and name does not have."""
-    known = list(known)
+def checked_settings(kind: str, name: str, settings: Mapping[str, Any] | None, known: Iterable[str]) -> dict[str, Any]:
+    """Settings as a variant of this kind and name takes them: lists, as JSON and TOML have them, are tuples.
+
+    Raises ConfigError for the first that the variant does not have.
+    """
+    known, settings = list(known), settings or {}
     for setting in settings:
         if setting not in known:
             raise ConfigError(f"The {kind} {name!r} has no setting {setting!r}; {nearest(setting, known)}")
+    return {setting: tuple(value) if isinstance(value, list) else value for setting, value in settings.items()}
 
 
 def said_of(error: OSError) -> str:

@@ -5,12 +5,12 @@ UNKNOWN (nobody annotated this pixel: no loss, no score), 1.. are instances. One
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["UNKNOWN", "FloatArray", "Instances", "Labels", "Shape", "Window"]
+__all__ = ["UNKNOWN", "FloatArray", "Instances", "Labels", "Shape", "Turn", "Window"]
 
 UNKNOWN = -1
 
@@ -20,6 +20,26 @@ Shape = tuple[int, int]
 """Height and width."""
 Window = tuple[int, int, int, int]
 """A part of an image: top, left, bottom, right in its pixels, ends excluded."""
+
+Pixel = TypeVar("Pixel", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How a picture is flipped (left to right), then turned counterclockwise by quarters of a circle."""
+
+    quarters: int = 0
+    flip: bool = False
+
+    def of(self, pixels: NDArray[Pixel]) -> NDArray[Pixel]:
+        """Pixels (..., height, width) so turned, a copy."""
+        flipped = pixels[..., ::-1] if self.flip else pixels
+        return np.ascontiguousarray(np.rot90(flipped, self.quarters, axes=(-2, -1)))
+
+    @property
+    def undo(self) -> "Turn":
+        """What brings them back. With a flip that is the same once more."""
+        return Turn(self.quarters if self.flip else -self.quarters % 4, self.flip)
 
 
 @dataclass(frozen=True)

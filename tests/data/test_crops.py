@@ -417,6 +417,22 @@ def test_images_are_read_once_while_there_is_room(tmp_path: Path, reads: list[st
     assert len(reads) == 4
 
 
+@pytest.mark.parametrize("kind", crops.DRAWN_CELLS)
+def test_where_cells_are_drawn_no_image_is_read(kind: str, tmp_path: Path, reads: list[str]) -> None:
+    """So an image of the pool that cannot be read does not matter there, nor does any take time."""
+    sample = save(tmp_path, discs((100, 100), 24))
+    (tmp_path / "torn.png").write_bytes(b"no picture")
+    torn = replace(sample, image=tmp_path / "torn.png", labels=None, stem="torn")
+    settings = STILL.model_copy(update={kind: 1.0})
+    (image, labels), (of_torn, its_labels) = (
+        source_of(one, settings=settings).crop(0, np.random.default_rng(0)) for one in (sample, torn)
+    )
+    assert reads == []
+    assert np.array_equal(image, of_torn)
+    assert np.array_equal(labels, its_labels)
+    assert labels.max() > 0
+
+
 def test_the_cache_stays_under_its_limit(tmp_path: Path, reads: list[str]) -> None:
     source = source_of(*[save(tmp_path, discs((100, 100), 24, i), str(i)) for i in range(6)])
     source.crop(0, np.random.default_rng(0))

@@ -7,8 +7,7 @@ pytest.importorskip("cv2")
 
 from scipy import ndimage
 
-from fewcell.data import bodies, fluorescent
-from fewcell.data.dataset import diameter_px
+from fewcell.data import fluorescent
 from fewcell.data.fluorescent import fluorescent_cells
 
 
@@ -19,30 +18,6 @@ def drawn(seed: int, side: int = 192, width_px: float = 24.0) -> tuple[np.ndarra
 @pytest.fixture(params=[0.0, 1.0], ids=["bodies", "nuclei"])
 def only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fluorescent, "OF_NUCLEI", request.param)
-
-
-@pytest.mark.usefixtures("only")
-@pytest.mark.parametrize(("side", "width_px"), [(192, 24), (64, 43), (256, 7.4), (256, 157), (400, 13)])
-def test_an_image_and_its_labels(side: int, width_px: float) -> None:
-    for seed in range(6):
-        image, labels = drawn(seed, side, width_px)
-        assert (image.shape, image.dtype) == ((side, side, 3), np.float32)
-        assert (labels.shape, labels.dtype) == ((side, side), np.int32)
-        assert np.isfinite(image).all()
-        assert image.std() > 0
-        again = drawn(seed, side, width_px)
-        assert np.array_equal(image, again[0])
-        assert np.array_equal(labels, again[1])
-
-
-@pytest.mark.usefixtures("only")
-def test_there_may_be_no_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "_places", lambda *_: np.zeros(0, dtype=np.complex128))
-    for seed in range(8):
-        image, labels = drawn(seed)
-        assert np.isfinite(image).all()
-        assert image.std() > 0, "the camera has its noise"
-        assert not labels.any()
 
 
 @pytest.mark.usefixtures("only")
@@ -86,10 +61,3 @@ def test_light_adds_up_where_cells_lie_on_each_other(monkeypatch: pytest.MonkeyP
                 gained.append(shown[deep & is_above].mean() - shown[deep & ~is_above].mean())
     assert len(gained) > 20
     assert np.mean(np.array(gained) > 0) > 0.8
-
-
-@pytest.mark.usefixtures("only")
-def test_cells_are_as_wide_as_is_asked_for() -> None:
-    for width_px in (14.0, 36.0):
-        widths = [diameter_px(drawn(seed, 320, width_px)[1]) for seed in range(16)]
-        assert 0.7 * width_px < np.median([width for width in widths if width]) < 1.1 * width_px

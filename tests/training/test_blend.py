@@ -33,7 +33,7 @@ from fewcell.training import lessons as lessons_module
 from fewcell.training.batches import sitting
 from fewcell.training.blend import recipe_from
 from fewcell.training.fit import fit
-from fewcell.training.held_out import Pooled, pooled_f1
+from fewcell.training.held_out import Pooled, mean_f1_50, pooled_f1
 from fewcell.training.lessons import parts_of
 
 
@@ -375,7 +375,7 @@ def test_a_model_is_taught_by_images_that_it_has_labelled_itself(trained, draw_d
 
 
 def test_the_cells_of_few_images_are_counted_together(tmp_path: Path) -> None:
-    """One image of nine cells, all found, and one of a single cell, missed: by images that would be a half."""
+    """One image of nine cells, all found, and one of a single cell, missed: by images that is a half."""
     folder = tmp_path / "few"
     for kind in ("images", "labels"):
         (folder / kind).mkdir(parents=True)
@@ -397,3 +397,5 @@ def test_the_cells_of_few_images_are_counted_together(tmp_path: Path) -> None:
     assert found.f1_50 == pytest.approx(2 * 9 / 19)
     assert found.f1_mean == pytest.approx(found.f1_50 * 4 / 5)
     assert pooled_f1(cast(Segmenter, Finds()), []) == Pooled(0.0, 0.0)
+    assert mean_f1_50(cast(Segmenter, Finds()), open_dataset(folder)) == 0.5
+    assert mean_f1_50(cast(Segmenter, Finds()), []) == 0.0

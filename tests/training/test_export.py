@@ -86,8 +86,11 @@ def test_round_weights_changes_kernels_only_and_once(name, settings):
 
 def test_parity_measures_how_far_two_networks_are_apart(exported):
     predictor, folder = exported
-    assert parity(predictor, folder / "network.onnx") < 1e-4
-    assert parity(make_predictor(seed=1), folder / "network.onnx") > 0.01
+    images = [torch.rand(1, 3, *sides, generator=torch.Generator().manual_seed(0)) for sides in ((12, 20), (24, 16))]
+    assert parity(predictor, folder / "network.onnx", images) < 1e-4
+    other = make_predictor(seed=1)
+    assert parity(other, folder / "network.onnx", images) > 0.01
+    assert np.isnan(parity(other, folder / "network.onnx", [images[0], images[1] * np.nan]))
 
 
 @pytest.mark.parametrize("difference", [0.002, float("nan")])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from fastremap import renumber
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel
@@ -30,10 +31,20 @@ from fewcell.training import lessons as lessons_module
 from fewcell.training import state as state_module
 from fewcell.training.blend import recipe_from
 from fewcell.training.checkpoint import read_facts
-from fewcell.training.finish import _Case, _diameter_bias, _fit_folds, _min_surest, finish
+from fewcell.training.finish import (
+    _Case,
+    _choose_min_score,
+    _diameter_bias,
+    _f1_by_threshold,
+    _fit_folds,
+    _judge,
+    _min_surest,
+    finish,
+)
 from fewcell.training.fit import fit
 from fewcell.training.machine import Machine
 from fewcell.training.supervised import Supervised
+from fewcell.types import UNKNOWN
 
 
 class Killed(Exception):
@@ -360,6 +371,43 @@ def test_no_fold_is_judged_by_a_model_that_tuning_fitted_to_it():
     assert 0 not in _fit_folds(canopy, [cases[0], *no_cells], [])
     learned = [(predictions[2], truth[2])]
     assert _fit_folds(canopy, [cases[0], *no_cells], learned)[0].scorer
+
+
+def test_thresholds_are_judged_as_if_the_cells_below_were_not_there():
+    """Cells that the border cuts, that lie mostly where nothing is known, and two halves of one, both as good."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.repeat(np.arange(1, 65).reshape(8, 8), 8, axis=0), 8, axis=1).astype(np.int32)
+    truth[:, 5::8], truth[rng.random(truth.shape) < 0.1] = 0, 0
+    found = np.roll(truth, (1, 2), axis=(0, 1))
+    found[found == 20] = 0
+    found[truth == 20] = np.where(np.cumsum(np.ones(np.sum(truth == 20))) <= np.sum(truth == 20) // 2, 20, 65)
+    truth[20:40, 30:50] = UNKNOWN
+    found = renumber(found)[0]
+    for scores in (rng.random(found.max()), np.full(found.max(), 0.3), np.zeros(found.max())):
+        plain = []
+        for threshold in finish_module.MIN_SCORES:
+            left = np.where(np.append(False, scores >= threshold)[found], found, 0)
+            counts = match(truth, left, (0.5,))[0]
+            plain.append(1.0 if counts.n_true == counts.n_predicted == 0 else f1(counts))
+        assert _f1_by_threshold(truth, found, scores) == plain
+    assert len(set(plain)) == 1, "no cell is left"
+    nothing = np.zeros_like(truth)
+    assert set(_f1_by_threshold(nothing, nothing, np.zeros(0))) == {1.0}
+    assert set(_f1_by_threshold(nothing, found, np.ones(found.max()))) == {0.0}
+    assert set(_f1_by_threshold(truth, nothing, np.zeros(0))) == {0.0}
+
+
+def test_a_modality_may_have_any_name():
+    truth = np.zeros((32, 32), dtype=np.int32)
+    truth[8:16, 8:16], truth[18:26, 18:26] = 1, 2
+    boundary = make_representation("boundary")
+    cells, blank = (boundary.targets(labels) for labels in (truth, np.zeros_like(truth)))
+    cases = [_Case(cells, truth, fold, "empty") for fold in (0, 1)] + [_Case(blank, 0 * truth, 0, None, 0.3)]
+    scores = _choose_min_score(cases, [_judge(case, boundary) for case in cases])[1]
+    assert scores == {"f1_50": 1.0, "f1_50_empty": 1.0, "empty_images_left_empty": 1.0}
+    cases[2] = replace(cases[2], prediction=cells)
+    scores = _choose_min_score(cases, [_judge(case, boundary) for case in cases])[1]
+    assert scores == {"f1_50": 1.0, "f1_50_empty": 1.0, "empty_images_left_empty": 0.0}
 
 
 def test_every_file_that_cannot_be_used_is_listed_before_the_first_step(samples, tiny_recipe, tmp_path):

@@ -16,9 +16,9 @@ from fewcell.networks import ScaleNetwork
 from fewcell.segmenter import N_CLASSES, SCALE_FILE, class_of, find_model, scales_of
 from fewcell.training import lessons as lessons_module
 from fewcell.training import scale
-from fewcell.training.fit import fit
+from fewcell.training.fit import _forget, fit
 from fewcell.training.machine import machine
-from fewcell.training.scale import forget_scale, scale_file
+from fewcell.training.scale import scale_file
 
 STILL = {"rotate": 0.0, "gray": 0.0, "blur": 0.0}
 
@@ -98,7 +98,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(samples, tiny_recipe, tmp_pa
         assert [path.name for path in resumed.parent.iterdir()] == [SCALE_FILE]
         made = resumed.stat().st_mtime_ns
         assert scale_file(recipe, samples, here, tmp_path / "killed").stat().st_mtime_ns == made, "trained once"
-        forget_scale(here, tmp_path / "killed")
+        _forget(tmp_path / "killed")
         assert not [*(tmp_path / "killed").iterdir()], "what another run left teaches nothing"
 
 

@@ -12,9 +12,9 @@ from fewcell.data.collage import PICTURES, collage, photographs
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import open_dataset
 from fewcell.images import read_image
-from fewcell.networks import load_network, make_network
+from fewcell.networks import make_network
 from fewcell.representations import REPRESENTATIONS, make_representation
-from fewcell.segmenter import WEIGHTS_FILE, Segmenter, read_model
+from fewcell.segmenter import Segmenter, network_of, read_model
 from fewcell.training import fit as fit_module
 from fewcell.training.batches import make_batch
 from fewcell.training.blend import recipe_from
@@ -29,7 +29,7 @@ def representation():
     return make_representation("boundary")
 
 
-def network_of(representation, seed):
+def drawn_network(representation, seed):
     torch.manual_seed(seed)
     return make_network("resunet", len(representation.channels), {"widths": [8, 12], "blocks": 1}).eval()
 
@@ -46,10 +46,10 @@ def batch(disc_dataset, representation):
 
 
 def test_a_network_that_is_still_the_start_has_forgotten_nothing(representation, batch) -> None:
-    start = network_of(representation, 0)
+    start = drawn_network(representation, 0)
     memory = Memory(start, representation)
     assert float(memory.loss(start(batch.images), batch).detach()) == pytest.approx(0, abs=1e-6)
-    other = network_of(representation, 1)
+    other = drawn_network(representation, 1)
     loss = memory.loss(other(batch.images), batch)
     assert float(loss.detach()) > 0.01
     loss.backward()
@@ -57,7 +57,7 @@ def test_a_network_that_is_still_the_start_has_forgotten_nothing(representation,
 
 
 def test_only_what_is_not_known_counts(representation, batch) -> None:
-    start, other = (network_of(representation, seed) for seed in (0, 1))
+    start, other = (drawn_network(representation, seed) for seed in (0, 1))
     output = start(batch.images).detach()
     output[:2] = other(batch.images[:2])
     memory = Memory(start, representation)
@@ -68,7 +68,7 @@ def test_only_what_is_not_known_counts(representation, batch) -> None:
 
 
 def test_a_memory_does_not_change_with_the_network(representation, batch) -> None:
-    start = network_of(representation, 0)
+    start = drawn_network(representation, 0)
     memory = Memory(start, representation)
     with torch.no_grad():
         for parameter in start.parameters():
@@ -96,8 +96,7 @@ def test_training_that_begins_with_a_model_remembers_it(trained, disc_dataset, t
 def test_collages_to_remember_by_are_those_whose_cells_the_start_finds(trained, tmp_path) -> None:
     facts = read_model(trained.folder)
     representation = make_representation(facts.representation.name, facts.representation.settings)
-    part, n_channels = facts.network, len(representation.channels)
-    start = load_network(part.name, n_channels, part.settings, trained.folder / WEIGHTS_FILE)
+    start = network_of(trained.folder, len(representation.channels))
     draw_collages(tmp_path / "known", 24.0, Memory(start, representation))
     kept = sorted(path.name for path in (tmp_path / "known").iterdir())
     assert 3 <= len(kept) < COLLAGES, "this one knows bright discs alone"

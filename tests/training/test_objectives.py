@@ -26,19 +26,20 @@ from fewcell.networks import make_network
 from fewcell.representations import REPRESENTATIONS, make_representation
 from fewcell.representations.affinities import NO_TRUTH
 from fewcell.scoring import Scorer, n_features
-from fewcell.segmenter import Segmenter, read_model
+from fewcell.segmenter import NETWORK_FILE, SCALE_FILE, WEIGHTS_FILE, Segmenter, read_model, write_model
 from fewcell.segmenter.scale import Estimate
 from fewcell.training import lessons as lessons_module
+from fewcell.training import pool as pool_module
 from fewcell.training import pool_scale
-from fewcell.training import rounds as rounds_module
 from fewcell.training import teacher as teacher_module
 from fewcell.training.batches import Share, batches, make_batch
-from fewcell.training.checkpoint import read_facts
-from fewcell.training.fit import fit
+from fewcell.training.checkpoint import read_facts, save_tensors
+from fewcell.training.fit import _forget, fit
 from fewcell.training.machine import Machine
 from fewcell.training.objective import Rounds
 from fewcell.training.objectives import OBJECTIVES, make_objective
-from fewcell.training.pool_scale import forget_diameters, with_diameters
+from fewcell.training.pool_scale import with_diameters
+from fewcell.training.state import begin
 from fewcell.training.teacher import VIEWS, Teacher, View
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
@@ -170,7 +171,7 @@ def test_a_finished_model_tells_how_wide_cells_are(samples, trained, tmp_path) -
     with pytest.warns(UserWarning, match="Not learned from"):
         assert with_diameters(pool, trained.folder, tmp_path, here)[0] == found
     assert with_diameters(pool, tmp_path / "gone", tmp_path, here)[0] == found, "it is known again"
-    forget_diameters(here, tmp_path)
+    _forget(tmp_path)
     with pytest.raises(DataError, match="In none of the 1 images"):
         with_diameters([blank], trained.folder, tmp_path, here)
 
@@ -198,6 +199,43 @@ def test_nothing_is_distilled_from_a_model_that_predicts_something_else(trained)
     part = Part(name="distilled", settings={"model": str(trained.folder)})
     with pytest.raises(ConfigError, match="predicts boundary, so nothing of flows"):
         make_objective(part, make_representation("flows"), torch.nn.Identity())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"network": Part(name="unet"), "crop_px": 256}, "stride of the network is 2, that of this run 1"),
+        ({"canonical_diameter_px": 30.0}, "canonical diameter is 24, that of this run 30"),
+    ],
+)
+def test_nothing_is_distilled_from_a_model_of_another_grid_or_scale(trained, tiny_recipe, change, said) -> None:
+    part = Part(name="distilled", settings={"model": str(trained.folder)})
+    with pytest.raises(ConfigError, match=said):
+        begin(tiny_recipe(steps=2, objective=part, **change), Machine(torch.device("cpu"), torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "reading"),
+    [
+        ("omni", {"depth_px": 5.0}, {"n_steps": 3}),
+        ("watershed", {"range_px": 9}, {"prominence": 0.2}),
+        ("watershed", {"alpha": 2.0}, {"smoothing_px": 1.1}),
+    ],
+)
+def test_a_model_to_distil_from_may_read_cells_in_another_way_but_not_have_learned_other_targets(
+    trained, tmp_path: Path, name, targets, reading
+) -> None:
+    ours = make_representation(name)
+    network = make_network("resunet", len(ours.channels), read_model(trained.folder).network.settings)
+    save_tensors(tmp_path / WEIGHTS_FILE, network.state_dict())
+    for settings, folder in ((targets | reading, tmp_path / "other"), (reading, tmp_path / "same")):
+        facts = read_model(trained.folder).model_copy(update={"representation": Part(name=name, settings=settings)})
+        files = (trained.folder / NETWORK_FILE, trained.folder / SCALE_FILE, tmp_path / WEIGHTS_FILE)
+        write_model(folder, facts, *files)
+    ((setting, got),) = targets.items()
+    with pytest.raises(ConfigError, match=f"learned with {setting} = {got}"):
+        make_objective(Part(name="distilled", settings={"model": str(tmp_path / "other")}), ours, torch.nn.Identity())
+    make_objective(Part(name="distilled", settings={"model": str(tmp_path / "same")}), ours, torch.nn.Identity())
 
 
 def test_consensus_learns_softly_only_where_nothing_is_known(samples) -> None:
@@ -254,7 +292,10 @@ def test_a_seed_teaches_nothing_that_is_untrue_of_its_cell(name, tmp_path: Path)
     [
         ("mean_teacher", {"weight": -1}, "weight of 0 or more"),
         ("mean_teacher", {"pool_share": 1.0}, "between 0 and 1"),
-        ("mean_teacher", {"rounds": 3}, "does not take"),
+        ("mean_teacher", {"ramps": 0.5}, "The objective 'mean_teacher' has no setting 'ramps'; did you mean 'ramp'"),
+        ("mean_teacher", {"teacher": 3}, "no setting 'teacher'"),
+        ("mean_teacher", {"weight": "much"}, "does not take these settings"),
+        ("supervised", {"weight": 1}, "no setting 'weight'; known: none"),
         ("consensus", {"at": [0.5, 1.2]}, "between 0 and 1"),
         ("consensus", {"at": []}, "between 0 and 1"),
         ("consensus", {"keep": 70}, "between 0 and 1"),
@@ -271,12 +312,12 @@ def test_settings_that_make_no_sense_are_refused(name, settings, said) -> None:
         make_objective(Part(name=name, settings=settings), make_representation("boundary"), torch.nn.Identity())
 
 
-@pytest.mark.parametrize("view", [*VIEWS, View(quarters=3, flip=True)])
+@pytest.mark.parametrize("view", [*VIEWS, View(quarters=3), View(quarters=3, flip=True)])
 def test_a_view_can_be_undone(view) -> None:
     labels = np.arange(6 * 9, dtype=np.int32).reshape(6, 9)
     pixels = labels[None].astype(np.float32) / 60
     seen = view.of(pixels)
-    assert np.array_equal(view.undo(np.rint(60 * seen[0]).astype(np.int32)), labels)
+    assert np.array_equal(view.undo.of(np.rint(60 * seen[0]).astype(np.int32)), labels)
 
 
 def test_a_teacher_knows_which_of_its_cells_are_right(trained, samples) -> None:
@@ -300,7 +341,7 @@ def test_a_teacher_knows_which_of_its_cells_are_right(trained, samples) -> None:
 
 def test_a_few_cells_do_not_show_that_a_teacher_is_right(trained, samples) -> None:
     teacher = Teacher(Segmenter.load(trained.folder), samples[:1], keep=0.0)
-    features = np.zeros((5, 1 + len(teacher.views)))
+    features = np.zeros((5, 1 + len(VIEWS)))
     for n_right, expected in ((4, 0.0), (5, 1.0)):
         assert teacher._learn([features[:n_right]], [np.ones(n_right, dtype=bool)], ["one"])[1] == expected
 
@@ -364,7 +405,7 @@ def test_of_a_large_image_the_part_is_learned_from_that_the_teacher_has_looked_a
     large = replace(samples[5], image=tmp_path / "large.tif", labels=None, stem="large")
     rounds = Rounds((0.5,), 1, 0.7, 0.5)
     here = Machine(torch.device("cpu"), torch.float32)
-    pool = rounds_module.Pool([large], samples[:4], tmp_path / "rounds", rounds, here, 1)
+    pool = pool_module.Pool([large], samples[:4], tmp_path / "rounds", rounds, here, 1)
     pool.teach(1, lambda folder: Segmenter.load(trained.folder).save(folder))
     (taught,) = pool.taught(1)
     known = load_sample(taught)[1]
@@ -517,7 +558,7 @@ def test_a_run_learns_from_what_its_teacher_says_and_ends_the_same_if_killed_in_
     assert sum(f["used"] for f in facts) >= 3
     assert all(Segmenter.load(tmp_path / "whole" / "rounds" / name / "teacher") for name in "12")
 
-    label, calls = rounds_module.Teacher.label, []
+    label, calls = pool_module.Teacher.label, []
 
     def dies(teacher, sample):
         calls.append(sample)
@@ -525,7 +566,7 @@ def test_a_run_learns_from_what_its_teacher_says_and_ends_the_same_if_killed_in_
             raise Killed
         return label(teacher, sample)
 
-    monkeypatch.setattr(rounds_module.Teacher, "label", dies)
+    monkeypatch.setattr(pool_module.Teacher, "label", dies)
     with pytest.raises(Killed):
         fit(consensus, samples, tmp_path / "killed")
     monkeypatch.undo()
@@ -551,10 +592,10 @@ from fewcell.config import Recipe
 from fewcell.data.dataset import open_dataset
 from fewcell.segmenter import Segmenter
 from fewcell.segmenter.scale import Estimate
-from fewcell.training import rounds
 from fewcell.training.fit import fit
+from fewcell.training.teacher import Teacher
 Segmenter.estimate_scale = lambda *_, **__: Estimate(22.0, 0.99)
-label, calls = rounds.Teacher.label, []
+label, calls = Teacher.label, []
 
 
 def dies(teacher, sample):
@@ -564,7 +605,7 @@ def dies(teacher, sample):
     return label(teacher, sample)
 
 
-rounds.Teacher.label = dies
+Teacher.label = dies
 samples = open_dataset(Path(sys.argv[2]))
 samples = samples[:4] + [replace(sample, labels=None) for sample in samples[4:]]
 fit(Recipe.model_validate_json(sys.argv[1]), samples, Path(sys.argv[3]))
@@ -601,7 +642,7 @@ def test_a_run_that_is_killed_between_its_first_round_and_its_first_step_goes_on
 ) -> None:
     recipe = recipe_with(consensus, at=[0.0], precision=0.0).model_copy(update={"steps": 12})
     whole = fit(recipe, samples, tmp_path / "whole")
-    labelled, label, stream = [], rounds_module.Teacher.label, lessons_module.Lessons.stream
+    labelled, label, stream = [], pool_module.Teacher.label, lessons_module.Lessons.stream
 
     def counted(teacher, sample):
         labelled.append(sample.stem)
@@ -612,7 +653,7 @@ def test_a_run_that_is_killed_between_its_first_round_and_its_first_step_goes_on
             raise Killed
         return stream(lessons)
 
-    monkeypatch.setattr(rounds_module.Teacher, "label", counted)
+    monkeypatch.setattr(pool_module.Teacher, "label", counted)
     with monkeypatch.context() as patched:
         patched.setattr(lessons_module.Lessons, "stream", dies)
         with pytest.raises(Killed):
@@ -638,9 +679,9 @@ def test_where_training_goes_on_from_a_model_that_is_the_first_teacher(samples, 
 
 
 def test_a_teacher_that_is_often_wrong_is_not_listened_to(samples, consensus, tmp_path: Path, monkeypatch) -> None:
-    sources, make, learn = [], lessons_module.CropSource, rounds_module.Teacher._learn
+    sources, make, learn = [], lessons_module.CropSource, pool_module.Teacher._learn
     monkeypatch.setattr(lessons_module, "CropSource", lambda part, *args: sources.append(part) or make(part, *args))
-    monkeypatch.setattr(rounds_module.Teacher, "_learn", lambda *args: (learn(*args)[0], 0.49))
+    monkeypatch.setattr(pool_module.Teacher, "_learn", lambda *args: (learn(*args)[0], 0.49))
     fit(consensus, samples, tmp_path)
     facts = [json.loads(p.read_text()) for p in (tmp_path / "rounds").glob("*/labels/*.json")]
     assert len(facts) == 6
@@ -845,7 +886,7 @@ def test_images_of_a_pool_that_was_changed_are_noticed(samples, consensus, tmp_p
     (tmp_path / "checkpoint.safetensors").unlink()
     with pytest.raises(WriteError, match="holds a training run"):
         fit(consensus, samples, tmp_path)
-    pool = rounds_module.Pool(
+    pool = pool_module.Pool(
         samples[4:],
         samples[:1],
         tmp_path / "rounds",

@@ -74,7 +74,7 @@ def _shade(image: FloatArray, rng: Generator) -> FloatArray:
 
 
 def _blur(image: FloatArray, rng: Generator) -> FloatArray:
-    return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.8), borderType=cv2.BORDER_REFLECT_101)
+    return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.8))
 
 
 def _noise(image: FloatArray, rng: Generator) -> FloatArray:

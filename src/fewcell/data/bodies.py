@@ -222,7 +222,7 @@ def depth_px(numbers: Labels) -> FloatArray:
 
 def blurred(what: NDArray, sigma_px: float) -> FloatArray:
     """A mask or an image, mirrored beyond its edge, through a Gaussian of this standard deviation; (side, side)."""
-    soft = cv2.GaussianBlur(what.astype(np.float32), (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101)
+    soft = cv2.GaussianBlur(what.astype(np.float32), (0, 0), sigma_px)
     return np.asarray(soft, dtype=np.float32)
 
 

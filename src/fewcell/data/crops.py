@@ -109,18 +109,19 @@ class CropSource:
         if rng.random() < settings.empty:
             image = empty_image((self.grid.size_px, self.grid.size_px), rng)
             return _channels_first(image), _channels_first(image), self._no_labels()
-        item = self.pyramids.read_if_whole(index)
-        if item is None:
-            black = np.zeros((3, self.grid.size_px, self.grid.size_px), dtype=np.float32)
-            return black, black, np.full_like(self._no_labels(), UNKNOWN)
-        if settings.defocus > 0 and rng.random() < settings.defocus:  # no draw where there are none
-            plain = self._out_of_focus(item, rng)
-            labels = self._no_labels()
-        elif settings.from_afar > 0 and rng.random() < settings.from_afar:
-            plain, labels = self._from_afar(item, rng)
-        elif (kind := self._kind_drawn(DRAWN_CELLS, rng)) is not None:
+        blurred = settings.defocus > 0 and rng.random() < settings.defocus  # no draw where there are none
+        afar = not blurred and settings.from_afar > 0 and rng.random() < settings.from_afar
+        kind = None if blurred or afar else self._kind_drawn(DRAWN_CELLS, rng)
+        if kind is not None:  # without the image
             plain, labels = self._drawn(DRAWN_CELLS[kind], rng)
             settings = self._without_interference if kind == "transparent" else settings
+        elif (item := self.pyramids.read_if_whole(index)) is None:
+            black = np.zeros((3, self.grid.size_px, self.grid.size_px), dtype=np.float32)
+            return black, black, np.full_like(self._no_labels(), UNKNOWN)
+        elif blurred:
+            plain, labels = self._out_of_focus(item, rng), self._no_labels()
+        elif afar:
+            plain, labels = self._from_afar(item, rng)
         else:
             step = item.diameter_px / self.grid.canonical_diameter_px
             view = draw_view(item.shape, self.grid.size_px, step, settings, rng)

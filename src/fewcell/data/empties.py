@@ -49,7 +49,7 @@ def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
 def out_of_focus(image: FloatArray, diameter_px: float, rng: Generator) -> FloatArray:
     """An image so blurred that nothing is left of its cells, which were about `diameter_px` wide; normalised again."""
     soft_px = diameter_px * float(rng.uniform(*SOFTNESS))
-    blurred = cv2.GaussianBlur(image, (0, 0), soft_px, borderType=cv2.BORDER_REFLECT_101)
+    blurred = cv2.GaussianBlur(image, (0, 0), soft_px)
     noise = rng.uniform(0, 0.03) * max(float(np.ptp(blurred)), 1e-3)
     blurred = blurred + np.float32(noise) * rng.standard_normal(image.shape, dtype=np.float32)
     return normalised(blurred)

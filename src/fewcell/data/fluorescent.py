@@ -91,7 +91,7 @@ def _membrane(depth: FloatArray, at_px: float, wide_px: float, inside: float) ->
 
 
 def _body(depth: FloatArray, radius_px: float, flat: float) -> FloatArray:
-    """Between a disc of even brightness, flat = 1, and half a ball."""
+    """Between a disc of even brightness, flat = 1, and a dome: as bright as the root of how deep it is there."""
     ball = np.sqrt(np.minimum(depth / radius_px, 1))
     return np.asarray((depth > 0) * (flat + (1 - flat) * ball), dtype=np.float32)
 

@@ -49,7 +49,7 @@ def phase_contrast(thickness: FloatArray, halo_px: float, rng: Generator) -> Flo
 
     halo_px: standard deviation of what counts as background.
     """
-    around = cv2.GaussianBlur(thickness, (0, 0), halo_px, borderType=cv2.BORDER_REFLECT_101)
+    around = cv2.GaussianBlur(thickness, (0, 0), halo_px)
     sign = -1 if rng.random() < 0.8 else 1
     return np.asarray(sign * (thickness - around), dtype=np.float32)
 

@@ -9,7 +9,7 @@ import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.data.dataset import Sample, load_sample, true_diameter_px
+from fewcell.data.dataset import Sample, diameter_px, load_sample
 from fewcell.data.weak import as_ellipses, read_boxes, usual_side
 from fewcell.errors import DataError, FewcellError
 from fewcell.images.memory import available_bytes
@@ -116,8 +116,7 @@ class Pyramids:
             shape, boxes = (pixels.shape[1], pixels.shape[2]), self.samples[index].boxes
             cells = read_boxes(boxes, shape) if boxes and self.boxes_tell else np.zeros((0, 4))
             labels, side = as_ellipses(cells, shape), usual_side(cells)  # ellipses may hide parts of each other
-        said = self.samples[index].diameter_px or side
-        diameter = said or true_diameter_px(self.samples[index], labels) or self.canonical_diameter_px
+        diameter = self.samples[index].diameter_px or side or diameter_px(labels) or self.canonical_diameter_px
         return ImagePyramid(*_pyramid(pixels, labels), diameter, bool(np.any(labels != UNKNOWN)))
 
     def _keep(self, index: int, item: ImagePyramid) -> None:

@@ -90,18 +90,18 @@ def hold_out(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[li
     return [s for s in samples if s.image not in kept], [s for s in samples if s.image in kept]
 
 
-def split_by_modality(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
+def split_by_modality(samples: Sequence[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
     """Split samples into (to learn from, held out), so that every modality can be scored.
 
     Whole experiments are held out, as by `grouped_split`. Where these are less than half of a modality's share (it has
     one experiment, or large ones), a share of each of its other experiments is held out as well, of those that have
     FEWEST_SPARED_FROM images or more. Raises as `grouped_split`.
     """
-    learn, held = grouped_split(samples, share, seed)
+    learn, held = grouped_split(samples, share)
     sizes, n_held = Counter(s.modality for s in samples), Counter(s.modality for s in held)
     poor = {modality for modality, size in sizes.items() if n_held[modality] < share * size / 2}
     kept = {sample.image for sample in held}
-    kept |= _some_of_each_experiment([s for s in learn if s.modality in poor], share, seed)
+    kept |= _some_of_each_experiment([s for s in learn if s.modality in poor], share, 0)
     return [s for s in samples if s.image not in kept], [s for s in samples if s.image in kept]
 
 
@@ -248,13 +248,13 @@ def _by_modality(samples: Sequence[Sample], weights: NDArray[np.float64]) -> dic
     return shares
 
 
-def label_order(samples: Sequence[Sample], seed: int = 0) -> list[int]:
+def label_order(samples: Sequence[Sample]) -> list[int]:
     """The order in which images are labelled if one can label only some: their indices, each once.
 
     Any beginning of it is spread as evenly as can be over modalities, then over the sources of each, then over the
     experiments of each. It depends on the images' names, not on the order in which they are given.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     tree: dict[str, dict[str, dict[str, list[int]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for i in sorted(range(len(samples)), key=lambda i: (samples[i].source, samples[i].stem)):
         sample = samples[i]

@@ -10,7 +10,7 @@ from fewcell.metrics.matching import (
     scored_overlaps,
 )
 from fewcell.metrics.mistakes import MISTAKES, Mistakes, find_mistakes
-from fewcell.metrics.points_and_boxes import bounding_boxes, box_iou, count_boxes, count_points, fitting_boxes
+from fewcell.metrics.points_and_boxes import bounding_boxes, box_iou, count_boxes, count_points, fitting_boxes, holders
 from fewcell.metrics.scores import (
     THRESHOLDS,
     ImageScores,
@@ -40,6 +40,7 @@ __all__ = [
     "f1",
     "find_mistakes",
     "fitting_boxes",
+    "holders",
     "match",
     "overlaps",
     "panoptic_quality",

@@ -7,7 +7,7 @@ from scipy.sparse import csr_array
 from fewcell.metrics.matching import Counts
 from fewcell.types import Labels
 
-__all__ = ["bounding_boxes", "box_iou", "count_boxes", "count_points", "fitting_boxes"]
+__all__ = ["bounding_boxes", "box_iou", "count_boxes", "count_points", "fitting_boxes", "holders"]
 
 BOXES_AT_ONCE = 500  # are compared with all others: of very many, each with each is more than fits into memory
 
@@ -17,9 +17,14 @@ def count_points(found: Labels, points: NDArray[np.float64]) -> Counts:
 
     found: (height, width). points: (n, 2), y and x, one on every cell.
     """
-    y, x = np.clip(np.rint(points), 0, np.array(found.shape) - 1).astype(int).T
-    held = np.bincount(found[y, x], minlength=int(found.max(initial=0)) + 1)[1:]
+    held = np.bincount(holders(found, points), minlength=int(found.max(initial=0)) + 1)[1:]
     return Counts(int(np.count_nonzero(held == 1)), len(points), int(np.count_nonzero(np.unique(found) > 0)))
+
+
+def holders(found: Labels, points: NDArray[np.float64]) -> Labels:
+    """The cell that holds each point, 0 where none does: (n,). found, points: as `count_points`."""
+    y, x = np.clip(np.rint(points), 0, np.array(found.shape) - 1).astype(int).T
+    return found[y, x]
 
 
 def count_boxes(found: Labels, boxes: NDArray[np.float64], iou: float = 0.5) -> Counts:

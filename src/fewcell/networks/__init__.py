@@ -3,7 +3,7 @@
 import inspect
 from pathlib import Path
 
-from fewcell.errors import ConfigError, MissingDependencyError, ModelError, check_settings, pick
+from fewcell.errors import ConfigError, MissingDependencyError, ModelError, checked_settings, pick
 from fewcell.networks.base import Network, Predictor
 from fewcell.networks.resunet import ResUNet
 from fewcell.networks.scale_network import ScaleNetwork
@@ -15,11 +15,7 @@ __all__ = [
     "NETWORKS",
     "Network",
     "Predictor",
-    "ResUNet",
     "ScaleNetwork",
-    "SwinUNet",
-    "UNet",
-    "ViTUNet",
     "load_network",
     "make_network",
 ]
@@ -39,8 +35,7 @@ def make_network(name: str, out_channels: int, settings: dict | None = None) -> 
     is not installed.
     """
     variant = pick("network", name, NETWORKS)
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in (settings or {}).items()}
-    check_settings("network", name, settings, list(inspect.signature(variant).parameters)[1:])
+    settings = checked_settings("network", name, settings, list(inspect.signature(variant).parameters)[1:])
     try:
         return variant(out_channels, **settings)
     except (TypeError, ValueError, IndexError, RuntimeError) as error:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-__all__ = ["Network", "Predictor"]
+__all__ = ["WINDOW_PX", "Network", "Predictor", "WindowedNetwork"]
+
+WINDOW_PX = 256  # sides of what the baselines of other libraries see
 
 
 class Network(nn.Module):
@@ -27,6 +29,19 @@ class Network(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         raise NotImplementedError
+
+
+class WindowedNetwork(Network):
+    """A network of another library, `net`, that is always given windows of 256 px and works at their resolution."""
+
+    stride = 1
+    reach_px = None
+    window_px = WINDOW_PX
+    net: nn.Module
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(batch, 3, 256, 256) -> (batch, out_channels, 256, 256)."""
+        return self.net(image)
 
 
 class Predictor(nn.Module):

@@ -8,8 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewcell.networks.base import Network
+from fewcell.networks.blocks import Residual, conv_norm
 
 __all__ = ["ResUNet"]
+
+BLOCK_REACH = 2  # of any block, in pixels of its level
 
 
 class ResUNet(Network):
@@ -46,13 +49,13 @@ class ResUNet(Network):
         counts = [blocks] * len(widths)
         if stem_width:
             widths, counts = (stem_width, *widths), [0, *counts]
-        kinds = [_Residual if stem_width and not level else _BLOCKS[block] for level in range(len(widths))]
+        kinds = [Residual if stem_width and not level else _BLOCKS[block] for level in range(len(widths))]
         self.multiple_px = self.stride * 2 ** (len(widths) - 1)
-        self.reach_px = _reach_px(counts, [kind.reach for kind in kinds])
-        self.stem = _conv_norm(3, widths[0], kernel=5, stride=self.stride)
+        self.reach_px = _reach_px(counts)
+        self.stem = conv_norm(3, widths[0], kernel=5, stride=self.stride)
         self.down = nn.ModuleList(
             nn.Sequential(
-                *([_conv_norm(widths[i - 1], width, kernel=2, stride=2)] if i else []),
+                *([conv_norm(widths[i - 1], width, kernel=2, stride=2)] if i else []),
                 *(kinds[i](width) for _ in range(counts[i])),
             )
             for i, width in enumerate(widths)
@@ -76,31 +79,15 @@ class ResUNet(Network):
         return self.head(x)
 
 
-class _Residual(nn.Module):
-    """Two 3 x 3 convolutions around which the input passes unchanged."""
-
-    reach = 2
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = _conv_norm(width, width, kernel=3)
-        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
-
-
 class _Depthwise(nn.Module):
     """A 5 x 5 convolution of each channel, then twice as many mixtures of all, and back; the input passes unchanged."""
-
-    reach = 2
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.spread = nn.Sequential(
             nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False), nn.BatchNorm2d(width)
         )
-        self.mix = _conv_norm(width, 2 * width, kernel=1)
+        self.mix = conv_norm(width, 2 * width, kernel=1)
         self.join = nn.Conv2d(2 * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,8 +96,6 @@ class _Depthwise(nn.Module):
 
 class _Reparameterised(nn.Sequential):
     """Two convolutions, each a sum of branches in training and one of 3 x 3 in use."""
-
-    reach = 2
 
     def __init__(self, width: int) -> None:
         super().__init__(_Branches(width), _Branches(width))
@@ -126,7 +111,7 @@ class _Branches(nn.Module):
         super().__init__()
         self.wide, self.narrow = (nn.Conv2d(width, width, k, padding=k // 2, bias=False) for k in (3, 1))
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(3))
-        self._exported = self._in_one()
+        self._exported: tuple[Tensor, Tensor]
 
     def train(self, mode: bool = True) -> Self:
         """As for any module; where training ends, the branches are added for an export."""
@@ -155,28 +140,19 @@ class _Branches(nn.Module):
         return kernel, bias
 
 
-_BLOCKS: dict[str, type[_Residual] | type[_Depthwise] | type[_Reparameterised]] = {
-    "dense": _Residual,
+_BLOCKS: dict[str, type[Residual] | type[_Depthwise] | type[_Reparameterised]] = {
+    "dense": Residual,
     "depthwise": _Depthwise,
     "reparameterised": _Reparameterised,
 }
 
 
-def _conv_norm(inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> nn.Sequential:
-    padding = kernel // 2 if kernel % 2 else 0
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-def _reach_px(counts: list[int], reaches: list[int]) -> int:
-    """The receptive field's half-width in input pixels, from above. reaches: of a block, in pixels of its level."""
+def _reach_px(counts: list[int]) -> int:
+    """The receptive field's half-width in input pixels, from above. counts: of the blocks a level, on the way down."""
     reach = 2  # the 5 x 5 stem
-    for level, (count, of_block) in enumerate(zip(counts, reaches, strict=True)):
+    for level, count in enumerate(counts):
         pixel = ResUNet.stride * 2**level
         blocks = count + (1 if level < len(counts) - 1 else 0)
         # Down-sampling and nearest up-sampling shift the grid by less than one pixel of the coarser level.
-        reach += pixel * blocks * of_block + (pixel if level else 0)
+        reach += pixel * blocks * BLOCK_REACH + (pixel if level else 0)
     return reach

@@ -1,8 +1,12 @@
 """The network that tells how wide the cells of a picture are, and whether there are any."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fewcell.networks.blocks import Residual, conv_norm
 
 __all__ = ["ScaleNetwork"]
 
@@ -21,9 +25,9 @@ class ScaleNetwork(nn.Module):
 
     def __init__(self, n_classes: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, width in zip((3, *WIDTHS), WIDTHS, strict=False):
-            layers += [_Halved(before, width), *([_Residual(width)] if before > 3 else [])]
+        layers: list[nn.Module] = [conv_norm(3, WIDTHS[0], kernel=5, stride=2)]
+        for before, width in pairwise(WIDTHS):
+            layers += [conv_norm(before, width, kernel=3, stride=2), Residual(width)]
         self.trunk = nn.Sequential(*layers)
         self.attention = nn.Conv2d(WIDTHS[-1], 4, 1)
         self.mixed = nn.Linear(5 * WIDTHS[-1], WIDTHS[-1])
@@ -48,22 +52,3 @@ class ScaleNetwork(nn.Module):
         seen = self.seen / self.seen.sum().clamp(min=1)
         self.head.bias[:-1] += torch.log(prior / seen.clamp(min=RAREST))
         self.seen.copy_(prior)
-
-
-class _Halved(nn.Sequential):
-    def __init__(self, inputs: int, outputs: int) -> None:
-        kernel = 5 if inputs == 3 else 3
-        convolution = nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2, bias=False)
-        super().__init__(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
-        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.last_norm = nn.BatchNorm2d(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.last_norm(self.second(F.relu(self.norm(self.first(x))))))

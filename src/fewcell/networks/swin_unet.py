@@ -1,30 +1,22 @@
 """swin-unet: the Swin transformer of the NeurIPS 2022 Cell Segmentation Challenge's baselines, from MONAI."""
 
-from dataclasses import dataclass
-
-from torch import Tensor
+from typing import Any
 
 from fewcell.errors import pick, require
-from fewcell.networks.base import Network
+from fewcell.networks.base import WindowedNetwork
 
 __all__ = ["SwinUNet"]
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    """features: channels of the first stage and of the decoder at the image's grid. heads: of attention, per stage."""
-
-    features: int
-    heads: tuple[int, ...]
-
-
-PRESETS: dict[str, _Sizes] = {
-    "official": _Sizes(features=24, heads=(3, 6, 12, 24)),
-    "small": _Sizes(features=12, heads=(1, 2, 4, 8)),
+# MONAI's names. feature_size: channels of the first stage and of the decoder at the image's grid. num_heads: of
+# attention, per stage.
+PRESETS: dict[str, dict[str, Any]] = {
+    "official": {"feature_size": 24, "num_heads": (3, 6, 12, 24)},
+    "small": {"feature_size": 12, "num_heads": (1, 2, 4, 8)},
 }
 
 
-class SwinUNet(Network):
+class SwinUNet(WindowedNetwork):
     """The challenge's third baseline: a transformer whose attention is local and shifts, and a U-Net's decoder.
 
     Attention joins pixels in squares of 7 x 7 that are moved by half their side from block to block, on grids of half
@@ -41,10 +33,7 @@ class SwinUNet(Network):
     dimensions with the sizes of the challenge's baseline (Ma et al., 2024).
     """
 
-    stride = 1
     multiple_px = 32
-    reach_px = None
-    window_px = 256
 
     def __init__(self, out_channels: int, preset: str = "official") -> None:
         super().__init__()
@@ -52,14 +41,4 @@ class SwinUNet(Network):
         require("train", "monai", "einops")  # MONAI's transformers need einops, and say so much later
         from monai.networks.nets.swin_unetr import SwinUNETR
 
-        self.net = SwinUNETR(
-            in_channels=3,
-            out_channels=out_channels,
-            feature_size=sizes.features,
-            num_heads=sizes.heads,
-            spatial_dims=2,
-        )
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(batch, 3, 256, 256) -> (batch, out_channels, 256, 256)."""
-        return self.net(image)
+        self.net = SwinUNETR(in_channels=3, out_channels=out_channels, spatial_dims=2, **sizes)

@@ -1,9 +1,7 @@
 """unet: the residual U-Net of the NeurIPS 2022 Cell Segmentation Challenge's baselines, from MONAI."""
 
-from torch import Tensor
-
 from fewcell.errors import pick, require
-from fewcell.networks.base import Network
+from fewcell.networks.base import WindowedNetwork
 
 __all__ = ["UNet"]
 
@@ -13,7 +11,7 @@ PRESETS: dict[str, tuple[int, ...]] = {  # channels a level, from the image's gr
 }
 
 
-class UNet(Network):
+class UNet(WindowedNetwork):
     """The challenge's first baseline: a U-Net with residual units, at the resolution of the image.
 
     Its norms are instance norms, which take mean and variance over the whole input, so that every output pixel
@@ -28,10 +26,7 @@ class UNet(Network):
     with the sizes of the challenge's baseline (Ma et al., 2024).
     """
 
-    stride = 1
     multiple_px = 16
-    reach_px = None
-    window_px = 256
 
     def __init__(self, out_channels: int, preset: str = "official") -> None:
         super().__init__()
@@ -47,7 +42,3 @@ class UNet(Network):
             strides=(2,) * (len(channels) - 1),
             num_res_units=2,
         )
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(batch, 3, 256, 256) -> (batch, out_channels, 256, 256)."""
-        return self.net(image)

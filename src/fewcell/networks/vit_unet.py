@@ -1,33 +1,23 @@
 """vit-unet: the vision transformer of the NeurIPS 2022 Cell Segmentation Challenge's baselines (UNETR), from MONAI."""
 
-from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from fewcell.errors import pick, require
-from fewcell.networks.base import Network
+from fewcell.networks.base import WINDOW_PX, WindowedNetwork
 
 __all__ = ["ViTUNet"]
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    """features: channels of the decoder at the image's grid. hidden, mlp, heads: of each transformer block."""
-
-    features: int
-    hidden: int
-    mlp: int
-    heads: int
-
-
-WINDOW_PX = 256
-PRESETS: dict[str, _Sizes] = {
-    "official": _Sizes(features=16, hidden=768, mlp=3072, heads=12),
-    "small": _Sizes(features=12, hidden=96, mlp=288, heads=3),
+# MONAI's names. feature_size: channels of the decoder at the image's grid; the others are of each transformer block.
+PRESETS: dict[str, dict[str, Any]] = {
+    "official": {"feature_size": 16, "hidden_size": 768, "mlp_dim": 3072, "num_heads": 12},
+    "small": {"feature_size": 12, "hidden_size": 96, "mlp_dim": 288, "num_heads": 3},
 }
 
 
-class ViTUNet(Network):
+class ViTUNet(WindowedNetwork):
     """The challenge's second baseline: a vision transformer that looks at a window, and a U-Net's decoder.
 
     The window is cut into patches of 16 px, each looks at all the others in 12 transformer blocks, and the decoder
@@ -43,10 +33,7 @@ class ViTUNet(Network):
     challenge's baseline (Ma et al., 2024).
     """
 
-    stride = 1
     multiple_px = 16
-    reach_px = None
-    window_px = WINDOW_PX
 
     def __init__(self, out_channels: int, preset: str = "official") -> None:
         super().__init__()
@@ -58,21 +45,14 @@ class ViTUNet(Network):
             in_channels=3,
             out_channels=out_channels,
             img_size=WINDOW_PX,
-            feature_size=sizes.features,
-            hidden_size=sizes.hidden,
-            mlp_dim=sizes.mlp,
-            num_heads=sizes.heads,
             proj_type="perceptron",
             norm_name="instance",
             conv_block=False,
             res_block=True,
             spatial_dims=2,
+            **sizes,
         )
         # MONAI makes these norms for a cross attention that is not there. Without a gradient they would stop training
         # by several processes.
         for block in self.net.vit.blocks:
             block.norm_cross_attn = nn.Identity()
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(batch, 3, 256, 256) -> (batch, out_channels, 256, 256)."""
-        return self.net(image)

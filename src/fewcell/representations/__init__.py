@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from fewcell.errors import check_settings, pick
+from fewcell.errors import checked_settings, pick
 from fewcell.representations.affinities import Affinities
 from fewcell.representations.base import Channel, Representation
 from fewcell.representations.boundary import Boundary
@@ -15,16 +15,13 @@ from fewcell.representations.watershed import Watershed
 
 __all__ = [
     "REPRESENTATIONS",
-    "Affinities",
     "Boundary",
     "Canopy",
     "Channel",
     "Flows",
     "Omni",
     "Representation",
-    "Stars",
     "Trails",
-    "Watershed",
     "make_representation",
 ]
 
@@ -43,11 +40,8 @@ REPRESENTATIONS: dict[str, type[Representation]] = {
 def make_representation(name: str, settings: dict | None = None) -> Representation:
     """Build the representation called `name`. settings: its own fields, for example {"grow_px": 2}.
 
-    Lists become tuples, so that settings may come from JSON or TOML. Raises ConfigError for an unknown name or
-    setting.
+    Raises ConfigError for an unknown name or setting.
     """
     variant = pick("representation", name, REPRESENTATIONS)
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in (settings or {}).items()}
     known = [field.name for field in fields(variant)]  # pyright: ignore[reportArgumentType]
-    check_settings("representation", name, settings, known)
-    return variant(**settings)
+    return variant(**checked_settings("representation", name, settings, known))

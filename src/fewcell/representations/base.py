@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.metrics import f1, match
-from fewcell.types import FloatArray, Instances, Labels
+from fewcell.types import FloatArray, Instances, Labels, Turn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,8 +150,7 @@ class Representation(ABC):
 
         Scalars just move; a variant with vectors overrides this to turn them as well.
         """
-        flipped = prediction[..., ::-1] if flip else prediction
-        return np.ascontiguousarray(np.rot90(flipped, quarters, axes=(-2, -1)))
+        return Turn(quarters, flip).of(prediction)
 
 
 def mean_f1(found: Iterable[Instances], labels: Sequence[Labels]) -> float:

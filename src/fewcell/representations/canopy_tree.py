@@ -28,6 +28,7 @@ from fewcell.representations.canopy_kernels import (
     merge_tree,
     sums_of_own,
 )
+from fewcell.scoring import ellipse_axes
 from fewcell.types import UNKNOWN, FloatArray, Instances, Labels
 
 __all__ = ["Candidates", "Tree", "describe", "flood", "grow_candidates", "select", "true_ious"]
@@ -138,9 +139,7 @@ def _of_tree(parent, met, summit, gathered, area) -> dict[str, np.ndarray]:
 
 def _of_shape(sums, reach, area) -> dict[str, np.ndarray]:
     cy, cx = sums[Y] / area, sums[X] / area
-    yy, xx, yx = sums[YY] / area - cy**2 + 1 / 12, sums[XX] / area - cx**2 + 1 / 12, sums[YX] / area - cy * cx
-    spread = np.sqrt(np.maximum((yy - xx) ** 2 / 4 + yx**2, 0))
-    long, short = (yy + xx) / 2 + spread, np.maximum((yy + xx) / 2 - spread, 1 / 12)
+    long, short = ellipse_axes(area, sums[Y], sums[X], sums[YY], sums[XX], sums[YX])
     sides, corners = 4 * area - 2 * sums[SIDES], 4 * area - 2 * sums[CORNERS]
     outline_px = np.pi / 8 * (sides + corners / np.sqrt(2))  # Crofton's, in four directions
     return {

@@ -2,7 +2,7 @@
 
 from fewcell.compiled import compiled
 
-__all__ = ["INSIDE", "MOMENTS", "RIM", "RIM_PX", "add_pixels"]
+__all__ = ["MOMENTS", "add_pixels"]
 
 # The columns of sums over pixels of an instance; then, per channel, over all of them and over those on the rim.
 AREA, Y, X, YY, XX, YX, RIM_PX, FRAME_PX = MOMENTS = range(8)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from fewcell.errors import ConfigError
 from fewcell.types import FloatArray, Instances
 
-__all__ = ["Scorer", "instance_features", "n_features"]
+__all__ = ["Scorer", "clipped_logit", "ellipse_axes", "instance_features", "n_features"]
 
 CLIP = 4.0  # standard deviations beyond which a feature tells no more
-SURE = 1e-3  # a first guess that is surer than this tells no more
+SURE = 1e-3  # what is surer than this tells no more
 RIDGE = 1.0  # strength of the penalty on weights, in units of one instance
 UNITS_RIDGE = 10.0  # the same with hidden units, which would learn by heart
 ROWS_AT_ONCE = 20_000
@@ -34,10 +34,10 @@ def instance_features(found: Instances, prediction: FloatArray) -> NDArray[np.fl
     logarithm of the area, how much longer the rim is than a disc's, the elongation, the share of the rim that lies on
     the frame, and the logit of the first guess. All are sums over pixels, O(pixels + n).
     """
-    from fewcell.scoring.kernels import add_pixels
+    from fewcell.scoring.kernels import MOMENTS, add_pixels
 
     count, channels = int(found.labels.max(initial=0)), len(prediction)
-    sums, inside = np.zeros((count + 1, 8)), np.zeros((count + 1, channels, 2))
+    sums, inside = np.zeros((count + 1, len(MOMENTS))), np.zeros((count + 1, channels, 2))
     outside, outside_px = np.zeros((count + 1, channels)), np.zeros(count + 1)
     add_pixels(np.ascontiguousarray(found.labels), np.ascontiguousarray(prediction), sums, inside, outside, outside_px)
     area, y, x, yy, xx, yx, rim_px, frame_px = sums[1:].T
@@ -46,15 +46,28 @@ def instance_features(found: Instances, prediction: FloatArray) -> NDArray[np.fl
     for channel in range(channels):
         within, on_rim = inside[1:, channel].T
         columns += [within / some, on_rim / some_rim, outside[1:, channel] / np.maximum(outside_px[1:], 1)]
-    cy, cx = y / some, x / some
-    syy, sxx = yy / some - cy**2 + 1 / 12, xx / some - cx**2 + 1 / 12
-    sxy = yx / some - cy * cx
-    spread = np.sqrt(np.maximum((syy - sxx) ** 2 / 4 + sxy**2, 0))
-    long, short = (syy + sxx) / 2 + spread, np.maximum((syy + sxx) / 2 - spread, 1 / 12)
+    long, short = ellipse_axes(some, y, x, yy, xx, yx)
     columns += [np.log(some), rim_px / np.sqrt(some), np.log(long / short) / 2, frame_px / some_rim]
-    guess = np.clip(found.scores.astype(np.float64), SURE, 1 - SURE)
-    columns += [np.log(guess / (1 - guess))]
+    columns += [clipped_logit(found.scores)]
     return np.stack(columns, axis=1)
+
+
+def clipped_logit(probability: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The logarithm of how much more likely yes is than no; what is surer than SURE counts as that."""
+    clipped = np.clip(probability.astype(np.float64), SURE, 1 - SURE)
+    return np.log(clipped / (1 - clipped))
+
+
+def ellipse_axes(area, y, x, yy, xx, yx) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Variances in px² along the long and the short axis of the ellipse as which a cell counts, each of any shape.
+
+    area: at least 1. The others are sums over the cell's pixels of their coordinates, squares and products; a pixel is
+    a square, which itself has a variance.
+    """
+    cy, cx = y / area, x / area
+    syy, sxx, sxy = yy / area - cy**2 + 1 / 12, xx / area - cx**2 + 1 / 12, yx / area - cy * cx
+    spread = np.sqrt(np.maximum((syy - sxx) ** 2 / 4 + sxy**2, 0))
+    return (syy + sxx) / 2 + spread, np.maximum((syy + sxx) / 2 - spread, 1 / 12)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from fewcell.segmenter.model_folder import (
     ScorerFacts,
     SourceFacts,
     find_model,
+    network_of,
     read_model,
     write_model,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "find_model",
     "is_blank",
     "merge_scales",
+    "network_of",
     "predict_at_scale",
     "read_model",
     "read_seconds",

@@ -7,12 +7,15 @@ import shutil
 import tempfile
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from fewcell.config import Part, Strict
 from fewcell.errors import ModelError, WriteError, nearest
+
+if TYPE_CHECKING:
+    from fewcell.networks import Network
 
 __all__ = [
     "FACTS_FILE",
@@ -27,6 +30,7 @@ __all__ = [
     "ScorerFacts",
     "SourceFacts",
     "find_model",
+    "network_of",
     "read_model",
     "sha256",
     "write_model",
@@ -182,6 +186,17 @@ def read_model(folder: Path) -> ModelFacts:
         if sha256(folder / name) != expected:
             raise ModelError(f"{folder / name} is damaged: its checksum is wrong. Copy or train the model again.")
     return facts
+
+
+def network_of(folder: Path, n_channels: int) -> "Network":
+    """The network of a model folder as torch knows it, with its weights. n_channels: of its representation.
+
+    Raises ModelError as `read_model`, MissingDependencyError without torch or safetensors.
+    """
+    from fewcell.networks import load_network
+
+    part = read_model(folder).network
+    return load_network(part.name, n_channels, part.settings, folder / WEIGHTS_FILE)
 
 
 def sha256(path: Path) -> str:

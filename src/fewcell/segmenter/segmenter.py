@@ -26,6 +26,7 @@ from fewcell.segmenter.model_folder import (
     WEIGHTS_FILE,
     ModelFacts,
     find_model,
+    network_of,
     read_model,
     write_model,
 )
@@ -139,7 +140,7 @@ class Segmenter:
             network, rest = (INT8_FILE, "auto") if chosen == "int8" else (NETWORK_FILE, chosen)
             engine: Engine = OpenVinoEngine(folder / network, threads=threads, precision=rest)
         else:
-            engine = TorchEngine(_torch_module(folder, facts, representation), device)
+            engine = TorchEngine(_torch_module(folder, representation), device)
         scorer = Scorer(**facts.scorer.model_dump())
         channels = len(representation.channels)
         if scorer.n_features != n_features(channels):
@@ -320,9 +321,7 @@ def _as_channels(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _torch_module(folder: Path, facts: ModelFacts, representation: Representation) -> "nn.Module":
-    from fewcell.networks import Predictor, load_network
+def _torch_module(folder: Path, representation: Representation) -> "nn.Module":
+    from fewcell.networks import Predictor
 
-    part = facts.network
-    network = load_network(part.name, len(representation.channels), part.settings, folder / WEIGHTS_FILE)
-    return Predictor(network, representation.activate)
+    return Predictor(network_of(folder, len(representation.channels)), representation.activate)

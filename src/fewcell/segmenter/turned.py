@@ -9,12 +9,12 @@ from fewcell.engine import Engine
 from fewcell.images import resize_image
 from fewcell.representations import Representation
 from fewcell.segmenter.model_folder import NetworkFacts
-from fewcell.types import FloatArray
+from fewcell.types import FloatArray, Turn
 
 __all__ = ["TurnedEngine"]
 
-VIEWS = ((0, False), (0, True), (2, False), (2, True))
-"""By how many quarters of a circle an image is turned, and whether it is flipped before: those that keep its shape."""
+VIEWS = (Turn(0), Turn(0, flip=True), Turn(2), Turn(2, flip=True))
+"""Those that keep the shape of an image."""
 
 LARGER = Fraction(5, 4)
 """The second scale at which a network that takes images of any size sees each view."""
@@ -49,8 +49,6 @@ class TurnedEngine:
 
     def _turned(self, image: FloatArray) -> FloatArray:
         total = np.float32(0)
-        for quarters, flip in VIEWS:
-            view = np.ascontiguousarray(np.rot90(image[..., ::-1] if flip else image, quarters, axes=(1, 2)))
-            upright = self.representation.turn(self.engine(view), quarters=-quarters % 4)
-            total = total + (self.representation.turn(upright, flip=True) if flip else upright)
+        for view in VIEWS:
+            total = total + self.representation.turn(self.engine(view.of(image)), **vars(view.undo))
         return np.asarray(total / np.float32(len(VIEWS)))

@@ -15,7 +15,8 @@ from fewcell.data.split import as_often, sampling_weights
 from fewcell.data.weak import without_outline
 from fewcell.representations import Representation
 from fewcell.segmenter import WEIGHTS_FILE, find_model, read_model
-from fewcell.training.objective import Batch, Undo
+from fewcell.training.objective import Batch
+from fewcell.types import Turn
 
 __all__ = ["Share", "batches", "make_batch", "quiet_worker", "sitting"]
 
@@ -55,9 +56,8 @@ def make_batch(
             is_known &= ~without_outline(labels)  # else it is a cell that a teacher is sure of, among doubtful ground
         known.append(is_known[inner, inner])
         if plain:
-            way = Undo(quarters=int(rng.integers(4)), flip=bool(rng.integers(2)))
-            plains.append(np.rot90(before[..., ::-1] if way.flip else before, way.quarters, axes=(-2, -1)))
-            turned.append(way)
+            turned.append(Turn(quarters=int(rng.integers(4)), flip=bool(rng.integers(2))))
+            plains.append(turned[-1].of(before))
     images, targets, known = (torch.from_numpy(np.stack(a)) for a in (images, targets, known))
     return Batch(images, targets, known, torch.from_numpy(np.stack(plains)) if plain else None, turned)
 

@@ -13,7 +13,7 @@ from fewcell import __version__
 from fewcell.config import NONE_BEYOND_LABELS, Recipe
 from fewcell.data.dataset import Sample
 from fewcell.engine import OpenVinoEngine, cpu_precision
-from fewcell.networks import Network, load_network
+from fewcell.networks import Network
 from fewcell.segmenter import (
     INT8_FILE,
     NETWORK_FILE,
@@ -22,6 +22,7 @@ from fewcell.segmenter import (
     Segmenter,
     SourceFacts,
     find_model,
+    network_of,
     read_model,
     write_model,
 )
@@ -114,11 +115,7 @@ def _farthest(
     start: _Reached, network: Network, recipe: Recipe, held_out: Sequence[Sample], temporary: Path
 ) -> tuple[_Reached, float | None]:
     """The best of the start and the mixtures; and the share of the first that forgets too much, if one does."""
-    facts = start.segmenter.facts
-    weights = start.segmenter.folder / WEIGHTS_FILE
-    began = load_network(
-        facts.network.name, len(start.segmenter.representation.channels), facts.network.settings, weights
-    )
+    began = network_of(start.segmenter.folder, len(start.segmenter.representation.channels))
     drawn, best = found_in_drawn(start.segmenter), start
     for share in SHARES:
         segmenter = _mixture(began, network, share, start.segmenter, recipe, temporary / f"{share:g}")

@@ -47,10 +47,8 @@ def read_facts(path: Path) -> dict[str, Any]:
         return json.loads(file.metadata()["facts"])
 
 
-def load_checkpoint(
-    path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer | None = None
-) -> dict[str, Any]:
-    """Put modules (and the optimiser) into the state that a checkpoint holds; return its facts.
+def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put modules and the optimiser into the state that a checkpoint holds; return its facts.
 
     Raises ModelError if there is no such file, or it is damaged, or it belongs to another network.
     """
@@ -60,8 +58,7 @@ def load_checkpoint(
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         for name, module in modules.items():
             module.load_state_dict(_below(tensors, f"{name}/"))
-        if optimizer is not None:
-            _restore(optimizer, _below(tensors, "optimizer/"))
+        _restore(optimizer, _below(tensors, "optimizer/"))
     return facts
 
 

@@ -41,12 +41,9 @@ class Consensus(Objective):
         paste: float = 0.0,
         soft: float = 0.0,
     ) -> None:
-        shares = {"pool_share": pool_share, "keep": keep, "precision": precision, "paste": paste} | {
-            f"at {a}": a for a in at
-        }
         if (
             not at
-            or not all(0 <= share <= 1 for share in shares.values())
+            or not all(0 <= share <= 1 for share in (keep, precision, paste, *at))
             or not 0 < pool_share < 1
             or images < 1
             or soft < 0

@@ -16,7 +16,7 @@ from fewcell.data.empties import empty_image, out_of_focus
 from fewcell.data.split import label_order
 from fewcell.engine import Engine, OpenVinoEngine
 from fewcell.images import Pyramid, normalise, resize_labels
-from fewcell.metrics import f1, match, overlaps
+from fewcell.metrics import count_matches, f1, overlaps, remove_border
 from fewcell.networks import Network
 from fewcell.representations import Representation
 from fewcell.scoring import Scorer, instance_features
@@ -32,6 +32,7 @@ from fewcell.segmenter import (
     write_model,
 )
 from fewcell.training.export import export_network, round_weights
+from fewcell.training.held_out import spread
 from fewcell.types import FloatArray, Labels
 
 __all__ = ["SUREST_SHARE", "count_sources", "finish", "joined", "surest_cells"]
@@ -53,13 +54,13 @@ MIN_SCORES = np.arange(0.05, 0.75, 0.025)
 class _Case:
     """One held-out image at one scale, as the network sees it, with its truth on the network's grid.
 
-    weight: how much its cells count for the scorer.
+    modality: None for what was drawn without cells. weight: how much its cells count for the scorer.
     """
 
     prediction: FloatArray
     labels: Labels
     fold: int
-    modality: str
+    modality: str | None
     weight: float = 1.0
 
 
@@ -186,7 +187,7 @@ def _all_of(cases: Sequence[_Case], learned: Learned = ()) -> tuple[list[FloatAr
 def _diameter_bias(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
     """Measured over true diameter at the true scale, the median of held-out images with enough cells; 1 without any."""
     ratios = []
-    for sample in (held_out[i] for i in _spread(held_out, FACTS_IMAGES)):
+    for sample in spread(held_out, FACTS_IMAGES):
         image, labels, true = load_labelled(sample)
         if true is not None and len(np.unique(labels[labels > 0])) >= FEWEST_CELLS:
             measured = segmenter.measure_diameter(Pyramid(normalise(image.pixels)), true)
@@ -203,7 +204,7 @@ def _min_surest(segmenter: Segmenter, held_out: Sequence[Sample]) -> float:
 def surest_cells(segmenter: Segmenter, held_out: Sequence[Sample]) -> list[float]:
     """The highest score in each of these images in which any cell is found."""
     surest = []
-    for sample in (held_out[i] for i in _spread(held_out, FACTS_IMAGES)):
+    for sample in spread(held_out, FACTS_IMAGES):
         image, _, true = load_labelled(sample)
         found = segmenter.segment(image, diameter_px=true).scores if true else ()
         surest += [float(max(found))] if len(found) else []
@@ -232,8 +233,8 @@ def _predictions(
 def _empty_cases(held_out: Sequence[Sample], engine: Engine, network: NetworkFacts, recipe: Recipe) -> list[_Case]:
     """Drawn images without any cell, and held-out images so far out of focus that nothing is left of their cells."""
     images = [(empty_image((256, 256), np.random.default_rng((2, i))), 1.0) for i in range(EMPTY_IMAGES)]
-    for i, which in enumerate(_spread(held_out, UNFOCUSED_IMAGES)):
-        image, _, true = load_labelled(held_out[which])
+    for i, sample in enumerate(spread(held_out, UNFOCUSED_IMAGES)):
+        image, _, true = load_labelled(sample)
         diameter = true or recipe.canonical_diameter_px
         pixels = normalise(image.pixels).transpose(1, 2, 0)
         blurred = out_of_focus(pixels, diameter, np.random.default_rng((3, i)))
@@ -242,13 +243,8 @@ def _empty_cases(held_out: Sequence[Sample], engine: Engine, network: NetworkFac
     for i, (pixels, factor) in enumerate(images):
         pyramid = Pyramid(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         prediction = predict_at_scale(pyramid, factor, engine, network)
-        cases.append(_Case(prediction, np.zeros(prediction.shape[1:], dtype=np.int32), i % FOLDS, "empty", UNUSUAL))
+        cases.append(_Case(prediction, np.zeros(prediction.shape[1:], dtype=np.int32), i % FOLDS, None, UNUSUAL))
     return cases
-
-
-def _spread(samples: Sequence[Sample], count: int) -> list[int]:
-    """At most so many places in a sequence, evenly spread."""
-    return np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
 
 
 def _judge(case: _Case, representation: Representation) -> _Judged:
@@ -276,27 +272,38 @@ def _choose_min_score(cases: Sequence[_Case], judged: Sequence[_Judged]) -> tupl
         scorer = _fit(others if any(j.right.any() for j in others) else judged)
         for case, found in zip(cases, judged, strict=True):
             if case.fold == fold:
-                f1s.append(_f1_by_threshold(case.labels, found, scorer(found.features)))
+                f1s.append(_f1_by_threshold(case.labels, found.found, scorer(found.features)))
                 modalities.append(case.modality)
-    is_empty = np.array([modality == "empty" for modality in modalities])
+    is_empty = np.array([modality is None for modality in modalities])
     weights = np.where(is_empty, 0.05 * (~is_empty).sum() / is_empty.sum(), 1.0)
     best = int(np.average(f1s, axis=0, weights=weights).argmax())
-    at_best = {
-        modality: [row[best] for row, its in zip(f1s, modalities, strict=True) if its == modality]
-        for modality in sorted(set(modalities))
-    }
-    empty_right = float(np.mean(at_best.pop("empty")))
-    scores = {"f1_50": float(np.mean([value for values in at_best.values() for value in values]))}
-    scores |= {f"f1_50_{modality}": float(np.mean(values)) for modality, values in at_best.items()}
-    scores["empty_images_left_empty"] = empty_right
+    at_best = np.array(f1s)[:, best]
+    scores = {"f1_50": float(at_best[~is_empty].mean())}
+    for modality in sorted({modality for modality in modalities if modality is not None}):
+        scores[f"f1_50_{modality}"] = float(at_best[[its == modality for its in modalities]].mean())
+    scores["empty_images_left_empty"] = float(at_best[is_empty].mean())
     return round(float(MIN_SCORES[best]), 3), {name: round(value, 4) for name, value in scores.items()}
 
 
-def _f1_by_threshold(truth: Labels, judged: _Judged, scores: FloatArray) -> list[float]:
-    results = []
+def _f1_by_threshold(truth: Labels, found: Labels, scores: FloatArray) -> list[float]:
+    """F1 at IoU 0.5 of the cells that each of MIN_SCORES leaves, 1 where none is there nor left. found: numbered 1..n.
+
+    Pixels are compared once for all thresholds: without its pairs a cell that is dropped counts as one of which nothing
+    is known, which is not at all.
+    """
+    table = overlaps(remove_border(truth), np.where(remove_border(found) > 0, found, 0))
+    its_scores, results = scores[table.predicted_ids - 1], []
     for threshold in MIN_SCORES:
-        kept = np.concatenate([[0], np.where(scores >= threshold, np.arange(1, len(scores) + 1), 0)])
-        counts = match(truth, kept[judged.found].astype(np.int32), (0.5,))[0]
+        keep = its_scores >= threshold
+        pair = keep[table.pair_predicted]
+        left = replace(
+            table,
+            mostly_unknown=table.mostly_unknown | ~keep,
+            pair_true=table.pair_true[pair],
+            pair_predicted=table.pair_predicted[pair],
+            pair_px=table.pair_px[pair],
+        )
+        counts = count_matches(left, 0.5)
         nothing_there_nor_found = counts.n_true == counts.n_predicted == 0
         results.append(1.0 if nothing_there_nor_found else f1(counts))
     return results

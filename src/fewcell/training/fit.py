@@ -18,6 +18,7 @@ from fewcell.data.split import without_copies
 from fewcell.errors import ConfigError, DataError, WriteError, require
 from fewcell.family import alone
 from fewcell.networks import Network
+from fewcell.segmenter import SCALE_FILE
 from fewcell.training.blend import f1_of_start
 from fewcell.training.checkpoint import read_facts
 from fewcell.training.held_out import HeldOut, measure
@@ -25,9 +26,9 @@ from fewcell.training.lessons import COLLAGES_FOLDER, ROUNDS_FOLDER, Lessons, ch
 from fewcell.training.log import Progress, rewind_log, write_log
 from fewcell.training.machine import machine
 from fewcell.training.objective import Batch
-from fewcell.training.pool_scale import forget_diameters, with_diameters
+from fewcell.training.pool_scale import DIAMETER_FILES, with_diameters
 from fewcell.training.quantise import add_int8
-from fewcell.training.scale import forget_scale, scale_file
+from fewcell.training.scale import SCALE_TRAINING_FILE, scale_file
 from fewcell.training.state import CHECKPOINT_FILE, TrainingState, begin
 
 __all__ = ["begun_recipe", "fit"]
@@ -116,13 +117,19 @@ def _run_folder(run: TrainingState, out: Path, *, resume: bool) -> Iterator[None
         if here.is_first:
             rewind_log(out / "log.csv", run.step)
         if not resume:
-            forget_scale(here, out)
-            forget_diameters(here, out)
             if here.is_first:
-                shutil.rmtree(out / COLLAGES_FOLDER, ignore_errors=True)
+                _forget(out)
             run.save(out / CHECKPOINT_FILE)
         here.wait()  # the others do not see what is gone
         yield
+
+
+def _forget(out: Path) -> None:
+    """Remove what another run may have left in its folder."""
+    for name in (SCALE_FILE, SCALE_TRAINING_FILE, DIAMETER_FILES):
+        for file in out.glob(name):
+            file.unlink()
+    shutil.rmtree(out / COLLAGES_FOLDER, ignore_errors=True)
 
 
 def _refuse_a_run(out: Path) -> None:

@@ -1,6 +1,6 @@
 """How a network does on what is held out: on crops while it is trained, the learning curve; on images in the end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from fewcell.training.machine import Machine
 from fewcell.training.objective import Batch
 from fewcell.types import Labels
 
-__all__ = ["HeldOut", "Pooled", "f1_at_true_scale", "fixed_crops", "measure", "pooled_f1"]
+__all__ = ["HeldOut", "Pooled", "fixed_crops", "mean_f1_50", "measure", "pooled_f1", "spread"]
 
 HELD_OUT_CROPS = 32
 CROPS_AT_ONCE = 8
@@ -35,7 +35,7 @@ class HeldOut:
 
 def fixed_crops(source: CropSource, representation: Representation) -> HeldOut:
     """One crop in turn from each held-out image, spread over all."""
-    indices = np.linspace(0, len(source.samples) - 1, HELD_OUT_CROPS).round().astype(int).tolist()
+    indices = _places(len(source.samples), HELD_OUT_CROPS)
     seeds = [(1, i) for i in range(HELD_OUT_CROPS)]
     batch = make_batch(
         [source] * HELD_OUT_CROPS, representation, indices, [np.random.default_rng(seed) for seed in seeds]
@@ -73,17 +73,28 @@ def measure(
     return float(torch.stack(losses).mean()), float(np.mean(f1s)) if f1s else None
 
 
-def f1_at_true_scale(segmenter: Segmenter, samples: Sequence[Sample]) -> float:
+def spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """At most so many of these samples, evenly spread."""
+    return [samples[i] for i in sorted(set(_places(len(samples), count)))]
+
+
+def _places(n: int, count: int) -> list[int]:
+    """So many places in a sequence of n, evenly spread; the same ones more than once if n is less."""
+    return np.linspace(0, n - 1, count).round().astype(int).tolist()
+
+
+def mean_f1_50(segmenter: Segmenter, samples: Sequence[Sample]) -> float:
     """Mean F1 at IoU 0.5, each image at the scale of its labelled cells; images without a whole cell do not count."""
-    f1s = []
+    f1s = [f1(counts[0]) for counts in _at_true_scale(segmenter, samples) if counts[0].n_true]
+    return float(np.mean(f1s)) if f1s else 0.0
+
+
+def _at_true_scale(segmenter: Segmenter, samples: Sequence[Sample]) -> Iterator[list[Counts]]:
+    """How many cells are found at each of THRESHOLDS in each image in which cells are labelled."""
     for sample in samples:
         image, truth, true_px = load_labelled(sample)
-        if true_px is None:
-            continue
-        found = segmenter.segment(image, diameter_px=true_px)
-        counts = match(truth, found.labels, (0.5,))[0]
-        f1s += [f1(counts)] if counts.n_true else []
-    return float(np.mean(f1s)) if f1s else 0.0
+        if true_px is not None:
+            yield match(truth, segmenter.segment(image, diameter_px=true_px).labels, THRESHOLDS)
 
 
 @dataclass(frozen=True)
@@ -100,11 +111,7 @@ class Pooled:
 
 def pooled_f1(segmenter: Segmenter, samples: Sequence[Sample]) -> Pooled:
     """How well a model finds the cells of images or of parts of them, each at the scale of its labelled cells."""
-    found = []
-    for sample in samples:
-        image, truth, true_px = load_labelled(sample)
-        if true_px is not None:
-            found.append(match(truth, segmenter.segment(image, diameter_px=true_px).labels, THRESHOLDS))
+    found = list(_at_true_scale(segmenter, samples))
     sums = [
         Counts(*(sum(getattr(counts[n], name) for counts in found) for name in COUNTED)) for n in range(len(THRESHOLDS))
     ]

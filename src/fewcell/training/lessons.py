@@ -24,7 +24,7 @@ from fewcell.training.finish import count_sources, finish
 from fewcell.training.held_out import HeldOut, Pooled, fixed_crops
 from fewcell.training.memory import COLLAGE_PX, draw_collages, replay
 from fewcell.training.objective import Batch
-from fewcell.training.rounds import Pool
+from fewcell.training.pool import Pool
 from fewcell.training.state import CHECKPOINT_FILE, TrainingState
 
 __all__ = [
@@ -163,8 +163,8 @@ class Lessons:
     others: Sequence[Sample]
     out: Path
     scale: Path
-    boxed: Sequence[Sample] = ()
-    before: Pooled | None = None
+    boxed: Sequence[Sample]
+    before: Pooled | None
 
     def write_teacher(self, folder: Path) -> None:
         """Write the model of a round: the mean network so far; before the first step, what it begins with as it was."""

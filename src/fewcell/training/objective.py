@@ -9,17 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewcell.config import Recipe
+from fewcell.networks import Network
 from fewcell.representations import Representation
+from fewcell.types import Turn
 
-__all__ = ["Batch", "Objective", "Rounds", "Undo", "distance", "distance_to"]
-
-
-@dataclass(frozen=True)
-class Undo:
-    """How a picture was flipped (left to right), then turned by quarters of a circle."""
-
-    quarters: int
-    flip: bool
+__all__ = ["Batch", "Objective", "Rounds", "distance", "distance_to"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +30,7 @@ class Batch:
     targets: Tensor
     known: Tensor
     plain: Tensor | None = None
-    turned: Sequence[Undo] = ()
+    turned: Sequence[Turn] = ()
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device, its images laid out as convolutions are fastest on."""
@@ -76,6 +71,9 @@ class Objective(ABC):
     rounds: Rounds | None = None
     paste: float = 0.0
 
+    def check(self, recipe: Recipe, network: Network) -> None:  # noqa: B027
+        """Raise ConfigError if a run cannot have this objective; by default any can."""
+
     @abstractmethod
     def losses(self, output: Tensor, batch: Batch, share: float) -> dict[str, Tensor]:
         """The parts of the loss, by name, each a scalar; training minimises their sum.
@@ -102,8 +100,7 @@ def _taught(teacher: nn.Module, representation: Representation, batch: Batch) ->
     teacher.eval()
     predicted = representation.activate(teacher(batch.plain).float())
     back = [
-        # Flipping back comes last: first the turn is undone, then the flip, each without the other.
-        representation.turn(representation.turn(one, quarters=-way.quarters % 4), flip=way.flip)
+        representation.turn(one, **vars(way.undo))
         for one, way in zip(predicted.cpu().numpy(), batch.turned, strict=True)
     ]
     return torch.stack([torch.from_numpy(one) for one in back]).to(predicted.device)

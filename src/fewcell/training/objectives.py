@@ -1,11 +1,12 @@
 """The literal table of objectives. A variant is one file and one line here."""
 
+import inspect
 from collections.abc import Callable
 
 from torch import nn
 
 from fewcell.config import Part
-from fewcell.errors import ConfigError, pick
+from fewcell.errors import ConfigError, checked_settings, pick
 from fewcell.representations import Representation
 from fewcell.training.consensus import Consensus
 from fewcell.training.distilled import Distilled
@@ -29,7 +30,11 @@ def make_objective(part: Part, representation: Representation, teacher: nn.Modul
     Raises ConfigError for an unknown name or setting.
     """
     variant = pick("objective", part.name, OBJECTIVES)
+    known = list(inspect.signature(variant).parameters)[2:]
+    settings = checked_settings("objective", part.name, part.settings, known)
     try:
-        return variant(representation, teacher, **part.settings)
+        return variant(representation, teacher, **settings)
     except TypeError as error:
-        raise ConfigError(f"The objective {part.name!r} does not take {part.settings} ({error}).") from None
+        raise ConfigError(
+            f"The objective {part.name!r} does not take these settings: {part.settings} ({error})."
+        ) from None

@@ -16,17 +16,10 @@ from fewcell.images import Pyramid, normalise
 from fewcell.segmenter import Segmenter
 from fewcell.training.machine import Machine
 
-__all__ = ["forget_diameters", "with_diameters"]
+__all__ = ["DIAMETER_FILES", "with_diameters"]
 
 MOST_LOOKED_AT = 2000  # images: each takes a tenth of a second or more
-FILE, FILES = "pool-diameters-{rank}.jsonl", "pool-diameters-*.jsonl"
-
-
-def forget_diameters(here: Machine, out: Path) -> None:
-    """Remove what another run may have left in its folder."""
-    if here.is_first:
-        for file in out.glob(FILES):
-            file.unlink()
+DIAMETER_FILE, DIAMETER_FILES = "pool-diameters-{rank}.jsonl", "pool-diameters-*.jsonl"
 
 
 def with_diameters(
@@ -46,13 +39,13 @@ def with_diameters(
             said = f"Of {len(samples)} images without labels {MOST_LOOKED_AT}, spread over all, are learned from."
             warnings.warn(said, stacklevel=2)
         samples = [samples[i] for i in label_order(samples)[:MOST_LOOKED_AT]]
-    known = _known(samples, out, FILES)
+    known = _known(samples, out, DIAMETER_FILES)
     missing = [i for i, sample in enumerate(samples) if not sample.diameter_px and i not in known]
     missing = missing[here.rank :: here.world]
     here.wait()  # all have seen what is known before one adds to it
     if missing:
         segmenter = Segmenter.load(model, threads=threads or max(1, available_threads() // here.world))
-        with (out / FILE.format(rank=here.rank)).open("a", encoding="utf-8") as file:
+        with (out / DIAMETER_FILE.format(rank=here.rank)).open("a", encoding="utf-8") as file:
             file.write("\n")  # ends a line that a kill cut short
             for i in missing:
                 began = time.perf_counter()
@@ -61,7 +54,7 @@ def with_diameters(
                 file.write(json.dumps(facts) + "\n")
                 file.flush()
     here.wait()
-    known, own = _known(samples, out, FILES), _known(samples, out, FILE.format(rank=here.rank))
+    known, own = _known(samples, out, DIAMETER_FILES), _known(samples, out, DIAMETER_FILE.format(rank=here.rank))
     widths = [sample.diameter_px or known.get(i, {}).get("px") for i, sample in enumerate(samples)]
     found = [replace(sample, diameter_px=px) for sample, px in zip(samples, widths, strict=True) if px]
     if not found:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.data.weak import with_ellipses
-from fewcell.metrics import bounding_boxes, fitting_boxes, overlaps
+from fewcell.metrics import bounding_boxes, fitting_boxes, holders, overlaps
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
 __all__ = ["agreement", "all_marked", "best_in_boxes", "by_boxes", "by_points", "by_trust", "in_boxes", "with_points"]
@@ -58,7 +58,7 @@ def all_marked(inside: NDArray[np.bool_], found: Labels) -> Labels:
 
 def with_points(found: Labels, points: NDArray[np.float64]) -> NDArray[np.intp]:
     """How many points each cell holds: (cell,)."""
-    return np.bincount(_holders(found, points), minlength=int(found.max(initial=0)) + 1)[1:]
+    return np.bincount(holders(found, points), minlength=int(found.max(initial=0)) + 1)[1:]
 
 
 def in_boxes(found: Labels, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -75,17 +75,11 @@ def by_points(found: Labels, points: NDArray[np.float64], unmarked: Labels, diam
 
     points: (n, 2), y and x. unmarked: (height, width), see `all_marked` and `by_trust`. diameter_px: of a usual cell.
     """
-    holder, n_points = _holders(found, points), np.append(0, with_points(found, points))
+    holder, n_points = holders(found, points), np.append(0, with_points(found, points))
     of_cell = np.where(n_points == 1, np.arange(len(n_points)), UNKNOWN)
     labels = np.where(n_points[found] > 0, of_cell[found], unmarked).astype(np.int32)
     lonely = points[(holder == 0) | (n_points[holder] > 1)]
     return _with_seeds(labels, lonely, diameter_px, len(n_points))
-
-
-def _holders(found: Labels, points: NDArray[np.float64]) -> NDArray[np.int32]:
-    """The cell that holds each point, 0 where none does."""
-    y, x = np.clip(np.rint(points), 0, np.array(found.shape) - 1).astype(int).T
-    return found[y, x]
 
 
 def by_boxes(found: Labels, boxes: NDArray[np.float64], unmarked: Labels) -> Labels:

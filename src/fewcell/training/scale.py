@@ -3,7 +3,6 @@
 import math
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from fewcell.config import Recipe
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample
 from fewcell.data.split import sampling_weights
-from fewcell.engine import OpenVinoEngine
 from fewcell.errors import ConfigError, ModelError
 from fewcell.networks import ScaleNetwork
 from fewcell.segmenter import (
@@ -34,12 +32,13 @@ from fewcell.segmenter import (
 )
 from fewcell.training.batches import quiet_worker
 from fewcell.training.checkpoint import load_checkpoint, save_checkpoint
+from fewcell.training.export import parity, write_onnx
 from fewcell.training.log import Progress
 from fewcell.training.machine import Machine
 
-__all__ = ["forget_scale", "scale_file"]
+__all__ = ["SCALE_TRAINING_FILE", "scale_file"]
 
-CHECKPOINT_FILE = "scale-training.safetensors"
+SCALE_TRAINING_FILE = "scale-training.safetensors"  # while it is trained
 BATCH = 32
 LEARNING_RATE, WARMUP, WEIGHT_DECAY, EMA_DECAY = 2e-3, 0.03, 0.05, 0.995
 REPORT_STEPS = 20
@@ -48,13 +47,6 @@ AS_LOOKED_AT = 0.7  # share of pictures at scales at which an image is looked at
 WIDTH = 0.8  # standard deviation of the classes that count as right, in classes
 # Much of what is no cell: this network decides on whole images.
 VARIED = {"off_scale": 0.0, "gray": 0.25, "blur": 0.3, "empty": 0.2, "defocus": 0.1}
-
-
-def forget_scale(here: Machine, out: Path) -> None:
-    """Remove what another run may have left in its folder."""
-    if here.is_first:
-        for name in (SCALE_FILE, CHECKPOINT_FILE):
-            (out / name).unlink(missing_ok=True)
 
 
 def scale_file(
@@ -81,10 +73,10 @@ def scale_file(
     if not is_made:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            network = _train(recipe, learn, here, out / CHECKPOINT_FILE, report)
+            network = _train(recipe, learn, here, out / SCALE_TRAINING_FILE, report)
         if here.is_first:
             _export(network, onnx)
-            (out / CHECKPOINT_FILE).unlink()
+            (out / SCALE_TRAINING_FILE).unlink()
         here.wait()
     return onnx
 
@@ -209,15 +201,11 @@ def _cosine(share: float) -> float:
 def _export(network: ScaleNetwork, onnx: Path) -> None:
     """Write the network as ONNX, whole or not at all. Raises ModelError if OpenVINO differs from torch."""
     network.expect(torch.from_numpy(scale_prior()).to(network.seen))
-    network.eval().cpu().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    with tempfile.TemporaryDirectory(dir=onnx.parent) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with tempfile.TemporaryDirectory(dir=onnx.parent) as temporary:
         made = Path(temporary) / onnx.name
         example = torch.rand(1, 3, WINDOW_PX, WINDOW_PX, generator=torch.Generator().manual_seed(0))
-        torch.onnx.export(network, (example,), str(made), input_names=["window"], output_names=["logits"], dynamo=False)
-        with torch.no_grad():
-            logits = network(example)[0].numpy()
-        difference = float(np.abs(logits - OpenVinoEngine(made, precision="f32")(example[0].numpy())).max())
+        write_onnx(network, example, made, ("window", "logits"))
+        difference = parity(network, made, [example])
         if not difference <= TOLERANCE:
             raise ModelError(f"The exported network that tells the scale differs from the trained by {difference:.2g}.")
         made.replace(onnx)

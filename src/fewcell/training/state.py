@@ -11,9 +11,9 @@ from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_f
 
 from fewcell.config import Recipe, load_recipe
 from fewcell.errors import ConfigError, DataError
-from fewcell.networks import Network, load_network, make_network
+from fewcell.networks import Network, make_network
 from fewcell.representations import Representation, make_representation
-from fewcell.segmenter import WEIGHTS_FILE, find_model, read_model
+from fewcell.segmenter import find_model, network_of, read_model
 from fewcell.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from fewcell.training.machine import Machine
 from fewcell.training.memory import REPLAY_SHARE, Memory
@@ -119,6 +119,7 @@ def begin(recipe: Recipe, here: Machine) -> TrainingState:
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     shared = DistributedDataParallel(network) if here.world > 1 else network
     objective = make_objective(recipe.objective, representation, average.module)
+    objective.check(recipe, network)
     memory = Memory(network, representation) if recipe.teaches else None
     run = TrainingState(recipe, here, representation, network, shared, average, objective, optimizer, memory)
     n_labelled, *_ = run.crops_of_batch(has_others=objective.pool_share > 0)
@@ -146,7 +147,7 @@ def _first_network(recipe: Recipe, representation: Representation) -> Network:
     for kind, (wanted, there) in kinds.items():
         if wanted != there:
             raise ConfigError(f"Training cannot begin with {recipe.start}: its {kind} is {there}, not {wanted}.")
-    return load_network(part.name, n_channels, part.settings, folder / WEIGHTS_FILE)
+    return network_of(folder, n_channels)
 
 
 def _check_crops(recipe: Recipe, network: Network) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from fewcell.data.dataset import Sample, load_labelled, load_sample
 from fewcell.data.weak import read_boxes, read_points, read_regions, usual_side, with_ellipses
 from fewcell.images import Image, Pyramid, normalise, resize_image, resize_labels
 from fewcell.metrics import overlaps
-from fewcell.scoring import Scorer
+from fewcell.scoring import Scorer, clipped_logit
 from fewcell.segmenter import COARSER, LARGEST_FACTOR, Segmenter, busiest_window
 from fewcell.training.proposals import (
     agreement,
@@ -23,14 +22,11 @@ from fewcell.training.proposals import (
     in_boxes,
     with_points,
 )
-from fewcell.types import UNKNOWN, FloatArray, Instances, Labels, Window
+from fewcell.types import UNKNOWN, FloatArray, Instances, Labels, Turn, Window
 from fewcell.windows import slices
 
 __all__ = ["FEWEST_SURE", "VIEWS", "Lesson", "Teacher", "View"]
 
-Pixel = TypeVar("Pixel", bound=np.generic)
-
-SURE = 1e-3  # scores that are surer than this tell no more
 FOLDS = 5
 LESSON_PX = 512  # side of the part of an image, at canonical scale, that a teacher labels: of more, crops see little
 PRIOR_CELLS = 100  # so many held-out cells tell as much as score and agreement say by themselves
@@ -41,28 +37,17 @@ FEWEST_SURE = 5  # cells; fewer show nothing
 
 
 @dataclass(frozen=True)
-class View:
-    """A way to look at an image: flipped (left to right), then turned by quarters, enlarged by `scale`.
+class View(Turn):
+    """A way to look at an image: turned, and its cells enlarged by `scale`.
 
     What is found in it can be brought back to the image, and compared with what is found without.
     """
 
-    quarters: int = 0
-    flip: bool = False
     scale: float = 1.0
-
-    def of(self, pixels: FloatArray) -> FloatArray:
-        """An image (channel, height, width) so seen, but for the scale, which is that of the cells."""
-        flipped = pixels[..., ::-1] if self.flip else pixels
-        return np.ascontiguousarray(np.rot90(flipped, self.quarters, axes=(-2, -1)))
-
-    def undo(self, seen: NDArray[Pixel]) -> NDArray[Pixel]:
-        """What was seen in the view, (height, width), on the grid of the image."""
-        turned = np.rot90(seen, -self.quarters)
-        return np.ascontiguousarray(turned[:, ::-1] if self.flip else turned)
 
 
 VIEWS: Sequence[View] = (View(flip=True, scale=0.75), View(quarters=1, scale=1.33))
+N_FEATURES = 1 + len(VIEWS)  # of a cell: its score, and how each view agrees
 
 
 @dataclass(frozen=True)
@@ -111,11 +96,9 @@ class Teacher:
     FEWEST_SURE: they would show nothing.
     """
 
-    def __init__(
-        self, segmenter: Segmenter, labelled: Iterable[Sample], keep: float, views: Sequence[View] = VIEWS
-    ) -> None:
+    def __init__(self, segmenter: Segmenter, labelled: Iterable[Sample], keep: float) -> None:
         """keep: cells that are right with this probability, or more, are kept."""
-        self.segmenter, self.keep, self.views = segmenter, keep, views
+        self.segmenter, self.keep = segmenter, keep
         features, right, experiments = [], [], []
         for sample in labelled:
             image, truth, _ = load_labelled(sample)
@@ -134,7 +117,7 @@ class Teacher:
         fold = np.concatenate([*folds, np.zeros(0, dtype=int)])
         if len(number) == 1:
             fold = np.arange(len(fold)) % FOLDS
-        all_features = np.concatenate([np.zeros((0, 1 + len(self.views))), *features])
+        all_features = np.concatenate([np.zeros((0, N_FEATURES)), *features])
         all_right = np.concatenate([np.zeros(0, dtype=bool), *right])
         n_kept = n_right = 0
         for one in np.unique(fold):
@@ -208,7 +191,7 @@ class Teacher:
         if diameter_px is None and first.scores.max(initial=0) < self.segmenter.facts.min_surest:
             return self._saw_nothing(pyramid)
         views = []
-        for view in self.views:
+        for view in VIEWS:
             seen, likely = self._find(part, diameter, view, min_score)
             views.append(seen.labels)
             foreground = np.maximum(foreground, likely)
@@ -228,8 +211,8 @@ class Teacher:
         found = Instances(resize_labels(found.labels, shape), found.scores).of_area(1)
         representation = segmenter.representation
         likely = representation.foreground(representation.from_bytes(packed))
-        cells = Instances(view.undo(found.labels), found.scores)
-        return cells, view.undo(resize_image(likely[np.newaxis], shape)[0])
+        cells = Instances(view.undo.of(found.labels), found.scores)
+        return cells, view.undo.of(resize_image(likely[np.newaxis], shape)[0])
 
     def _find_near(self, image: Image, diameter_px: float, boxes: NDArray[np.float64]) -> Labels:
         """For each box the cell that fits it best, of all that may be read from what is predicted at BOX_SCALES."""
@@ -247,13 +230,11 @@ class Teacher:
 
     def _saw_nothing(self, pyramid: Pyramid) -> _Seen:
         nothing = np.zeros(pyramid.shape, dtype=np.int32)
-        n_features = 1 + len(self.views)
-        return _Seen(pyramid.whole, nothing, [], nothing.astype(np.float32), np.zeros((0, n_features)), None)
+        return _Seen(pyramid.whole, nothing, [], nothing.astype(np.float32), np.zeros((0, N_FEATURES)), None)
 
 
 def _features(scores: NDArray[np.float64], agreements: NDArray[np.floating]) -> NDArray[np.float64]:
-    score = np.clip(scores, SURE, 1 - SURE)
-    return np.column_stack([np.log(score / (1 - score)), agreements]).astype(np.float64)
+    return np.column_stack([clipped_logit(scores), agreements]).astype(np.float64)
 
 
 def _fit_trust(features: NDArray[np.float64], right: NDArray[np.bool_]) -> Scorer:
