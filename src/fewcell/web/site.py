@@ -149,7 +149,7 @@ class Site:
         if task.model not in known:
             raise Refused(404, f"There is no model {task.model!r}. Known are {', '.join(known)}.")
         teaching.check_decided(self.folder)
-        if any(job.kind == "teach" and job.state in ("waiting", "working") for job in self.jobs.all()):
+        if any(job.kind == "teach" and job.is_pending for job in self.jobs.all()):
             raise Refused(409, "A model is being taught already.")
         if not teaching.lessons(self.folder)["crops"]:
             raise Refused(409, "There is nothing to learn from yet. Correct some cells, and mark where all are right.")
