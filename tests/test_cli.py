@@ -419,7 +419,7 @@ def test_the_model_finds_cells_of_real_images(run, tmp_path):
     assert code == 0
     for image in images:
         true = read_labels(SHARED / "train" / "labels" / f"{image.stem}_label.tiff")
-        assert f1(match(true, read_labels(tmp_path / f"{image.stem}_label.tiff"), (0.5,))[0]) > 0.4
+        assert f1(match(true, read_labels(tmp_path / f"{image.stem}_label.tiff"))) > 0.4
 
 
 def test_what_fewcell_warns_of_is_said_without_where_in_its_source_it_was(monkeypatch, capsys):

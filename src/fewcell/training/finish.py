@@ -296,7 +296,7 @@ def _f1_by_threshold(truth: Labels, judged: _Judged, scores: FloatArray) -> list
     results = []
     for threshold in MIN_SCORES:
         kept = np.concatenate([[0], np.where(scores >= threshold, np.arange(1, len(scores) + 1), 0)])
-        counts = match(truth, kept[judged.found].astype(np.int32), (0.5,))[0]
+        counts = match(truth, kept[judged.found].astype(np.int32))
         nothing_there_nor_found = counts.n_true == counts.n_predicted == 0
         results.append(1.0 if nothing_there_nor_found else f1(counts))
     return results
