@@ -154,7 +154,7 @@ def found_in(pixels: np.ndarray, segmenter: Segmenter) -> np.ndarray:
     pyramid = Pyramid(normalise(pixels))
     factor = segmenter.facts.canonical_diameter_px / CELL_PX
     prediction = predict_at_scale(pyramid, factor, segmenter.engine, segmenter.facts.network)
-    found = segmenter.read_cells(segmenter.representation.to_bytes(prediction), segmenter.facts.min_score)
+    found = segmenter.decode_packed(segmenter.representation.to_bytes(prediction), segmenter.facts.min_score)
     return resize_labels(found.labels, pyramid.shape)
 
 

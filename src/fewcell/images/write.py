@@ -18,7 +18,15 @@ from PIL import Image as PillowImage
 
 from fewcell.errors import DataError, WriteError
 
-__all__ = ["draw_overlay", "read_cells", "table_fields", "whole_file", "write_cells", "write_labels", "write_overlay"]
+__all__ = [
+    "draw_overlay",
+    "read_cell_table",
+    "table_fields",
+    "whole_file",
+    "write_cells",
+    "write_labels",
+    "write_overlay",
+]
 
 _ON_DARK = np.array(
     [
@@ -214,7 +222,7 @@ def write_cells(path: str | os.PathLike[str], columns: Mapping[str, ArrayLike], 
         writer.writerows(zip(*map(table_fields, arrays.values()), strict=True))
 
 
-def read_cells(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float64]]:
+def read_cell_table(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float64]]:
     """The columns of a table of cells that `write_cells` wrote, one value a cell; NaN where a field is empty.
 
     Raises OSError if there is no such file, ValueError if it is no such table.
