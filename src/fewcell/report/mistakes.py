@@ -80,11 +80,7 @@ def _drawn(row: Row) -> NDArray[np.uint8]:
     window = window_of_most((mistaken(truth, found) > 0).astype(np.float64), DRAWN_PX)
     view = as_rgb(pixels)[window]
     times = max(1, DRAWN_PX // max(view.shape[:2]))
-    outlines = [
-        (enlarged(labels, times), enlarged(mask, times), colour)
-        for labels, mask, colour in mistake_outlines(truth, found, window)
-    ]
-    picture = outlined(enlarged(view, times), outlines, 2)
+    picture = outlined(view, mistake_outlines(truth, found, window), times, 2)
     legend = Picture.new("RGB", (picture.shape[1], LEGEND_PX), "#202020")
     pen, x = ImageDraw.Draw(legend), 8
     for name, colour in {f"F1 {row.scores.f1[0]:.2f}": "#FFFFFF", **MISTAKE_COLOURS}.items():
@@ -114,13 +110,17 @@ def mistaken(truth: Labels, found: Labels) -> NDArray[np.uint8]:
     return kinds
 
 
-def outlined(view: NDArray[np.uint8], outlines: Sequence[Outline], width: int) -> NDArray[np.uint8]:
-    """Draw outlines of labels, `width` pixels wide, one over the other; what is wrong is tinted as well."""
+def outlined(view: NDArray[np.uint8], outlines: Sequence[Outline], times: int, width: int) -> NDArray[np.uint8]:
+    """Draw outlines of labels over a view that is enlarged, one over the other; what is wrong is tinted as well.
+
+    times: how often each pixel is repeated. width: of the outlines, in pixels of what is returned.
+    """
     from scipy.ndimage import maximum_filter
     from skimage.segmentation import find_boundaries
 
-    drawn = view.astype(np.float32)
-    for labels, mask, colour in outlines:
+    drawn = enlarged(view, times).astype(np.float32)
+    for small_labels, small_mask, colour in outlines:
+        labels, mask = enlarged(small_labels, times), enlarged(small_mask, times)
         if colour == RIGHT_COLOUR:
             rgb = np.full(3, 255 if view.mean() < BRIGHT else 0, dtype=np.float32)
         else:
