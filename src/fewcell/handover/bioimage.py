@@ -19,6 +19,7 @@ from fewcell import __version__
 from fewcell.engine import OpenVinoEngine
 from fewcell.errors import require
 from fewcell.images import draw_overlay, resize_image, whole_file
+from fewcell.images.normalise import HIGH_PERCENTILE, HIGHEST_PEAK, LOW_PERCENTILE, LOWEST
 from fewcell.segmenter import FACTS_FILE, NETWORK_FILE, ModelFacts, NetworkFacts, Segmenter
 from fewcell.types import FloatArray
 
@@ -31,8 +32,7 @@ CHALLENGE = (
 )
 NOTICE_FILE = "NOTICE"
 EXAMPLE_DIAMETER_PX = 14.0  # of the nuclei in scikit-image's immunohistochemistry
-LOW, HIGH, EPSILON = 1.0, 99.8, 1e-6  # percentiles, and what their distance is widened by
-LOWEST, HIGHEST = -0.5, 4.0
+EPSILON = 1e-6  # what the distance of percentiles is widened by
 
 
 def package_model(
@@ -130,9 +130,14 @@ def _input(facts: ModelFacts) -> dict[str, Any]:
         "preprocessing": [
             {
                 "id": "scale_range",
-                "kwargs": {"axes": ["y", "x"], "min_percentile": LOW, "max_percentile": HIGH, "eps": EPSILON},
+                "kwargs": {
+                    "axes": ["y", "x"],
+                    "min_percentile": LOW_PERCENTILE,
+                    "max_percentile": HIGH_PERCENTILE,
+                    "eps": EPSILON,
+                },
             },
-            {"id": "clip", "kwargs": {"min": LOWEST, "max": HIGHEST}},
+            {"id": "clip", "kwargs": {"min": LOWEST, "max": HIGHEST_PEAK}},
         ],
     }
 
@@ -173,8 +178,8 @@ def _example(facts: ModelFacts) -> FloatArray:
 
 def _stretch(pixels: FloatArray) -> FloatArray:
     """What `preprocessing` says, so that the example is that of programs that know nothing but the description."""
-    low, high = np.percentile(pixels, (LOW, HIGH), axis=(1, 2), keepdims=True)
-    return np.clip((pixels - low) / (high - low + EPSILON), LOWEST, HIGHEST).astype(np.float32)
+    low, high = np.percentile(pixels, (LOW_PERCENTILE, HIGH_PERCENTILE), axis=(1, 2), keepdims=True)
+    return np.clip((pixels - low) / (high - low + EPSILON), LOWEST, HIGHEST_PEAK).astype(np.float32)
 
 
 def _cover(segmenter: Segmenter, pixels: FloatArray) -> bytes:

@@ -15,9 +15,9 @@ __all__ = ["serve"]
 def serve(
     root: Path,
     *,
-    host: str = "127.0.0.1",
-    port: int = 8422,
-    models: Sequence[str] = ("default",),
+    host: str,
+    port: int,
+    models: Sequence[str],
     threads: int | None = None,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
