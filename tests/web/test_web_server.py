@@ -40,7 +40,7 @@ def test_a_folder_is_served_once(tmp_path, monkeypatch):
 
 def test_a_missing_library_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("fewcell.errors.find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"fewcell\[web\]"):
+    with pytest.raises(MissingDependencyError, match=r"\.\[web\]"):
         serve_here(tmp_path)
 
 

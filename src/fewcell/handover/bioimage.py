@@ -17,7 +17,7 @@ import numpy as np
 
 from fewcell import __version__
 from fewcell.engine import OpenVinoEngine
-from fewcell.errors import require
+from fewcell.errors import how_to_install, require
 from fewcell.images import draw_overlay, resize_image, whole_file
 from fewcell.images.normalise import HIGH_PERCENTILE, HIGHEST_PEAK, LOW_PERCENTILE, LOWEST
 from fewcell.segmenter import FACTS_FILE, NETWORK_FILE, ModelFacts, NetworkFacts, Segmenter
@@ -206,9 +206,11 @@ def _words(name: str, facts: ModelFacts) -> str:
     return f"""# fewcell {name}
 
 Finds cells in microscopy images of any modality. The network (`{facts.network.name}`) predicts what the representation
-`{facts.representation.name}` reads cells from; reading them, the scale of images and scores are fewcell's part:
+`{facts.representation.name}` reads cells from; reading them, the scale of images and scores are fewcell's part.
+{how_to_install()}
 
-    pip install fewcell
+Then:
+
     fewcell segment IMAGES -o OUT --model THIS_FOLDER
 
 Other programs can run the network alone. It expects cells {facts.canonical_diameter_px:g} px wide: enlarge or shrink

@@ -26,7 +26,7 @@ def serve(
     port: 0 takes one that is free. ready: told the address to open, with the token in it.
 
     Raises ConfigError if the port cannot be had or the folder is none, WriteError if it is served already,
-    MissingDependencyError without `fewcell[web]`.
+    MissingDependencyError without the extra `web`.
     """
     require("web", "starlette", "uvicorn")
     import uvicorn
