@@ -234,12 +234,20 @@ def test_what_could_not_be_read_or_written_of_a_slide_is_told_by_the_exit_code(r
 
 
 @pytest.mark.parametrize(
-    ("flags", "word"), [(("--shard", "x"), "2/8"), (("--shard", "1/2", "--export", "csv"), "merge")]
+    ("flags", "word"),
+    [
+        (("--shard", "x"), "2/8"),
+        (("--shard", "1/2", "--export", "csv"), "merge"),
+        (("--dask", "tcp://127.0.0.1:1", "--device", "cuda"), "does not reach the workers"),
+    ],
 )
-def test_wrong_flags_of_shards_are_one_clear_error(run, nuclei, tmp_path, flags, word):
+def test_wrong_flags_of_slides_are_one_clear_error_at_once(run, nuclei, tmp_path, monkeypatch, flags, word):
+    monkeypatch.setattr("fewcell.segmenter.Segmenter.load", None)  # takes seconds
     code, _, err = run("segment", nuclei, "-o", tmp_path / "o.zarr", *flags)
     assert (code, word in err) == (1, True)
     assert not list(tmp_path.glob("o*"))
+    if "--dask" in flags:
+        assert run("merge", tmp_path / "o.zarr", *flags)[::2] == (1, err)
 
 
 def test_mistakes_are_drawn_and_what_is_missing_is_told_by_the_exit_code(run, nuclei, tmp_path):
@@ -357,6 +365,17 @@ def test_evaluate_scores_what_segment_writes(run, tmp_path):
     with open(tmp_path / "rows.csv", newline="") as file:
         assert float(next(csv.DictReader(file))["f1_50"]) == pytest.approx(2 / 3)
     assert (tmp_path / "rows-summary.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [((), "rows.csv: exists already"), (("--overwrite", "--note", "model"), "--note"), (None, "summary.csv: exists")],
+)
+def test_evaluate_says_before_it_scores_what_it_cannot_write(run, tmp_path, monkeypatch, flags, word):
+    monkeypatch.setattr("fewcell.benchmark.evaluate_folders", None)  # may take an hour
+    (tmp_path / ("rows.csv" if flags is not None else "rows-summary.csv")).write_text("")
+    code, _, err = run("evaluate", tmp_path, tmp_path, "--out", tmp_path / "rows.csv", *(flags or ()))
+    assert (code, word in err) == (1, True)
 
 
 def test_evaluate_shows_what_each_image_took(run, nuclei, tmp_path):
