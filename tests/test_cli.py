@@ -402,7 +402,8 @@ def test_train_ends_in_a_model_that_segments(run, nuclei, tmp_path):
         write_labels(data / "labels" / f"{i}_label.tiff", (np.roll(image, 17 * i, axis=1) > 60).astype(np.int32))
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
-        'batch = 2\ncrop_px = 64\nworkers = 0\nnetwork = {name = "resunet", settings = {widths = [8, 12]}}'
+        'batch = 2\ncrop_px = 64\nworkers = 0\nrepresentation = "boundary"\n'
+        'network = {name = "resunet", settings = {widths = [8, 12]}}'
     )
     code, out, _ = run("train", data, "-o", tmp_path / "run", "--recipe", recipe, "--steps", 2)
     assert code == 0
