@@ -39,7 +39,7 @@ def scores(segmenter: Segmenter, samples: Sequence[Sample]) -> dict[str, float]:
         image, truth, _ = load_labelled(sample)
         if remove_border(truth).max(initial=0) > 0:
             labels = segmenter.segment(image, diameter_px=diameter_px(truth)).labels
-            found[sample.stem] = f1(match(truth, labels, (0.5,))[0])
+            found[sample.stem] = f1(match(truth, labels))
     return found
 
 

@@ -491,7 +491,7 @@ def read_by_truth(case: Case, way: Way) -> Labels:
 
 def mean_grid_f1(cases: Sequence[Case], found: Iterable[Labels], iou: float = 0.5) -> float:
     """As `tune` counts it: on the network's grid, every instance."""
-    return float(np.mean([f1(match(c.labels, labels, (iou,))[0]) for c, labels in zip(cases, found, strict=True)]))
+    return float(np.mean([f1(match(c.labels, labels, iou)) for c, labels in zip(cases, found, strict=True)]))
 
 
 def _without_small(labels: NDArray, min_area_px: float = CANOPY.min_area_px) -> Labels:

@@ -75,7 +75,7 @@ def main() -> None:
         for optics, drawn in OPTICS.items():
             picture = drawn(np.ascontiguousarray(seen), np.random.default_rng(number)).transpose(2, 0, 1)
             found = segmenter.segment(picture, diameter_px=facts.canonical_diameter_px)
-            counts = match(resize_labels(truth, shape), found.labels, (0.5,))[0]
+            counts = match(resize_labels(truth, shape), found.labels)
             if counts.n_true:
                 rows.append({"optics": optics, "stem": sample.stem, "modality": sample.modality, "f1_50": f1(counts)})
     for optics in OPTICS:

@@ -64,7 +64,7 @@ def overfit(name: str, samples: list[Sample], steps: int, learning_rate: float) 
         predictions = list(representation.activate(network(batch.images)).numpy())
     tuned = representation.refit(predictions, labels).tune(predictions, labels)
     scores = {
-        sample.stem: f1(match(truth, tuned.decode(prediction).labels, (0.5,))[0])
+        sample.stem: f1(match(truth, tuned.decode(prediction).labels))
         for sample, truth, prediction in zip(samples, labels, predictions, strict=True)
     }
     mean = float(np.mean(list(scores.values())))

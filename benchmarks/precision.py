@@ -15,7 +15,7 @@ from rows import save_rows
 
 from fewcell.data.dataset import load_labelled, open_dataset
 from fewcell.engine import offered_precisions
-from fewcell.metrics import f1, match
+from fewcell.metrics import count_matches, f1, scored_overlaps
 from fewcell.segmenter import INT8_FILE, Segmenter
 from fewcell.training.lessons import parts_of
 
@@ -48,8 +48,8 @@ def main() -> None:
         if true_px is None or truth.size > MOST_PX:
             continue
         for way, segmenter in ways.items():
-            found = segmenter.segment(picture, diameter_px=true_px)
-            counts = match(truth, found.labels, (0.5, 0.8))
+            table = scored_overlaps(truth, segmenter.segment(picture, diameter_px=true_px).labels)
+            counts = [count_matches(table, threshold) for threshold in (0.5, 0.8)]
             reached[way] += [[f1(one) for one in counts]] if counts[0].n_true else []  # else the frame cuts all cells
     rows: list[dict[str, object]] = []
     for (precision, accurate), values in reached.items():

@@ -75,7 +75,7 @@ def _timed(segment: Callable[[], Segmentation]) -> tuple[Segmentation, float]:
 
 
 def _f1(truth: Labels, found: Labels) -> float:
-    return f1(match(truth, found, (0.5,))[0])
+    return f1(match(truth, found))
 
 
 def report(rows: Sequence[dict[str, object]], enlarge: float) -> None:

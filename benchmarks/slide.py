@@ -128,7 +128,7 @@ class Mosaic:
                 there = labels[row * PATCH_PX : (row + 1) * PATCH_PX, column * PATCH_PX : (column + 1) * PATCH_PX]
                 inner = np.s_[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
                 for total, found in zip(counts, (there, alone), strict=True):
-                    of_patch = match(truth[inner], found[inner], (0.5,))[0]
+                    of_patch = match(truth[inner], found[inner])
                     total += (of_patch.n_true, of_patch.n_predicted, of_patch.true_positives)
         return [Counts(n_true=int(n), n_predicted=int(p), true_positives=int(t)) for n, p, t in counts]
 
@@ -154,7 +154,7 @@ def found_in(pixels: np.ndarray, segmenter: Segmenter) -> np.ndarray:
     pyramid = Pyramid(normalise(pixels))
     factor = segmenter.facts.canonical_diameter_px / CELL_PX
     prediction = predict_at_scale(pyramid, factor, segmenter.engine, segmenter.facts.network)
-    found = segmenter.read_cells(segmenter.representation.to_bytes(prediction), segmenter.facts.min_score)
+    found = segmenter.decode_packed(segmenter.representation.to_bytes(prediction), segmenter.facts.min_score)
     return resize_labels(found.labels, pyramid.shape)
 
 
@@ -241,7 +241,7 @@ def main() -> None:
                 facts = json.loads(done.stdout.splitlines()[-1])
                 labels = zarr.open_array(str(out / "0"), mode="r")[:].astype(np.int32)
                 of_slide, of_sources = map(f1, mosaic.by_patch(labels))
-                facts |= {"f1_50": f1(match(mosaic.truth(), labels, (0.5,))[0])}
+                facts |= {"f1_50": f1(match(mosaic.truth(), labels))}
                 facts |= {"f1_50_by_patch": of_slide, "f1_50_of_sources": of_sources}
                 facts |= {"times_bare_network": facts["seconds"] / facts[f"bare_{cpu_precision()}_network_s"]}
                 rows.append({"kind": kind, "side_px": side, "sources": len(sources), **facts})

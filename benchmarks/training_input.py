@@ -22,7 +22,7 @@ import tifffile
 import torch
 from rows import save_rows
 
-from fewcell.config import Recipe
+from fewcell.config import Part, Recipe
 from fewcell.data import crops
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample, open_dataset
@@ -153,7 +153,8 @@ def waiting(
 
 
 def measure(samples: Sequence[Sample], count: int, steps: int, batch: int) -> list[Row]:
-    recipe = Recipe(steps=steps + WARM_UP_STEPS, batch=batch)
+    boundary = Part(name="boundary")  # as in the rows that there are
+    recipe = Recipe(representation=boundary, steps=steps + WARM_UP_STEPS, batch=batch)
     representation = make_representation(recipe.representation.name, recipe.representation.settings)
     network = make_network(recipe.network.name, len(representation.channels), recipe.network.settings)
     grid = Grid(recipe.crop_px, network.stride, representation.margin_px, recipe.canonical_diameter_px)

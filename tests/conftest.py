@@ -64,6 +64,7 @@ def tiny_recipe() -> Callable[..., Any]:
     still = {name: 0.0 for name in Augmentation.model_fields if name not in ("scale_jitter", "empty")}
     values = {
         "network": Part(name="resunet", settings={"widths": [8, 12], "blocks": 1}),
+        "representation": Part(name="boundary"),  # is the quickest to learn and to fit
         "augmentation": Augmentation(**still, scale_jitter=1.3, empty=0.15),
         "batch": 4,
         "crop_px": 64,

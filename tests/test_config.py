@@ -36,6 +36,7 @@ def test_the_recipes_of_the_project_are_right() -> None:
 
 def test_without_a_file_there_are_the_defaults() -> None:
     assert load_recipe(None, steps=7) == Recipe(steps=7)
+    assert Recipe(steps=7).representation.name == "canopy", "which finds most cells"
 
 
 def test_overrides_win_unless_they_are_none(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_cuda_without_a_gpu_is_a_device_error(trained, monkeypatch):
 
 def test_cuda_without_torch_says_what_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'fewcell\[train\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[train\]'"):
         check_device("cuda")
     check_device("cpu")
 

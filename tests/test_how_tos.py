@@ -131,7 +131,7 @@ def test_what_the_pages_say_of_a_diameter_that_is_off(draw_discs) -> None:
 
     def f1_at(diameter_px: float) -> float:
         labels = segmenter.segment(image, diameter_px=diameter_px).labels
-        return f1(match(truth, labels, (0.5,))[0])
+        return f1(match(truth, labels))
 
     assert min(f1_at(11), f1_at(22), f1_at(44)) > 0.9
     assert f1_at(66) < 0.2

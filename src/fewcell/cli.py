@@ -132,21 +132,19 @@ def segment(
         overwrite=overwrite,
     )
     images = list_images(paths, SLIDE_SUFFIXES)
+    part = None if shard is None else read_shard(shard)
+    _check_devices(device, dask)
+    if part and (len(images) != 1 or out.suffix.lower() != ".zarr"):
+        raise ConfigError(f"--shard {shard} is of one slide, with the name of its labels: fewcell segment X -o Y.zarr.")
+    if part and export:
+        raise ConfigError("--export goes with `fewcell merge`, where all shards come together, not with --shard.")
     segmenter = Segmenter.load(model, threads=threads, device=device, precision=precision, accurate=accurate)
     how = Means(threads=threads, dask=dask)
-    if dask and device != "cpu":
-        raise ConfigError(
-            f"--device {device} does not reach the workers of --dask, which use their CPUs. Leave one out."
-        )
-    if shard is None:
+    if part is None:
         _segment_all(segmenter, images, out, settings, export or [], how)
         return
-    if len(images) != 1 or out.suffix.lower() != ".zarr":
-        raise ConfigError(f"--shard {shard} is of one slide, with the name of its labels: fewcell segment X -o Y.zarr.")
-    if export:
-        raise ConfigError("--export goes with `fewcell merge`, where all shards come together, not with --shard.")
     with shown_segmenting() as (_, report):
-        unread = segment_shard(segmenter, images[0], out, read_shard(shard), settings, how=how, report=report)
+        unread = segment_shard(segmenter, images[0], out, part, settings, how=how, report=report)
     typer.echo(printable(f"Shard {shard} of {images[0].name} is done. When all are: fewcell merge {out}"))
     if unread:
         raise ReadError(unread_tiles(unread))
@@ -164,6 +162,7 @@ def merge(
     """Finish a slide that was segmented in shards: what is missing is done, and the outputs are written."""
     from fewcell.slides import ALWAYS, Means, merge_slide
 
+    _check_devices(device, dask)
     kinds, how = [*dict.fromkeys((*ALWAYS, *(export or ())))], Means(threads=threads, dask=dask)
     with shown_segmenting() as (_, report):
         found = merge_slide(out, exports=kinds, how=how, device=device, overwrite=overwrite, report=report)
@@ -352,7 +351,12 @@ def evaluate(
         save_summary,
         summarise,
     )
+    from fewcell.images import check_free
 
+    extra = read_notes(note or [])
+    tables = (out, out.with_name(f"{out.stem}-summary.csv")) if out else ()
+    for path in tables:  # before anything is scored, which may take long
+        check_free(path, overwrite=overwrite)
     evaluation = evaluate_folders(true_dir, predicted_dir, manifest=manifest)
     times = measure_efficiency((row.stem for row in evaluation.rows), predicted_dir) if efficiency else None
     summary = summarise(evaluation)
@@ -360,10 +364,9 @@ def evaluate(
     console.print(render(summary, evaluation))
     if times is not None:
         console.print(render_efficiency(times))
-    if out is not None:
-        extra = read_notes(note or [])
-        save_rows(evaluation, out, extra=extra, overwrite=overwrite)
-        save_summary(summary, out.with_name(f"{out.stem}-summary.csv"), extra=extra, overwrite=overwrite)
+    if tables:
+        save_rows(evaluation, tables[0], extra=extra, overwrite=overwrite)
+        save_summary(summary, tables[1], extra=extra, overwrite=overwrite)
     if draw is not None:
         from fewcell.report.mistakes import draw_worst
 
@@ -452,6 +455,13 @@ def challenge(
         typer.echo(line, err=True)
     if report.problems:
         raise typer.Exit(1)
+
+
+def _check_devices(device: str, dask: str | None) -> None:
+    if dask and device != "cpu":
+        raise ConfigError(
+            f"--device {device} does not reach the workers of --dask, which use their CPUs. Leave one out."
+        )
 
 
 def _segment_all(

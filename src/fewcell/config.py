@@ -113,7 +113,7 @@ class Recipe(Strict):
     """
 
     network: Part = Part(name="resunet")
-    representation: Part = Part(name="boundary")
+    representation: Part = Part(name="canopy")
     objective: Part = Part(name="supervised")
     augmentation: Augmentation = Augmentation()
     start: str | None = None

@@ -31,6 +31,7 @@ __all__ = [
     "TooLargeError",
     "WriteError",
     "checked_settings",
+    "how_to_install",
     "nearest",
     "pick",
     "require",
@@ -89,7 +90,13 @@ class MissingDependencyError(FewcellError):
     """An optional library is not installed."""
 
     def __init__(self, library: str, extra: str) -> None:
-        super().__init__(f"This needs {library}, which is not installed. Type: pip install 'fewcell[{extra}]'")
+        super().__init__(f"This needs {library}, which is not installed. {how_to_install(extra)}")
+
+
+def how_to_install(extra: str = "") -> str:
+    """What to type to install fewcell, or an extra of it."""
+    what = f"'.[{extra}]'" if extra else "."
+    return f"In fewcell's folder, type: pip install {what}"
 
 
 def require(extra: str, *libraries: str) -> None:

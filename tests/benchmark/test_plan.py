@@ -42,8 +42,9 @@ def test_a_block_is_every_combination_of_its_lists(tmp_path: Path) -> None:
 
 def test_the_same_run_in_two_blocks_is_made_once(tmp_path: Path) -> None:
     once = keys(tmp_path, PLAN)
-    assert keys(tmp_path, PLAN + "[[compare]]\nseed = [0, 2]\n")[:8] == once
-    assert len(keys(tmp_path, PLAN + "[[compare]]\nseed = [0, 2]\n")) == 9
+    both = keys(tmp_path, PLAN + '[[compare]]\nrepresentation = ["boundary"]\nseed = [0, 2]\n')
+    assert both[:8] == once
+    assert len(both) == 9
 
 
 def test_a_block_may_have_its_own_budget(tmp_path: Path) -> None:
@@ -52,7 +53,8 @@ def test_a_block_may_have_its_own_budget(tmp_path: Path) -> None:
 
 
 def test_a_run_that_goes_on_from_another_has_it_made_first(tmp_path: Path) -> None:
-    going_on = '[[compare]]\nlabels = [4]\nobjective = ["supervised", "consensus"]\nafter = "supervised"\n'
+    going_on = '[[compare]]\nrepresentation = ["boundary"]\nlabels = [4]\nobjective = ["supervised", "consensus"]\n'
+    going_on += 'after = "supervised"\n'
     (tmp_path / "plan.toml").write_text(PLAN.replace("[[compare]]", going_on + "[[compare]]"))
     first, longer, consensus, *others = runs_of(load_plan(tmp_path / "plan.toml"))
     assert longer.before == consensus.before == first

@@ -32,6 +32,7 @@ network = {{name = "resunet", settings = {{widths = [8, 12], blocks = 1}}}}
 augmentation = {{noise = 0, blur = 0, invert = 0, scale_jitter = 1.2}}
 [[compare]]
 network = [{{name = "resunet", settings = {{widths = [8, 12], blocks = 1}}}}]
+representation = ["boundary"]
 diameter = ["true", "none"]
 """
 

@@ -38,7 +38,7 @@ def test_f1_at_every_lowest_score_is_that_of_the_metric(seed: int, unknown: bool
     judged = [judge_image(truth, found, modality, True) for modality in HEADLINE_MODALITIES]
     for line in threshold_table(judged):
         kept = np.append(False, found.scores >= line["min_score"])
-        counts = match(truth, np.where(kept[labels], labels, 0).astype(np.int32), (0.5,))[0]
+        counts = match(truth, np.where(kept[labels], labels, 0).astype(np.int32))
         if counts.n_true:
             assert line["f1_50"] == line["f1_50_seen"] == pytest.approx(f1(counts))
         else:

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 
 from fewcell.errors import AxesError
 from fewcell.images import Contrast, estimate_contrast, normalise
-from fewcell.images.normalise import HIGHEST_PEAK, SAMPLED_PIXELS
-
-LOWEST = -0.5
+from fewcell.images.normalise import HIGHEST_PEAK, LOWEST, SAMPLED_PIXELS
 
 
 def disc_field(cells, *, size=400, radius=12, field=100.0, noise=5.0, bright=1000.0, seed=0):

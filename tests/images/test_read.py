@@ -12,7 +12,6 @@ import pytest
 import tifffile
 from PIL import Image as PillowImage
 
-import fewcell.images
 from fewcell.errors import AxesError, ReadError, TooLargeError
 from fewcell.images import list_images, memory, read_image, read_labels
 from fewcell.images.read import quiet_libraries
@@ -37,13 +36,6 @@ def assert_pixels(image, expected):
     assert image.pixels.flags.c_contiguous
     assert len(image.channel_names) == len(image.pixels)
     np.testing.assert_array_equal(image.pixels, np.asarray(expected).astype(np.float32))
-
-
-def test_public_names():
-    assert fewcell.images.__all__ == sorted(fewcell.images.__all__, key=lambda n: (not n.isupper(), n))
-    assert all(hasattr(fewcell.images, name) for name in fewcell.images.__all__)
-    for module in (fewcell.images.read, fewcell.images.write, fewcell.images.measure):
-        assert all(hasattr(module, name) for name in module.__all__)
 
 
 # --- PNG, JPEG, BMP -----------------------------------------------------------------------------------------

@@ -89,7 +89,8 @@ def test_the_whole_rule_equals_the_official_one(seed, wide_ids):
     expected = [official_counts(without_border(true), without_border(predicted), t) for t in THRESHOLDS]
     if wide_ids:
         true, predicted = scattered_ids(true, rng), scattered_ids(predicted, rng)
-    assert [as_tuple(c) for c in match(true, predicted, THRESHOLDS)] == expected
+    table = scored_overlaps(true, predicted)
+    assert [as_tuple(count_matches(table, threshold)) for threshold in THRESHOLDS] == expected
 
 
 @settings(max_examples=150, deadline=None)
@@ -161,7 +162,7 @@ def test_rule_1_comes_before_unknown():
     predicted = np.zeros_like(true)
     predicted[5:9, 10:14] = 1
     predicted[12:14, 10:20] = 2  # would be a false positive, but reaches the frame inside UNKNOWN: cut
-    assert as_tuple(match(true, predicted, [0.5])[0]) == (1, 1, 1)
+    assert as_tuple(match(true, predicted)) == (1, 1, 1)
 
 
 def test_a_prediction_mostly_in_unknown_is_false_only_if_it_could_be_known_to_be():
@@ -171,19 +172,20 @@ def test_a_prediction_mostly_in_unknown_is_false_only_if_it_could_be_known_to_be
     predicted = np.zeros_like(true)
     predicted[20:22, 11:19] = 3  # exactly half of it in UNKNOWN: false
     predicted[24:26, 11:20] = 4  # more than half: nobody knows
-    assert as_tuple(match(true, predicted, [0.5])[0]) == (0, 1, 1)
+    assert as_tuple(match(true, predicted)) == (0, 1, 1)
     predicted[5:9, 11:25] = 5  # mostly in UNKNOWN as well, and on its known part just the true cell: found
-    assert as_tuple(match(true, predicted, [0.5, 1.0])[1]) == (1, 1, 2)
+    assert as_tuple(match(true, predicted, 1.0)) == (1, 1, 2)
 
 
 def test_right_predictions_are_those_that_fit_a_true_cell_well_enough():
     true, predicted = np.zeros((2, 8, 20), dtype=np.int32)
     true[:4, :4], true[:, 10:] = 1, -1
-    predicted[:4, :3], predicted[5:7, :4], predicted[2:6, 9:14] = 1, 2, 3  # fits; is wrong; lies mostly in UNKNOWN
-    is_right, known = overlaps(true, predicted).right_and_known(0.75)
+    predicted[:4, :2], predicted[5:7, :4], predicted[2:6, 9:14] = 1, 2, 3  # fits; is wrong; lies mostly in UNKNOWN
+    is_right, known = overlaps(true, predicted).right_and_known()
     assert is_right.tolist() == [True, False, False]
     assert known.tolist() == [True, True, False]
-    assert not overlaps(true, predicted).right_and_known(0.76)[0].any()
+    true[4, 0] = 1
+    assert not overlaps(true, predicted).right_and_known()[0].any()
 
 
 def test_the_known_half_of_a_cell_takes_it_before_the_unknown_one():
@@ -202,9 +204,9 @@ def test_large_images_are_compared_in_padded_tiles():
     predicted = np.where(true < 0, 0, true)
     predicted[2010:2020, 2510:2520] = 8  # in UNKNOWN
     predicted[4500:4510, 100:110] = 8
-    assert as_tuple(match(true, predicted, [0.5])[0]) == (4, 4, 5)
+    assert as_tuple(match(true, predicted)) == (4, 4, 5)
     # One row less: below 25,000,000 pixels, one image.
-    assert as_tuple(match(true[:-1], predicted[:-1], [0.5])[0]) == (3, 3, 4)
+    assert as_tuple(match(true[:-1], predicted[:-1])) == (3, 3, 4)
 
 
 def test_tiles_equal_the_official_rule_tile_by_tile():
@@ -225,20 +227,20 @@ def test_tiles_equal_the_official_rule_tile_by_tile():
             expected += official_counts(*map(without_border, tiles), 0.6)
     assert expected[0] > 20
     assert expected[0] < expected[1]
-    assert as_tuple(match(true, predicted, [0.6])[0]) == tuple(expected)
+    assert as_tuple(match(true, predicted, 0.6)) == tuple(expected)
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (1, 1), (3, 2)])
 def test_the_smallest_images_have_no_cells(shape):
     labels = np.ones(shape, np.int32)
-    assert as_tuple(match(labels, labels, [0.5])[0]) == (0, 0, 0)
+    assert as_tuple(match(labels, labels)) == (0, 0, 0)
     assert scored_overlaps(labels, labels).n_true == 0
 
 
 def test_unsigned_and_wide_integers_are_labels():
     labels = np.zeros((10, 10), np.uint16)
     labels[4:6, 4:6] = 60_000
-    assert as_tuple(match(labels, labels.astype(np.int64), [1.0])[0]) == (1, 1, 1)
+    assert as_tuple(match(labels, labels.astype(np.int64), 1.0)) == (1, 1, 1)
 
 
 def test_wrong_input_says_what_it_got():

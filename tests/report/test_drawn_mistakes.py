@@ -57,6 +57,22 @@ def test_an_image_without_a_prediction_is_all_missed(folders: tuple[Path, Path],
     assert has(picture[: 8 * 90], MISTAKE_COLOURS["missed"])
 
 
+@pytest.mark.parametrize(("height", "width"), [(90, 20), (505, 475), (700, 700)])
+def test_the_legend_is_whole_however_narrow_the_image(tmp_path: Path, height: int, width: int) -> None:
+    data, predicted = tmp_path / "data", tmp_path / "predicted"
+    for folder in (data / "images", data / "labels", predicted):
+        folder.mkdir(parents=True)
+    labels = np.zeros((height, width), dtype=np.int32)
+    labels[10:16, 6:12] = 1
+    Image.fromarray(labels.astype(np.uint8)).save(data / "images" / "x.png")
+    tifffile.imwrite(data / "labels" / "x_label.tiff", labels)
+    tifffile.imwrite(predicted / "x_label.tiff", labels)
+    (path,) = draw_worst(evaluate_folders(data, predicted), tmp_path / "drawn")
+    legend = np.asarray(Image.open(path))[-26:]
+    assert all(has(legend, colour) for colour in MISTAKE_COLOURS.values())
+    assert (legend[:, -8:] == legend[0, 0]).all(), "its last word ends before its end"
+
+
 def test_labels_without_images_cannot_be_drawn_on(folders: tuple[Path, Path], tmp_path: Path) -> None:
     for image in (folders[0] / "images").iterdir():
         image.unlink()

@@ -164,7 +164,7 @@ def test_what_is_missing_is_one_clear_error(tmp_path: Path, no_pictures: None, m
     with pytest.raises(WriteError, match="exists already"):
         write_report([folder], tmp_path / "report.html")
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(MissingDependencyError, match=r"fewcell\[report\]"):
+    with pytest.raises(MissingDependencyError, match=r"\.\[report\]"):
         write_report([folder], tmp_path / "other.html")
 
 

@@ -69,7 +69,7 @@ def test_tune_keeps_thresholds_that_lie_between_those_of_its_grid() -> None:
     start = replace(Boundary(), interior_threshold=0.44)
 
     def mean_f1(variant: Boundary) -> float:
-        return float(np.mean([f1(match(labels, variant.decode(p).labels, (0.5,))[0]) for p in (faint, bridged)]))
+        return float(np.mean([f1(match(labels, variant.decode(p).labels)) for p in (faint, bridged)]))
 
     tuned = start.tune([faint, bridged], [labels, labels])
     assert mean_f1(start) > max(mean_f1(replace(start, interior_threshold=t)) for t in (0.4, 0.5))

@@ -287,7 +287,7 @@ def test_cells_are_cut_where_they_meet_at_any_height() -> None:
     prediction[CELL, :, 34:] *= 0.35
     found = replace(Canopy(), valley=0.9, cuts=(0.3,)).decode(prediction)
     assert len(found) == 4
-    assert match(labels, found.labels, (0.7,))[0].true_positives == 4
+    assert match(labels, found.labels, 0.7).true_positives == 4
     height = Canopy().height(prediction)
     assert height[14, 16:17].max() > height[:, 40:].max(), "the saddle of one pair is above the summits of the other"
 
@@ -327,7 +327,7 @@ def test_of_candidates_that_are_all_right_the_one_that_fits_best_is_chosen() -> 
     predictions, truths = zip(*map(halo, range(8)), strict=True)
     fitted = Canopy().refit(predictions[:6], truths[:6])
     for prediction, labels in zip(predictions[6:], truths[6:], strict=True):
-        assert match(labels, fitted.decode(prediction).labels, (0.9,))[0].true_positives == labels.max()
+        assert match(labels, fitted.decode(prediction).labels, 0.9).true_positives == labels.max()
         candidates = fitted.candidates(prediction)
         how_right, (iou, _) = fitted._how_right(candidates), true_ious(candidates, labels)
         loose, tight = (iou > 0.5) & (iou < 0.7), iou > 0.9
@@ -340,7 +340,7 @@ def test_the_height_parts_cells_by_the_flow_alone() -> None:
     labels[10:30, 10:30], labels[10:30, 30:50] = 1, 2
     prediction = Canopy().targets(labels)
     found = Canopy().decode(prediction)
-    assert match(labels, found.labels, (0.9,))[0].true_positives == 2
+    assert match(labels, found.labels, 0.9).true_positives == 2
     prediction[FLOW] = 0
     assert len(Canopy().decode(prediction)) == 1
 
@@ -359,7 +359,7 @@ def test_of_all_candidates_those_are_taken_that_fit_what_is_known() -> None:
     assert np.array_equal(both.labels > 0, labels > 0)
     each = canopy.decode_near(prediction, labels)
     assert len(each) == 2
-    assert [count.true_positives for count in match(labels, each.labels, (0.9,))] == [2]
+    assert match(labels, each.labels, 0.9).true_positives == 2
     assert not canopy.decode_near(prediction, np.zeros_like(labels)).labels.any()
 
 

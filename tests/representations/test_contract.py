@@ -314,7 +314,7 @@ def test_tune_is_never_worse_than_the_start(representation: Representation) -> N
 
     def mean_f1(variant: Representation) -> float:
         decoded = (variant.decode(p).labels for p in predictions)
-        return float(np.mean([f1(match(t, d, (0.5,))[0]) for t, d in zip(truths, decoded, strict=True)]))
+        return float(np.mean([f1(match(t, d)) for t, d in zip(truths, decoded, strict=True)]))
 
     nudged = {
         f.name: 0.93 * v for f in fields(representation) if isinstance(v := getattr(representation, f.name), float)
@@ -378,4 +378,4 @@ def test_a_prediction_kept_in_bytes_is_read_as_the_same_cells(representation: Re
     truth = scattered(6, 8, seed=4)
     targets = representation.targets(truth)
     kept = representation.decode(representation.from_bytes(representation.to_bytes(targets)))
-    assert f1(match(truth, kept.labels, (0.5,))[0]) >= 0.98
+    assert f1(match(truth, kept.labels)) >= 0.98

@@ -105,10 +105,10 @@ def test_large_cells_among_small_ones_are_found(trained, draw_discs, monkeypatch
     segmenter = Segmenter.load(trained.folder, threads=1)
     monkeypatch.setattr(Segmenter, "estimate_scale", lambda *_, **__: Estimate(22.0, 0.99))
     found = segmenter.segment(image)
-    assert f1(match(labels, found.labels, (0.5,))[0]) > 0.8
-    assert f1(match(large_labels, found.labels[:, 280:], (0.5,))[0]) > 0.8
+    assert f1(match(labels, found.labels)) > 0.8
+    assert f1(match(large_labels, found.labels[:, 280:])) > 0.8
     given = segmenter.segment(image, diameter_px=22.0)
-    assert f1(match(labels, given.labels, (0.5,))[0]) < f1(match(labels, found.labels, (0.5,))[0])
+    assert f1(match(labels, given.labels)) < f1(match(labels, found.labels))
     # The score below which cells are dropped may be lower or higher than that by which scales are compared.
     everything = segmenter.segment(image, min_score=0)
     sure = everything.instances.of_score(segmenter.facts.min_score)
@@ -116,7 +116,7 @@ def test_large_cells_among_small_ones_are_found(trained, draw_discs, monkeypatch
     assert np.all(segmenter.segment(image, min_score=0.6).scores >= 0.6)
     # What is too small takes no part.
     large_only = segmenter.segment(image, min_area_px=800)
-    assert f1(match(large_labels, large_only.labels[:, 280:], (0.5,))[0]) > 0.8
+    assert f1(match(large_labels, large_only.labels[:, 280:])) > 0.8
     assert np.bincount(large_only.labels.ravel())[1:].min() >= 800
 
 

@@ -165,7 +165,7 @@ def test_a_window_off_the_grid(folder, change):
 
 def test_a_newer_schema(folder, change):
     change(lambda raw: raw.update(schema_version=4, colour="new"))
-    assert_wrong(folder, r"newer fewcell \(schema 4, this one reads 3\).*pip install --upgrade")
+    assert_wrong(folder, r"newer fewcell \(schema 4, this one reads 3\).*pip install \.$")
 
 
 def test_an_older_schema(folder, change):

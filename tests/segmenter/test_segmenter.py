@@ -41,7 +41,7 @@ def assert_sound(found, shape):
 
 
 def f1_of(true, found):
-    return f1(match(true, found, (0.5,))[0])
+    return f1(match(true, found))
 
 
 @pytest.mark.parametrize("value", [0, 7, 255])

@@ -429,9 +429,9 @@ def test_a_missing_library_is_named_with_the_line_to_type(
     drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"pyarrow.*pip install 'fewcell\[tables\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pyarrow.*pip install '\.\[tables\]'"):
         drawn.write(["csv", "parquet"], tmp_path / "o")
-    with pytest.raises(MissingDependencyError, match=r"h5py.*pip install 'fewcell\[tables\]'"):
+    with pytest.raises(MissingDependencyError, match=r"h5py.*pip install '\.\[tables\]'"):
         drawn.write(["csv", "h5ad"], tmp_path / "o")
     assert not list(tmp_path.iterdir())
 

@@ -71,7 +71,7 @@ def test_large_images_become_slides_and_others_files(segmenter, folder, tmp_path
 def test_one_input_may_be_given_the_name_of_its_labels(segmenter, folder, tmp_path) -> None:
     (found,) = segment_inputs(segmenter, [folder / "a.png"], tmp_path / "x.zarr", SETTINGS)
     assert isinstance(found, SegmentedSlide)
-    assert found.outputs == {
+    assert found.segmentation.outputs == {
         "labels": tmp_path / "x.zarr",
         "csv": tmp_path / "x_cells.csv",
         "overlay": tmp_path / "x_overlay.png",
@@ -84,7 +84,7 @@ def test_one_input_may_be_given_the_name_of_its_labels(segmenter, folder, tmp_pa
 
 def test_exports_are_made_of_images_of_any_size(segmenter, folder, tmp_path) -> None:
     (found,) = segment_inputs(segmenter, [folder / "a.png"], tmp_path, SETTINGS, exports=["geojson", "tiff"])
-    assert list(found.outputs) == ["labels", "csv", "overlay", "geojson", "tiff"]
+    assert list(found.segmentation.outputs) == ["labels", "csv", "overlay", "geojson", "tiff"]
     whole = segmenter.segment(read_image(folder / "a.png"), diameter_px=22)
     assert len(json.loads((tmp_path / "a_cells.geojson").read_text())["features"]) == len(whole.scores) > 3
     np.testing.assert_array_equal(read_labels(tmp_path / "a_label.tiff") > 0, whole.labels > 0)

@@ -129,7 +129,7 @@ def test_the_least_sure_held_out_image_says_how_sure_a_cell_must_be_in_any(sampl
 def test_the_model_finds_discs_that_it_has_not_seen(trained, draw_discs):
     image, labels = draw_discs(100, (150, 211))
     found = Segmenter.load(trained.folder, threads=1).segment(image[None])
-    assert f1(match(labels, found.labels, (0.5,))[0]) > 0.8
+    assert f1(match(labels, found.labels)) > 0.8
 
 
 def test_the_log_has_a_header_and_rising_steps(trained):
@@ -387,7 +387,7 @@ def test_thresholds_are_judged_as_if_the_cells_below_were_not_there():
         plain = []
         for threshold in finish_module.MIN_SCORES:
             left = np.where(np.append(False, scores >= threshold)[found], found, 0)
-            counts = match(truth, left, (0.5,))[0]
+            counts = match(truth, left)
             plain.append(1.0 if counts.n_true == counts.n_predicted == 0 else f1(counts))
         assert _f1_by_threshold(truth, found, scores) == plain
     assert len(set(plain)) == 1, "no cell is left"

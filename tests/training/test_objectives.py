@@ -328,7 +328,7 @@ def test_a_teacher_knows_which_of_its_cells_are_right(trained, samples) -> None:
         true_labels = load_sample(truth)[1]
         assert true_labels is not None
         known = np.where(lesson.labels >= 0, true_labels, 0)
-        assert f1(match(known, np.maximum(lesson.labels, 0), (0.5,))[0]) > 0.85
+        assert f1(match(known, np.maximum(lesson.labels, 0))) > 0.85
         assert lesson.n_kept <= lesson.n_found
         assert 15 < lesson.diameter_px < 30
     no_teacher = Teacher(Segmenter.load(trained.folder), [], keep=0.7)

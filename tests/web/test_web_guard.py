@@ -1,10 +1,6 @@
 """Who may ask: token, host, origin, and what browsers are told."""
 
-import inspect
-
 import pytest
-
-from fewcell.web import serve
 
 PATHS = [
     "/",
@@ -105,7 +101,3 @@ def test_an_open_server_takes_addresses_but_no_names(root, open_page):
             == 200
         )
         assert client.get("/api/state", headers={**cookie, "host": name, "origin": f"http://{name}"}).status_code == 421
-
-
-def test_it_listens_on_this_machine_only_unless_told_otherwise():
-    assert inspect.signature(serve).parameters["host"].default == "127.0.0.1"

@@ -121,3 +121,25 @@ def test_closing_ends_what_runs():
         time.sleep(0.01)
     queue.close()
     assert job.process.wait(10) != 0
+
+
+def test_closing_stops_what_waits_when_a_job_ends_just_then(queue, monkeypatch):
+    go, stop = threading.Event(), queue.stop
+
+    def do(job):
+        while job.state == "working" and not go.is_set():
+            time.sleep(0.01)
+
+    first, last = (queue.add("segment", name, "m", do) for name in ("x", "y"))
+
+    def stop_late(number):
+        go.set()
+        ended(first)
+        stop(number)
+
+    while first.state == "waiting":
+        time.sleep(0.01)
+    monkeypatch.setattr(queue, "stop", stop_late)
+    queue.close()
+    assert [first.state, last.state] == ["stopped", "stopped"]
+    assert not queue._thread.is_alive()

@@ -1,6 +1,7 @@
 """The command: what it says when it cannot serve."""
 
 import socket
+from functools import partial
 
 import pytest
 
@@ -8,37 +9,39 @@ from fewcell import cli
 from fewcell.errors import ConfigError, MissingDependencyError, ModelError, WriteError
 from fewcell.web import serve
 
+serve_here = partial(serve, host="127.0.0.1", port=0, models=["default"])
+
 
 def test_a_port_that_is_taken_is_said(tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         with pytest.raises(ConfigError, match="Choose another port"):
-            serve(tmp_path, port=other.getsockname()[1])
+            serve_here(tmp_path, port=other.getsockname()[1])
 
 
 def test_a_folder_or_model_that_is_not_there_is_said(tmp_path):
     with pytest.raises(ConfigError, match="is no folder"):
-        serve(tmp_path / "nothing", port=0)
+        serve_here(tmp_path / "nothing")
     with pytest.raises(ModelError, match="defualt"):
-        serve(tmp_path, port=0, models=["defualt"])
+        serve_here(tmp_path, models=["defualt"])
 
 
 def test_a_folder_is_served_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: serve(tmp_path, port=0))
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: serve_here(tmp_path))
     with pytest.raises(WriteError, match="is served already"):
-        serve(tmp_path, port=0)
+        serve_here(tmp_path)
     addresses = []
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
     for _ in range(2):  # one after the other may
-        serve(tmp_path, port=0, ready=addresses.append)
+        serve_here(tmp_path, ready=addresses.append)
     assert len(addresses) == 2
 
 
 def test_a_missing_library_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("fewcell.errors.find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"fewcell\[web\]"):
-        serve(tmp_path, port=0)
+    with pytest.raises(MissingDependencyError, match=r"\.\[web\]"):
+        serve_here(tmp_path)
 
 
 def test_the_command_passes_its_options_on(tmp_path, monkeypatch, capsys):

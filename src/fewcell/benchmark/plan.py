@@ -34,7 +34,7 @@ class Block(Strict):
     """
 
     network: Many = ["resunet"]
-    representation: Many = ["boundary"]
+    representation: Many = ["canopy"]
     objective: Many = ["supervised"]
     labels: Annotated[list[Budget], Field(min_length=1)] = ["all"]
     seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]

@@ -17,8 +17,9 @@ import numpy as np
 
 from fewcell import __version__
 from fewcell.engine import OpenVinoEngine
-from fewcell.errors import require
+from fewcell.errors import how_to_install, require
 from fewcell.images import draw_overlay, resize_image, whole_file
+from fewcell.images.normalise import HIGH_PERCENTILE, HIGHEST_PEAK, LOW_PERCENTILE, LOWEST
 from fewcell.segmenter import FACTS_FILE, NETWORK_FILE, ModelFacts, NetworkFacts, Segmenter
 from fewcell.types import FloatArray
 
@@ -31,8 +32,7 @@ CHALLENGE = (
 )
 NOTICE_FILE = "NOTICE"
 EXAMPLE_DIAMETER_PX = 14.0  # of the nuclei in scikit-image's immunohistochemistry
-LOW, HIGH, EPSILON = 1.0, 99.8, 1e-6  # percentiles, and what their distance is widened by
-LOWEST, HIGHEST = -0.5, 4.0
+EPSILON = 1e-6  # what the distance of percentiles is widened by
 
 
 def package_model(
@@ -130,9 +130,14 @@ def _input(facts: ModelFacts) -> dict[str, Any]:
         "preprocessing": [
             {
                 "id": "scale_range",
-                "kwargs": {"axes": ["y", "x"], "min_percentile": LOW, "max_percentile": HIGH, "eps": EPSILON},
+                "kwargs": {
+                    "axes": ["y", "x"],
+                    "min_percentile": LOW_PERCENTILE,
+                    "max_percentile": HIGH_PERCENTILE,
+                    "eps": EPSILON,
+                },
             },
-            {"id": "clip", "kwargs": {"min": LOWEST, "max": HIGHEST}},
+            {"id": "clip", "kwargs": {"min": LOWEST, "max": HIGHEST_PEAK}},
         ],
     }
 
@@ -173,8 +178,8 @@ def _example(facts: ModelFacts) -> FloatArray:
 
 def _stretch(pixels: FloatArray) -> FloatArray:
     """What `preprocessing` says, so that the example is that of programs that know nothing but the description."""
-    low, high = np.percentile(pixels, (LOW, HIGH), axis=(1, 2), keepdims=True)
-    return np.clip((pixels - low) / (high - low + EPSILON), LOWEST, HIGHEST).astype(np.float32)
+    low, high = np.percentile(pixels, (LOW_PERCENTILE, HIGH_PERCENTILE), axis=(1, 2), keepdims=True)
+    return np.clip((pixels - low) / (high - low + EPSILON), LOWEST, HIGHEST_PEAK).astype(np.float32)
 
 
 def _cover(segmenter: Segmenter, pixels: FloatArray) -> bytes:
@@ -201,9 +206,11 @@ def _words(name: str, facts: ModelFacts) -> str:
     return f"""# fewcell {name}
 
 Finds cells in microscopy images of any modality. The network (`{facts.network.name}`) predicts what the representation
-`{facts.representation.name}` reads cells from; reading them, the scale of images and scores are fewcell's part:
+`{facts.representation.name}` reads cells from; reading them, the scale of images and scores are fewcell's part.
+{how_to_install()}
 
-    pip install fewcell
+Then:
+
     fewcell segment IMAGES -o OUT --model THIS_FOLDER
 
 Other programs can run the network alone. It expects cells {facts.canonical_diameter_px:g} px wide: enlarge or shrink

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.images import read_cells as read_columns
-from fewcell.images import read_labels
+from fewcell.images import read_cell_table, read_labels
 
-__all__ = ["Layer", "get_reader", "read_cells"]
+__all__ = ["Layer", "get_reader", "read_layers"]
 
 Layer = tuple[Any, dict[str, Any], str]
 """What napari calls LayerData: the data, what else the layer is made with, and its kind."""
@@ -22,10 +21,10 @@ Layer = tuple[Any, dict[str, Any], str]
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[Layer]] | None:
     """Return the function that opens these files, or None where one of them was not written by fewcell."""
-    return read_cells if all(_made_by(one) is not None for one in _paths(path)) else None
+    return read_layers if all(_made_by(one) is not None for one in _paths(path)) else None
 
 
-def read_cells(path: str | Sequence[str]) -> list[Layer]:
+def read_layers(path: str | Sequence[str]) -> list[Layer]:
     """Open label images as layers of labels: those of slides from the disk as they are looked at, with their copies.
 
     The features of a cell are its row in the table beside the label image, if that is still there. Layers have no
@@ -57,7 +56,7 @@ def _layer(path: Path) -> Layer:
 
 def _features(table: Path) -> dict[str, NDArray[Any]]:
     """The columns of a table of cells. napari finds the row of a label by the column 'index'."""
-    columns = read_columns(table)
+    columns = read_cell_table(table)
     return {"index": columns.pop("id").astype(np.int64), **columns}
 
 

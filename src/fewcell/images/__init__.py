@@ -8,7 +8,15 @@ from fewcell.images.read import SUFFIXES, Image, is_tiff, list_images, read_imag
 from fewcell.images.resample import resize_image, resize_labels, resize_labels_part
 from fewcell.images.slide import SLIDE_SUFFIXES, Level, Slide, open_slide, read_around_damage
 from fewcell.images.slide_pyramid import SlidePyramid
-from fewcell.images.write import draw_overlay, read_cells, whole_file, write_cells, write_labels, write_overlay
+from fewcell.images.write import (
+    check_free,
+    draw_overlay,
+    read_cell_table,
+    whole_file,
+    write_cells,
+    write_labels,
+    write_overlay,
+)
 
 __all__ = [
     "SLIDE_SUFFIXES",
@@ -20,6 +28,7 @@ __all__ = [
     "Slide",
     "SlidePyramid",
     "available_bytes",
+    "check_free",
     "draw_overlay",
     "estimate_contrast",
     "is_tiff",
@@ -29,7 +38,7 @@ __all__ = [
     "open_slide",
     "peak_bytes",
     "read_around_damage",
-    "read_cells",
+    "read_cell_table",
     "read_image",
     "read_labels",
     "resize_image",

@@ -14,6 +14,7 @@ LOW_PERCENTILE, HIGH_PERCENTILE, PEAK_PERCENTILE = 1.0, 99.8, 99.99
 SAMPLED_PIXELS = 1_000_000  # percentiles of a channel are read from about this many pixels
 DIMMEST_CHANNEL = 0.1  # a channel is stretched at most 1 / this times more than the strongest one
 BLOCK_PX = 32_768  # of each channel, stretched at a time
+LOWEST = -0.5  # normalised value below which nothing goes
 HIGHEST_PEAK = 4.0  # normalised value that the brightest 0.01 % of the pixels may reach
 
 
@@ -81,7 +82,7 @@ def normalise(pixels: NDArray, contrast: Contrast | None = None) -> FloatArray:
             block *= gain.astype(np.float32)[:, None, None]
             if pixels.dtype.kind == "f":
                 block[~np.isfinite(block)] = 0.0
-            np.clip(block, -0.5, HIGHEST_PEAK, out=block)
+            np.clip(block, LOWEST, HIGHEST_PEAK, out=block)
     if len(stretched) == 1:
         return np.broadcast_to(stretched, (3, *stretched.shape[1:]))
     if len(stretched) == 2:

@@ -18,7 +18,16 @@ from PIL import Image as PillowImage
 
 from fewcell.errors import DataError, WriteError
 
-__all__ = ["draw_overlay", "read_cells", "table_fields", "whole_file", "write_cells", "write_labels", "write_overlay"]
+__all__ = [
+    "check_free",
+    "draw_overlay",
+    "read_cell_table",
+    "table_fields",
+    "whole_file",
+    "write_cells",
+    "write_labels",
+    "write_overlay",
+]
 
 _ON_DARK = np.array(
     [
@@ -40,6 +49,14 @@ _ON_BRIGHT = np.array(
 _BRIGHT = 0.6
 
 
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise WriteError where something has the name of a file that is to be written, and may not be overwritten."""
+    if path.is_dir():
+        raise WriteError(f"{path}: is a folder; a file was to be written there. Choose another name.")
+    if path.exists() and not overwrite:
+        raise WriteError(f"{path}: exists already. Choose another name, or allow it with --overwrite.")
+
+
 @contextmanager
 def whole_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """Write a file so that it appears whole, or not at all.
@@ -49,10 +66,7 @@ def whole_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
     where `path` exists and may not be overwritten, or cannot be written.
     """
     path = Path(path)
-    if path.is_dir():
-        raise WriteError(f"{path}: is a folder; a file was to be written there. Choose another name.")
-    if path.exists() and not overwrite:
-        raise WriteError(f"{path}: exists already. Choose another name, or allow it with --overwrite.")
+    check_free(path, overwrite=overwrite)
     temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +228,7 @@ def write_cells(path: str | os.PathLike[str], columns: Mapping[str, ArrayLike], 
         writer.writerows(zip(*map(table_fields, arrays.values()), strict=True))
 
 
-def read_cells(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float64]]:
+def read_cell_table(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float64]]:
     """The columns of a table of cells that `write_cells` wrote, one value a cell; NaN where a field is empty.
 
     Raises OSError if there is no such file, ValueError if it is no such table.

@@ -14,7 +14,6 @@ from fewcell.metrics.points_and_boxes import bounding_boxes, box_iou, count_boxe
 from fewcell.metrics.scores import (
     THRESHOLDS,
     ImageScores,
-    PanopticQuality,
     aggregated_jaccard,
     average_precision,
     f1,
@@ -29,7 +28,6 @@ __all__ = [
     "ImageScores",
     "Mistakes",
     "Overlaps",
-    "PanopticQuality",
     "aggregated_jaccard",
     "average_precision",
     "bounding_boxes",

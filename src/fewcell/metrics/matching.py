@@ -81,13 +81,13 @@ class Overlaps:
         areas = self.true_areas[self.pair_true] + self.predicted_areas[self.pair_predicted]
         return self.pair_px / (areas - self.pair_px)
 
-    def right_and_known(self, threshold: float = 0.5) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which predictions have an IoU of `threshold` or more with a true cell, and of which that is known.
+    def right_and_known(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which predictions have an IoU of 0.5 or more with a true cell, and of which that is known.
 
         Both (n_predicted,). Of a wrong one that lies mostly in UNKNOWN it is not known whether it is wrong.
         """
         is_right = np.zeros(self.n_predicted, dtype=bool)
-        is_right[self.pair_predicted[self.pair_iou >= threshold]] = True
+        is_right[self.pair_predicted[self.pair_iou >= 0.5]] = True
         return is_right, is_right | ~self.mostly_unknown
 
 
@@ -101,14 +101,6 @@ class Counts:
     true_positives: int
     n_true: int
     n_predicted: int
-
-    @property
-    def false_positives(self) -> int:
-        return self.n_predicted - self.true_positives
-
-    @property
-    def false_negatives(self) -> int:
-        return self.n_true - self.true_positives
 
 
 def overlaps(true: Labels, predicted: Labels) -> Overlaps:
@@ -197,10 +189,9 @@ def count_matches(table: Overlaps, threshold: float) -> Counts:
     return Counts(true_positives=found, n_true=table.n_true, n_predicted=n_predicted)
 
 
-def match(true: Labels, predicted: Labels, thresholds: Sequence[float]) -> list[Counts]:
-    """Count the cells found in an image, at each IoU threshold (rules 1, 2, and 4)."""
-    table = scored_overlaps(true, predicted)
-    return [count_matches(table, threshold) for threshold in thresholds]
+def match(true: Labels, predicted: Labels, threshold: float = 0.5) -> Counts:
+    """Count the cells found in an image (rules 1, 2, and 4); at several thresholds, see `count_matches`."""
+    return count_matches(scored_overlaps(true, predicted), threshold)
 
 
 def _largest_matching(table: Overlaps, allowed: NDArray[np.bool_], threshold: float) -> int:

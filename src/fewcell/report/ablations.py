@@ -2,16 +2,16 @@
 `benchmarks/heights.py`, predictions of other representations read in its way.
 """
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fewcell.benchmark import HEADLINE_MODALITIES, bootstrap_groups
+from fewcell.benchmark import HEADLINE_MODALITIES, Interval, bootstrap_groups
+from fewcell.benchmark.summary import Resampled
+from fewcell.benchmark.tables import read_table
 from fewcell.errors import DataError
 
 __all__ = ["Ablation", "load_ablations", "load_heights"]
@@ -90,8 +90,8 @@ def _behind(images: Images, whole: Images, column: str) -> tuple[float, float, f
     if draws is None or whole_draws is None:
         return None
     # Experiments are drawn alike for every way, so that differences are paired.
-    low, high = np.quantile(whole_draws - draws, (0.025, 0.975))
-    return _headline(whole, column) - _headline(images, column), float(low), float(high)
+    interval = Interval.of(whole_draws[0] - draws[0], draws[1])
+    return _headline(whole, column) - _headline(images, column), interval.low, interval.high
 
 
 def _headline(images: Images, column: str) -> float:
@@ -116,7 +116,7 @@ def _of_image(rows: Sequence[dict[str, str]], column: str) -> float:
     return float(np.mean([float(row[column]) for row in rows]))
 
 
-def _draws(images: Images, column: str) -> NDArray[np.float64] | None:
+def _draws(images: Images, column: str) -> Resampled | None:
     """The headline in each of many draws of experiments; None if a modality has a single image."""
     groups = [
         [
@@ -126,16 +126,13 @@ def _draws(images: Images, column: str) -> NDArray[np.float64] | None:
         ]
         for modality in _modalities(images)
     ]
-    drawn = bootstrap_groups(groups)
-    return None if drawn is None else drawn[0]
+    return bootstrap_groups(groups)
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = COLUMNS - set(reader.fieldnames or ())
-        if missing:
-            raise DataError(
-                f"{path} has no column {', '.join(sorted(missing))}. Make it by benchmarks/canopy.py or heights.py."
-            )
-        return list(reader)
+    rows = read_table(path)
+    if rows and (missing := COLUMNS - set(rows[0])):
+        raise DataError(
+            f"{path} has no column {', '.join(sorted(missing))}. Make it by benchmarks/canopy.py or heights.py."
+        )
+    return rows

@@ -52,8 +52,7 @@ def modality_chart(results: Results) -> str:
                 if interval:
                     axis.plot([interval.low, interval.high], [row, row], color=_colour(row), linewidth=2, alpha=0.5)
                 axis.plot(mean, row, MARKERS[row % len(MARKERS)], color=_colour(row))
-            lines = [line for line in results.methods[0].images if line["modality"] == modality]
-            count = len({line["stem"] for line in lines if line["scorable"] != "no"})
+            count = len({line["stem"] for line in results.methods[0].scored if line["modality"] == modality})
             axis.set(title=f"{modality}\n({count} images)", xlim=(0, 1), xlabel="mean F1")
             axis.set_yticks(range(len(results.methods)), [m.name for m in results.methods] if axis is axes[0] else [])
             axis.set_ylim(len(results.methods) - 0.5, -0.5)

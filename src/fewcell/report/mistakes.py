@@ -1,6 +1,6 @@
 """Mistakes drawn over an image: right cells outlined, wrong ones in the colour of what is wrong with them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ RIGHT_COLOUR = ""  # white, or black on a bright image
 BRIGHT = 140  # mean of a crop, of 255, from which on it is
 TINT = 0.35  # how much of its colour covers a cell that is wrong
 DRAWN_PX = 1000  # side of a picture: small images are enlarged, of large ones the part with most mistakes is drawn
-LEGEND_PX = 26
+LEGEND_PX, LEGEND_GAP_PX, LEGEND_COLOUR = 26, 30, "#202020"
 
 Outline = tuple[Labels, NDArray[np.bool_], str]
 """Labels, where their outlines are drawn, in which colour."""
@@ -80,18 +80,29 @@ def _drawn(row: Row) -> NDArray[np.uint8]:
     window = window_of_most((mistaken(truth, found) > 0).astype(np.float64), DRAWN_PX)
     view = as_rgb(pixels)[window]
     times = max(1, DRAWN_PX // max(view.shape[:2]))
-    outlines = [
-        (enlarged(labels, times), enlarged(mask, times), colour)
-        for labels, mask, colour in mistake_outlines(truth, found, window)
-    ]
-    picture = outlined(enlarged(view, times), outlines, 2)
-    legend = Picture.new("RGB", (picture.shape[1], LEGEND_PX), "#202020")
-    pen, x = ImageDraw.Draw(legend), 8
-    for name, colour in {f"F1 {row.scores.f1[0]:.2f}": "#FFFFFF", **MISTAKE_COLOURS}.items():
-        words = name.replace("_", " ")
-        pen.text((x, 5), words, fill=colour, font=ImageFont.load_default(14))
-        x += 10 * len(words) + 14
-    return np.concatenate([picture, np.asarray(legend)])
+    picture = outlined(view, mistake_outlines(truth, found, window), times, 2)
+    entries = {f"F1 {row.scores.f1[0]:.2f}": "#FFFFFF"}
+    entries |= {kind.replace("_", " "): colour for kind, colour in MISTAKE_COLOURS.items()}
+    legend = _legend(entries, picture.shape[1])
+    return np.concatenate([_padded(picture, legend.shape[1]), legend])
+
+
+def _legend(entries: Mapping[str, str], width: int) -> NDArray[np.uint8]:
+    """Words in their colours beside each other, in a strip as wide as is asked for, or as they need."""
+    font = ImageFont.load_default(14)
+    starts = np.cumsum([8, *(round(font.getlength(words)) + LEGEND_GAP_PX for words in entries)]).tolist()
+    legend = Picture.new("RGB", (max(width, starts[-1]), LEGEND_PX), LEGEND_COLOUR)
+    pen = ImageDraw.Draw(legend)
+    for x, (words, colour) in zip(starts, entries.items(), strict=False):
+        pen.text((x, 5), words, fill=colour, font=font)
+    return np.asarray(legend)
+
+
+def _padded(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """A picture on a ground of the legend's colour that is as wide as the legend."""
+    ground = Picture.new("RGB", (width, picture.shape[0]), LEGEND_COLOUR)
+    ground.paste(Picture.fromarray(picture))
+    return np.asarray(ground)
 
 
 def mistake_outlines(truth: Labels, found: Labels, window: tuple[slice, slice]) -> list[Outline]:
@@ -114,13 +125,17 @@ def mistaken(truth: Labels, found: Labels) -> NDArray[np.uint8]:
     return kinds
 
 
-def outlined(view: NDArray[np.uint8], outlines: Sequence[Outline], width: int) -> NDArray[np.uint8]:
-    """Draw outlines of labels, `width` pixels wide, one over the other; what is wrong is tinted as well."""
+def outlined(view: NDArray[np.uint8], outlines: Sequence[Outline], times: int, width: int) -> NDArray[np.uint8]:
+    """Draw outlines of labels over a view that is enlarged, one over the other; what is wrong is tinted as well.
+
+    times: how often each pixel is repeated. width: of the outlines, in pixels of what is returned.
+    """
     from scipy.ndimage import maximum_filter
     from skimage.segmentation import find_boundaries
 
-    drawn = view.astype(np.float32)
-    for labels, mask, colour in outlines:
+    drawn = enlarged(view, times).astype(np.float32)
+    for small_labels, small_mask, colour in outlines:
+        labels, mask = enlarged(small_labels, times), enlarged(small_mask, times)
         if colour == RIGHT_COLOUR:
             rgb = np.full(3, 255 if view.mean() < BRIGHT else 0, dtype=np.float32)
         else:

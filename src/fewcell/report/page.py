@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewcell.errors import WriteError, require
-from fewcell.images import whole_file
+from fewcell.errors import require
+from fewcell.images import check_free, whole_file
 from fewcell.report.ablations import load_ablations, load_heights
 from fewcell.report.budgets import label_budgets
 from fewcell.report.charts import (
@@ -65,8 +65,8 @@ def write_report(
     import jinja2
 
     paths = (out, out.with_suffix(".md"))
-    if not overwrite and (there := next((path for path in paths if path.exists()), None)):
-        raise WriteError(f"{there}: exists already. Choose another name, or allow it with --overwrite.")
+    for path in paths:
+        check_free(path, overwrite=overwrite)
     folders = [folder.parent if folder.is_file() else folder for folder in folders]
     results = load_results(folders)
     facts = {

@@ -84,8 +84,8 @@ def difficult_crops(results: Results, dataset: Path) -> list[Shown]:
         f1s: dict[str, list[float]] = {}
         few: set[str] = set()
         for method in results.methods:
-            for line in method.images:
-                if line["modality"] == modality and line["scorable"] == "yes" and line["stem"] in samples:
+            for line in method.scored:
+                if line["modality"] == modality and line["stem"] in samples:
                     f1s.setdefault(line["stem"], []).append(float(line["f1_50"]))
                     few |= {line["stem"]} if float(line["n_true"]) < ENOUGH_CELLS else set()
         f1s = {stem: values for stem, values in f1s.items() if stem not in few} or f1s
@@ -139,9 +139,8 @@ def _coloured(labels: Labels) -> NDArray[np.uint8]:
 def _crop_url(view: NDArray[np.uint8], outlines: Sequence[Outline] = ()) -> str:
     """A crop, enlarged by whole pixels to about the size at which it is shown, with outlines that stay visible."""
     times = max(1, round(SHOWN_PX / max(view.shape[:2])))
-    large = [(enlarged(labels, times), enlarged(mask, times), colour) for labels, mask, colour in outlines]
     width = max(2, round(max(view.shape[:2]) * times / SHOWN_PX * OUTLINE_PX))
-    return _url(outlined(enlarged(view, times), large, width), "JPEG")
+    return _url(outlined(view, outlines, times, width), "JPEG")
 
 
 def _url(picture: NDArray[np.uint8], kind: str) -> str:

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,14 @@ class Method:
         return {row["seed"] for row in self.rows}
 
     @property
+    def scored(self) -> list[Line]:
+        """The lines of images that count: those in which some true cell is whole."""
+        return [line for line in self.images if line["scorable"] == "yes"]
+
+    @property
     def stems(self) -> set[str]:
         """The images on which it was scored."""
-        return {line["stem"] for line in self.images if line["scorable"] == "yes"}
+        return {line["stem"] for line in self.scored}
 
     def of_seeds(self, seeds: Collection[str]) -> "Method":
         """The method as its runs of these seeds alone show it; curves and scores are left as they are."""
@@ -91,7 +97,7 @@ class Method:
         seen: of "seen" or "unseen" images only. Methods that were scored on the same images have the same draws, so
         that differences are paired. None where a modality has no image, or but one.
         """
-        scored = [line for line in self.images if line["scorable"] == "yes" and (seen is None or line["seen"] == seen)]
+        scored = [line for line in self.scored if seen is None or line["seen"] == seen]
         names = ((*HEADLINE_MODALITIES,) if self.has_headline else (None,)) if modality is None else (modality,)
         groups = [[line for line in scored if name in (None, line["modality"])] for name in names]
         return bootstrap_groups([(float(i["f1_50"]), i["experiment"], i["stem"]) for i in group] for group in groups)
@@ -135,7 +141,7 @@ class Results:
         """What methods are compared by, in words that follow "the mean F1 over"."""
         return ", ".join(HEADLINE_MODALITIES) if self.methods[0].has_headline else "all images"
 
-    @property
+    @cached_property
     def as_good(self) -> list[str]:
         """The names of the methods that cannot be told from the best, as far as they can be compared with it.
 
@@ -162,12 +168,12 @@ def load_results(folders: Sequence[Path]) -> Results:
                 "Make a report of each."
             )
     methods.sort(key=lambda method: -(method.overall() or 0))
-    names = {line["modality"] for method in methods for line in method.images if line["scorable"] == "yes"}
+    names = {line["modality"] for method in methods for line in method.scored}
     others = tuple(sorted(names - set(HEADLINE_MODALITIES)))
     return Results(
         methods=_told_apart(methods),
         modalities=tuple(name for name in HEADLINE_MODALITIES if name in names) + others,
-        n_images=max(len({line["stem"] for line in method.images if line["scorable"] != "no"}) for method in methods),
+        n_images=max(len(method.stems) for method in methods),
         machines=tuple(sorted({row["machine"] for method in methods for row in method.rows})),
         commits=tuple(sorted({row["commit"] for method in methods for row in method.rows})),
         notes=tuple(path.read_text("utf-8").strip() for folder in folders if (path := folder / NOTE_FILE).exists()),

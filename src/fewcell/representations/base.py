@@ -155,7 +155,7 @@ class Representation(ABC):
 
 def mean_f1(found: Iterable[Instances], labels: Sequence[Labels]) -> float:
     """The mean F1 at IoU 0.5 of the cells found in images, each of which counts the same; 0 without any image."""
-    f1s = [f1(match(true, cells.labels, (0.5,))[0]) for cells, true in zip(found, labels, strict=True)]
+    f1s = [f1(match(true, cells.labels)) for cells, true in zip(found, labels, strict=True)]
     return sum(f1s) / max(len(f1s), 1)
 
 

@@ -74,13 +74,15 @@ class FileSettings:
 
 @dataclass(frozen=True)
 class Segmented:
-    """A file that was segmented: how many cells, at which scale, and where the outputs are."""
+    """A file that was segmented: its cells, the scale at which they were found, and what it took."""
 
     path: Path
-    n_cells: int
     segmentation: Segmentation
-    outputs: dict[str, Path]
     seconds: float
+
+    @property
+    def n_cells(self) -> int:
+        return len(self.segmentation.scores)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def segment_files(
             outputs = {kind: out / f"{path.stem}{suffix}" for kind, suffix in OUTPUTS.items()}
             check_no_input(outputs.values(), inputs)
             segmentation = _segment_file(segmenter, path, outputs, settings)
-            return Segmented(path, len(segmentation.scores), segmentation, outputs, time.perf_counter() - start)
+            return Segmented(path, segmentation, time.perf_counter() - start)
         except Exception as error:
             return failed(path, error)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.images import Pyramid
-from fewcell.types import Instances, Labels, Window
+from fewcell.types import Instances, Window
 
 __all__ = ["FARTHEST", "LARGEST_FACTOR", "Find", "Look", "busiest_window", "look", "search_diameter", "weighted_median"]
 
@@ -53,7 +53,7 @@ class Look:
             return None
         top, left, bottom, right = self.window
         grid_px = np.sqrt((bottom - top) * (right - left) / self.found.labels.size)
-        return weighted_median(2 * np.sqrt(self._areas(self.found.labels) / np.pi) * grid_px, self.found.scores)
+        return weighted_median(2 * np.sqrt(self.found.areas_px() / np.pi) * grid_px, self.found.scores)
 
     @property
     def is_all_there_is(self) -> bool:
@@ -67,10 +67,8 @@ class Look:
         first = np.floor((window[:2] - here[:2]) * grid).astype(int)
         last = np.ceil((window[2:] - here[:2]) * grid).astype(int)
         there = self.found.labels[first[0] : last[0], first[1] : last[1]]
-        return float(self.found.scores @ (self._areas(there) / self._areas(self.found.labels)))
-
-    def _areas(self, labels: Labels) -> NDArray[np.int64]:
-        return np.bincount(labels.ravel(), minlength=len(self.found) + 1)[1:]
+        areas_there = np.bincount(there.ravel(), minlength=len(self.found) + 1)[1:]
+        return float(self.found.scores @ (areas_there / self.found.areas_px()))
 
 
 def search_diameter(image: Pyramid, likely: Sequence[float], find: Find, canonical_px: float) -> float | None:

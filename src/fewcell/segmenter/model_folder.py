@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from fewcell.config import Part, Strict
-from fewcell.errors import ModelError, WriteError, nearest
+from fewcell.errors import ModelError, WriteError, how_to_install, nearest
 
 if TYPE_CHECKING:
     from fewcell.networks import Network
@@ -162,7 +162,7 @@ def read_model(folder: Path) -> ModelFacts:
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise ModelError(
             f"{folder} was written by a newer fewcell (schema {version}, this one reads {SCHEMA_VERSION}). "
-            "Type: pip install --upgrade fewcell"
+            f"Get the newer one. {how_to_install()}"
         )
     if isinstance(version, int) and version < SCHEMA_VERSION:
         raise ModelError(

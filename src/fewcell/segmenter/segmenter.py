@@ -281,12 +281,12 @@ class Segmenter:
         packed = self.predict(image, factor, window)
         # Of those that take much memory one is seen and one is read at a time; what is between takes little.
         with self._reading_large if is_large(window or image.whole, factor) else nullcontext():
-            return self.read_cells(packed, min_score)
+            return self.decode_packed(packed, min_score)
 
     def predict(self, image: Pyramid, factor: float, window: Window | None = None) -> NDArray[np.uint8]:
         """What the network says of a normalised image, or a window of it, enlarged by `factor`, kept in bytes.
 
-        `read_cells` reads the cells from it.
+        `decode_packed` finds the cells in it.
         """
         with self._seeing_large if is_large(window or image.whole, factor) else nullcontext():
             return self.representation.to_bytes(predict_at_scale(image, factor, self.engine, self.network, window))
@@ -295,8 +295,8 @@ class Segmenter:
         """Raise TooLargeError if an image of this shape, enlarged by `factor`, would take more memory than is free."""
         check_memory(factor, shape, self.network, self.representation.decode_bytes)
 
-    def read_cells(self, packed: NDArray[np.uint8], min_score: float) -> Instances:
-        """Read the cells from a prediction that is kept in bytes, as it is on slides; labels on the network's grid."""
+    def decode_packed(self, packed: NDArray[np.uint8], min_score: float) -> Instances:
+        """Find the cells in a prediction that is kept in bytes, as it is on slides; labels on the network's grid."""
         prediction = self.representation.from_bytes(packed)
         found = self.representation.decode(prediction)
         scores = self.scorer(instance_features(found, prediction))

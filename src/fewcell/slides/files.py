@@ -29,13 +29,15 @@ LARGE_PX = 25_000_000
 
 @dataclass(frozen=True)
 class SegmentedSlide:
-    """A slide that was segmented: how many cells, at which scale, and where the outputs are."""
+    """A slide that was segmented: its cells, where the outputs are, and what it took, here and now."""
 
     path: Path
-    n_cells: int
     segmentation: SlideSegmentation
-    outputs: dict[str, Path]
     seconds: float
+
+    @property
+    def n_cells(self) -> int:
+        return self.segmentation.n_cells
 
 
 def segment_inputs(
@@ -89,8 +91,7 @@ def segment_inputs(
         except Exception as error:
             yield failed(path, error)
         else:
-            seconds = time.perf_counter() - start
-            slide = SegmentedSlide(path, found.n_cells, found, found.outputs, seconds)
+            slide = SegmentedSlide(path, found, time.perf_counter() - start)
             yield slide if is_one else _recorded(slide, found.plan.shape, out)
 
 

@@ -228,7 +228,7 @@ class Work:
         y0, x0, y1, x1 = window
         packed = self._arrays[number][:, y0:y1, x0:x1]
         level = min(task.level, task.min_score) if number == 0 else task.level
-        return GridCells(self.segmenter.read_cells(packed, level), (y0, x0), self.plan.zooms[number].grid)
+        return GridCells(self.segmenter.decode_packed(packed, level), (y0, x0), self.plan.zooms[number].grid)
 
 
 def _scaled(window: Window, shape: Shape, grid: Shape) -> Window:

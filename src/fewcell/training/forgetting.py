@@ -42,6 +42,6 @@ def still_found(segmenter: Segmenter, before: Sequence[Drawn]) -> float | None:
     f1s = []
     for drawn in before:
         found = segmenter.segment(drawn.picture, diameter_px=segmenter.facts.canonical_diameter_px).labels
-        counts = match(drawn.found, found, (0.5,))[0]
+        counts = match(drawn.found, found)
         f1s += [f1(counts)] if counts.n_true else []
     return float(np.mean(f1s)) if f1s else None

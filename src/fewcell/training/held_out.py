@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fewcell.data.crops import CropSource
 from fewcell.data.dataset import Sample, load_labelled
-from fewcell.metrics import THRESHOLDS, Counts, f1, match
+from fewcell.metrics import THRESHOLDS, Counts, count_matches, f1, match, scored_overlaps
 from fewcell.networks import Network
 from fewcell.representations import Representation
 from fewcell.segmenter import Segmenter
@@ -68,7 +68,7 @@ def measure(
         losses.append(representation.loss(output, batch.targets, batch.known))
         predictions = representation.activate(output.float()).cpu().numpy()
         for prediction, labels in zip(predictions, held_out.labels[part], strict=True):
-            counts = match(labels, representation.decode(prediction).labels, (0.5,))[0]
+            counts = match(labels, representation.decode(prediction).labels)
             f1s += [f1(counts)] if counts.n_true else []
     return float(torch.stack(losses).mean()), float(np.mean(f1s)) if f1s else None
 
@@ -94,7 +94,8 @@ def _at_true_scale(segmenter: Segmenter, samples: Sequence[Sample]) -> Iterator[
     for sample in samples:
         image, truth, true_px = load_labelled(sample)
         if true_px is not None:
-            yield match(truth, segmenter.segment(image, diameter_px=true_px).labels, THRESHOLDS)
+            table = scored_overlaps(truth, segmenter.segment(image, diameter_px=true_px).labels)
+            yield [count_matches(table, threshold) for threshold in THRESHOLDS]
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ class Teacher:
         factor = min(segmenter.facts.canonical_diameter_px * view.scale / diameter_px, LARGEST_FACTOR)
         segmenter.check_memory(shape, factor)
         packed = segmenter.predict(Pyramid(pixels), factor)
-        found = segmenter.read_cells(packed, min_score)
+        found = segmenter.decode_packed(packed, min_score)
         found = Instances(resize_labels(found.labels, shape), found.scores).of_area(1)
         representation = segmenter.representation
         likely = representation.foreground(representation.from_bytes(packed))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.images import Slide, measure_cells, read_around_damage, read_cells
+from fewcell.images import Slide, measure_cells, read_around_damage, read_cell_table
 from fewcell.slides import SlidePlan
 from fewcell.slides.label_zarr import open_levels, read_facts
 from fewcell.types import Instances, Labels, Window
@@ -51,7 +51,7 @@ class Cells:
         self.plan = SlidePlan.read(folder / PLAN_FILE).model_copy(update={"slide": str(image)})
         self.shape = self.plan.shape
         self.labels = folder / f"{image.stem}_label.zarr"
-        self.table = read_cells(folder / f"{image.stem}_cells.csv")
+        self.table = read_cell_table(folder / f"{image.stem}_cells.csv")
         self.lock = lock or RLock()
         self.made = made_at(folder / PLAN_FILE)  # tells these cells from those of another run
         self._slide = slide

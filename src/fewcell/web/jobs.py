@@ -36,6 +36,10 @@ class Job:
     error: str = ""
     process: subprocess.Popen[Any] | None = field(default=None, repr=False)
 
+    @property
+    def is_pending(self) -> bool:
+        return self.state in ("waiting", "working")
+
     def shown(self) -> dict[str, Any]:
         """What the page is told of it."""
         return {of.name: getattr(self, of.name) for of in fields(self) if of.name != "process"}
@@ -91,7 +95,7 @@ class JobQueue:
     def add(self, kind: str, image: str, model: str, do: Callable[[Job], None]) -> Job:
         """Put work into the queue. Raises Refused if the same is there already, or if the queue is full."""
         with self._changed:
-            pending = [job for job, _ in self._jobs if job.state in ("waiting", "working")]
+            pending = [job for job, _ in self._jobs if job.is_pending]
             if any((job.kind, job.image, job.model) == (kind, image, model) for job in pending):
                 raise Refused(409, "This is being done already.")
             if len(pending) >= WAITING_JOBS:
@@ -109,10 +113,8 @@ class JobQueue:
         """Stop a job, or take it out of the queue. Raises Refused if there is none that could be stopped."""
         with self._changed:
             for job, _ in self._jobs:
-                if job.number == number and job.state in ("waiting", "working"):
-                    job.state = "stopped"
-                    if job.process is not None:
-                        job.process.terminate()
+                if job.number == number and job.is_pending:
+                    _stop(job)
                     return
         raise Refused(404, f"There is no job {number} that could be stopped.")
 
@@ -121,9 +123,9 @@ class JobQueue:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        for job in self.all():
-            if job.state in ("waiting", "working"):
-                self.stop(job.number)
+            for job, _ in self._jobs:
+                if job.is_pending:
+                    _stop(job)
         self._thread.join(timeout=10)
 
     def _work(self) -> None:
@@ -152,3 +154,9 @@ class JobQueue:
 
     def _next(self) -> tuple[Job, Callable[[Job], None]] | None:
         return next((entry for entry in self._jobs if entry[0].state == "waiting"), None)
+
+
+def _stop(job: Job) -> None:
+    job.state = "stopped"
+    if job.process is not None:
+        job.process.terminate()

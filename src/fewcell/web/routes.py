@@ -22,6 +22,7 @@ from fewcell.web.asked import Edit, SegmentTask, TeachTask, Undo, body_of, query
 from fewcell.web.cells import Cells
 from fewcell.web.corrections import Correction
 from fewcell.web.downloads import Shown, write_file
+from fewcell.web.lessons import count_lessons
 from fewcell.web.site import Site
 from fewcell.web.upload import receive
 
@@ -173,7 +174,7 @@ def _written_file(request: Request) -> Response:
 
 
 def _lessons(request: Request) -> Response:
-    return _json(teaching.lessons(_site(request).folder))
+    return _json(count_lessons(_site(request).folder.corrections))
 
 
 async def _teach(request: Request) -> Response:

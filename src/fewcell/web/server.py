@@ -15,9 +15,9 @@ __all__ = ["serve"]
 def serve(
     root: Path,
     *,
-    host: str = "127.0.0.1",
-    port: int = 8422,
-    models: Sequence[str] = ("default",),
+    host: str,
+    port: int,
+    models: Sequence[str],
     threads: int | None = None,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
@@ -26,7 +26,7 @@ def serve(
     port: 0 takes one that is free. ready: told the address to open, with the token in it.
 
     Raises ConfigError if the port cannot be had or the folder is none, WriteError if it is served already,
-    MissingDependencyError without `fewcell[web]`.
+    MissingDependencyError without the extra `web`.
     """
     require("web", "starlette", "uvicorn")
     import uvicorn

@@ -20,7 +20,7 @@ from fewcell.web.cells import Cells
 from fewcell.web.corrections import Correction
 from fewcell.web.editing import Points
 from fewcell.web.jobs import Job, JobQueue
-from fewcell.web.lessons import crops_named, keep_crops, write_crops
+from fewcell.web.lessons import count_lessons, crops_named, keep_crops, write_crops
 from fewcell.web.picture import Picture
 from fewcell.web.refusal import Refused
 from fewcell.web.segment_job import COMMAND
@@ -149,9 +149,9 @@ class Site:
         if task.model not in known:
             raise Refused(404, f"There is no model {task.model!r}. Known are {', '.join(known)}.")
         teaching.check_decided(self.folder)
-        if any(job.kind == "teach" and job.state in ("waiting", "working") for job in self.jobs.all()):
+        if any(job.kind == "teach" and job.is_pending for job in self.jobs.all()):
             raise Refused(409, "A model is being taught already.")
-        if not teaching.lessons(self.folder)["crops"]:
+        if not count_lessons(self.folder.corrections)["crops"]:
             raise Refused(409, "There is nothing to learn from yet. Correct some cells, and mark where all are right.")
         return self.jobs.add(
             "teach", "", task.model, lambda job: teaching.teach(job, self.folder, known[task.model], task, self.threads)

@@ -15,7 +15,7 @@ from fewcell.errors import ConfigError, FewcellError, require_training
 from fewcell.segmenter import find_model, read_model
 from fewcell.web.asked import TeachTask
 from fewcell.web.jobs import Job
-from fewcell.web.lessons import copy_lessons, count_lessons
+from fewcell.web.lessons import copy_lessons
 from fewcell.web.refusal import Refused
 from fewcell.web.work_folder import MODEL_NAME, WorkFolder
 
@@ -24,7 +24,6 @@ __all__ = [
     "drop",
     "keep",
     "known_models",
-    "lessons",
     "outcome",
     "teach",
 ]
@@ -56,11 +55,6 @@ def known_models(folder: WorkFolder, given: Sequence[str]) -> dict[str, Path]:
                 f"{folder.models}. Rename one of the folders."
             )
     return models | {path.name: path for path in kept if path.name not in models and not path.is_symlink()}
-
-
-def lessons(folder: WorkFolder) -> dict[str, int]:
-    """How many crops there are to learn from, and how many cells are known in them."""
-    return count_lessons(folder.corrections)
 
 
 def teach(job: Job, folder: WorkFolder, model: Path, task: TeachTask, threads: int | None) -> None:
