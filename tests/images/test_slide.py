@@ -731,7 +731,7 @@ def test_what_is_no_slide(tmp_path):
     with pytest.raises(ReadError, match="there is no such file"):
         open_slide(tmp_path / "a.zarr")
     for name, content, words in (
-        ("a.txt", b"text", "'.txt' cannot be read as slides"),
+        ("a.txt", b"text", "'.txt' are not supported"),
         ("a.tif", b"", "is empty"),
         ("b.tif", b"no image at all", "does not hold an image"),
     ):

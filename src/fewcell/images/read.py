@@ -35,6 +35,8 @@ __all__ = [
     "SUFFIXES",
     "Image",
     "channels_first",
+    "check_channels",
+    "check_is_image_file",
     "is_file_or_lost",
     "is_tiff",
     "list_images",
@@ -75,7 +77,7 @@ class Image:
 
         Raises AxesError for a channel that it does not have.
         """
-        _check_channels(channels, self.channel_names, "the image")
+        check_channels(channels, self.channel_names, "the image")
         chosen = list(channels)
         return replace(
             self,
@@ -142,7 +144,7 @@ def list_images(
                 )
             found.update(dict.fromkeys(files))
         else:
-            _check_is_image_file(path, suffixes)
+            check_is_image_file(path, suffixes)
             found[path] = None
     return list(found)
 
@@ -162,7 +164,8 @@ def _is_image_folder(path: Path, suffixes: Sequence[str]) -> bool:
     return path.suffix.lower() == ".zarr" and ".zarr" in suffixes and path.is_dir()
 
 
-def _check_is_image_file(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
+def check_is_image_file(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
+    """Raise ReadError for what is no file of one of these kinds, nor an OME-Zarr where these count."""
     if _is_image_folder(path, suffixes):
         return
     if path.is_dir():
@@ -254,7 +257,7 @@ def read_raster(request: Request) -> Raster:
         b"BM": read_bmp,
         **dict.fromkeys(TIFF_STARTS, read_tiff),
     }
-    _check_is_image_file(request.path)
+    check_is_image_file(request.path)
     with request.path.open("rb") as file:
         start = file.read(8)
     for magic, reader in readers.items():
@@ -294,11 +297,12 @@ def pick_channels(
         else:
             names = tuple(f"channel_{i}" for i in range(count)) if count > 1 else ("intensity",)
     chosen = list(range(count) if channels is None else channels)
-    _check_channels(chosen, names, str(path))
+    check_channels(chosen, names, str(path))
     return chosen, tuple(names[i] for i in chosen), is_colour and chosen == [0, 1, 2]
 
 
-def _check_channels(chosen: Sequence[int], names: Sequence[str], what: str) -> None:
+def check_channels(chosen: Sequence[int], names: Sequence[str], what: str) -> None:
+    """Raise AxesError for no channel, and for one that is not there. what: has these channels, for the message."""
     if not len(chosen) or any(not 0 <= i < len(names) for i in chosen):
         raise AxesError(
             f"{what}: channels {list(chosen)} were asked for, but it has {len(names)}: {', '.join(names)}; "

@@ -27,6 +27,7 @@ from fewcell.images.raster import Raster, Request
 from fewcell.images.read import (
     SUFFIXES,
     channels_first,
+    check_is_image_file,
     is_tiff,
     one_clear_error,
     pick_channels,
@@ -41,6 +42,7 @@ __all__ = [
     "Level",
     "PictureSlide",
     "Slide",
+    "is_smaller",
     "level_steps",
     "open_slide",
     "read_around_damage",
@@ -201,19 +203,12 @@ def open_slide(
 
 def _open(request: Request, channels: Sequence[int] | None) -> Slide:
     path = request.path
-    if not path.exists():
-        raise ReadError(f"{path}: there is no such file or folder. Check the spelling and the current folder.")
     if path.is_dir():
         from fewcell.images.slide_zarr import ZarrSlide
 
         return ZarrSlide(request, channels)
-    suffix = path.suffix.lower()
-    if suffix not in SLIDE_SUFFIXES or not path.is_file():
-        raise ReadError(
-            f"{path}: files of the kind {suffix or '(no suffix)'!r} cannot be read as slides. Supported are "
-            f"{', '.join(SLIDE_SUFFIXES)}; export other formats as OME-TIFF (for instance with bfconvert)."
-        )
-    if suffix in SCANNER_SUFFIXES:
+    check_is_image_file(path, SLIDE_SUFFIXES)
+    if path.suffix.lower() in SCANNER_SUFFIXES:
         from fewcell.images.slide_openslide import ScannerSlide
 
         return ScannerSlide(request, channels)
@@ -246,6 +241,11 @@ def _read_squares(slide: Slide, window: Window, level: int, sides_px: Sequence[i
                 part = np.s_[:, y - top : square[2] - top, x - left : square[3] - left]
                 pixels[part] = _read_squares(slide, square, level, sides_px[1:])
         return pixels
+
+
+def is_smaller(shape: tuple[int, int], than: tuple[int, int]) -> bool:
+    """Whether a copy is smaller than another: nowhere larger, and not of the same size."""
+    return shape[0] <= than[0] and shape[1] <= than[1] and shape != than
 
 
 def level_steps(shapes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:

@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from fewcell.errors import AxesError, MissingDependencyError, require
 from fewcell.images.raster import Request, choose_plane
 from fewcell.images.read import pick_channels
-from fewcell.images.slide import Slide, level_steps
+from fewcell.images.slide import Slide, is_smaller, level_steps
 from fewcell.images.tiff_metadata import square_pixel_um
 from fewcell.types import Window
 
@@ -42,7 +42,7 @@ class ScannerSlide(Slide):
         picked = pick_channels((), 3, True, channels, request.path)
         self._kept, self.channel_names, self.is_colour = picked
         # The levels below one that is not smaller would have other numbers than in the file.
-        n_smaller = next((n for n in range(1, len(shapes)) if not _is_smaller(shapes[n], shapes[n - 1])), len(shapes))
+        n_smaller = next((n for n in range(1, len(shapes)) if not is_smaller(shapes[n], shapes[n - 1])), len(shapes))
         self.levels = level_steps(shapes[:n_smaller])
         self.dtype = np.dtype(np.uint8)
         said = [self._slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
@@ -75,7 +75,3 @@ class ScannerSlide(Slide):
         if folder.is_dir() and self.path.suffix.lower() == ".mrxs":
             for file in folder.iterdir():
                 yield f"{folder.name}/{file.name}", file.stat()
-
-
-def _is_smaller(shape: tuple[int, int], than: tuple[int, int]) -> bool:
-    return shape[0] <= than[0] and shape[1] <= than[1] and shape != than

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.errors import AxesError, ReadError
+from fewcell.errors import ReadError
 from fewcell.images.normalise import Contrast, check_channel_count, estimate_contrast, normalise
 from fewcell.images.pyramid import Pyramid, halved
+from fewcell.images.read import check_channels
 from fewcell.images.slide import Slide, read_around_damage
 from fewcell.types import FloatArray, Window
 
@@ -38,11 +39,7 @@ class SlidePyramid(Pyramid):
         """
         self.slide, self.around_damage = slide, around_damage
         self.channels = [*range(slide.n_channels)] if channels is None else [*channels]
-        if not all(0 <= channel < slide.n_channels for channel in self.channels):
-            raise AxesError(
-                f"{slide.path}: channels {self.channels} were asked for, but it has {slide.n_channels}: "
-                f"{', '.join(slide.channel_names)}; the first is 0."
-            )
+        check_channels(self.channels, slide.channel_names, str(slide.path))
         check_channel_count(len(self.channels))
         self.shape = slide.shape
         self.whole = (0, 0, *self.shape)

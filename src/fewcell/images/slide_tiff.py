@@ -20,8 +20,8 @@ from fewcell.errors import ReadError
 from fewcell.images.memory import available_bytes, check_size
 from fewcell.images.raster import Raster, Request, choose_plane
 from fewcell.images.read import channels_first, pick_channels, read_raster
-from fewcell.images.slide import PictureSlide, Slide, level_steps
-from fewcell.images.tiff import check_complete, check_page_list, expand, main_series
+from fewcell.images.slide import PictureSlide, Slide, is_smaller, level_steps
+from fewcell.images.tiff import check_complete, check_page_list, expand, known_dtype, main_series
 from fewcell.images.tiff_metadata import tiff_channel_names, tiff_pixel_size_um
 from fewcell.kept import Kept
 from fewcell.types import Window
@@ -119,9 +119,8 @@ def _stored(request: Request, tif: tifffile.TiffFile, series: tifffile.TiffPageS
     """Where the chosen plane of a level lies in the file; None where planes do not lie on pages of their own."""
     path, key = request.path, series.keyframe
     index, axes = choose_plane(request, series.shape, series.axes)
-    if key.dtype is None:
-        raise ReadError(f"{path}: holds numbers of an unknown kind. Save it as 8, 16 or 32 bits.")
-    check_size(path, [min(side, 1) for side in series.shape], series.dtype)
+    dtype = known_dtype(path, key)
+    check_size(path, [min(side, 1) for side in series.shape], dtype)
     separate, depth, height, width, together = key.shaped
     y, x = ([n for n, i in enumerate(index) if isinstance(i, slice)][axes.index(a)] for a in "YX")
     before, after = series.shape[:y], series.shape[y + 2 :]
@@ -137,7 +136,7 @@ def _stored(request: Request, tif: tifffile.TiffFile, series: tifffile.TiffPageS
     numbers = np.atleast_1d(np.arange(math.prod(before)).reshape(before)[index[:y]]).tolist()
     samples = np.atleast_1d(np.arange(together).reshape(after)[index[y + 2 :]]).tolist()
     if run_at is not None:
-        plane_bytes = height * width * together * key.dtype.itemsize
+        plane_bytes = height * width * together * dtype.itemsize
         planes = [_Plane(key, 0, run_at + n * plane_bytes) for n in numbers]
     else:
         pages = [series[n // separate] for n in numbers]
@@ -171,9 +170,8 @@ class TiffSlide(Slide):
         )
         alike = [whole]
         for level in smaller:
-            (height, width), before = level.shape, alike[-1].shape
-            is_smaller = height <= before[0] and width <= before[1] and (height, width) != before
-            if is_smaller and level.axes == whole.axes and _meaning(request.path, tif, level) == self._meaning:
+            is_candidate = is_smaller(level.shape, alike[-1].shape) and level.axes == whole.axes
+            if is_candidate and _meaning(request.path, tif, level) == self._meaning:
                 alike.append(level)
         self._stored = [_only_channels(level, self._kept) for level in alike]
         self.levels = level_steps([level.shape for level in alike])

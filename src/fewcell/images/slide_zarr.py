@@ -20,7 +20,7 @@ from fewcell.errors import ReadError
 from fewcell.images.memory import check_size
 from fewcell.images.raster import Raster, Request, choose_plane
 from fewcell.images.read import channels_first, pick_channels
-from fewcell.images.slide import Slide, level_steps
+from fewcell.images.slide import Slide, is_smaller, level_steps
 from fewcell.images.tiff_metadata import square_pixel_um, um_per
 from fewcell.kept import Kept
 from fewcell.types import Window
@@ -76,14 +76,14 @@ class ZarrSlide(Slide):
         def all_but_size(array: Any) -> tuple[Any, ...]:
             return array.dtype, *(side for n, side in enumerate(array.shape) if n not in (self._y, self._x))
 
+        def size(array: Any) -> tuple[int, int]:
+            return array.shape[self._y], array.shape[self._x]
+
         alike: list[Any] = []
         for array in arrays:
-            if alike:
-                pairs = [(array.shape[n], alike[-1].shape[n]) for n in (self._y, self._x)]
-                is_smaller = all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
-                if not is_smaller or all_but_size(array) != all_but_size(alike[0]):
-                    continue
-            alike.append(_checked(self.path, array))
+            is_candidate = not alike or is_smaller(size(array), size(alike[-1]))
+            if is_candidate and all_but_size(array) == all_but_size(arrays[0]):
+                alike.append(_checked(self.path, array))
         return alike
 
     def _read(self, window: Window, level: int) -> NDArray[Any]:

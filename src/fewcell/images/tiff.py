@@ -16,7 +16,7 @@ from fewcell.images.picture import gray_or_colour
 from fewcell.images.raster import Raster, Request, choose_plane
 from fewcell.images.tiff_metadata import tiff_channel_names, tiff_pixel_size_um
 
-__all__ = ["check_complete", "check_page_list", "expand", "main_series", "read_tiff"]
+__all__ = ["check_complete", "check_page_list", "expand", "known_dtype", "main_series", "read_tiff"]
 
 
 def read_tiff(request: Request) -> Raster:
@@ -27,11 +27,10 @@ def read_tiff(request: Request) -> Raster:
         series = main_series(path, tif)
         page = series.keyframe
         index, axes = choose_plane(request, series.shape, series.axes)
-        if page.dtype is None:
-            raise ReadError(f"{path}: holds numbers of an unknown kind. Save it as 8, 16 or 32 bits.")
+        dtype = known_dtype(path, page)
         numbers = _page_numbers(series, index)
         wanted = [series[n] for n in numbers] if numbers else list(series)
-        check_size(path, (len(wanted), *page.shape) if numbers else series.shape, series.dtype)
+        check_size(path, (len(wanted), *page.shape) if numbers else series.shape, dtype)
         check_complete(path, tif, series, wanted)
         if numbers:
             kept = [n for n, i in zip(series.shape, index, strict=True) if isinstance(i, slice)]
@@ -57,6 +56,13 @@ def main_series(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
                 "Save the one that you want as its own file."
             )
     return first
+
+
+def known_dtype(path: Path, page: tifffile.TiffPage) -> np.dtype[Any]:
+    """The type of the numbers of a page. Raises ReadError where tifffile does not know it."""
+    if page.dtype is None:
+        raise ReadError(f"{path}: holds numbers of an unknown kind. Save it as 8, 16 or 32 bits.")
+    return page.dtype
 
 
 def _page_numbers(series: tifffile.TiffPageSeries, index: tuple[int | slice, ...]) -> list[int]:
