@@ -63,8 +63,11 @@ def whole(slide, level=0):
 
 
 def assert_windows(slide, expected, level=0, seed=0):
-    """The level as a whole and some windows, corners among them, equal the array (channel, height, width)."""
-    _, height, width = expected.shape
+    """The level as a whole and some windows, corners among them, equal the array (channel, height, width).
+
+    So does any choice of its channels.
+    """
+    count, height, width = expected.shape
     assert slide.levels[level].shape == (height, width)
     rng = np.random.default_rng(seed)
     windows = [
@@ -84,6 +87,13 @@ def assert_windows(slide, expected, level=0, seed=0):
         assert part.flags.c_contiguous
         assert part.flags.writeable
         np.testing.assert_array_equal(part, expected[:, top:bottom, left:right])
+        chosen = rng.integers(0, count, rng.integers(1, 3)).tolist()
+        part = slide.read(window, level, chosen)
+        assert part.dtype == expected.dtype
+        assert part.flags.c_contiguous
+        np.testing.assert_array_equal(part, expected[chosen, top:bottom, left:right])
+    with pytest.raises(AxesError, match="were asked for"):
+        slide.read(windows[0], level, [count])
 
 
 def assert_as_read_image(path, kind: type[Slide] = TiffSlide, **options):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fewcell.errors import AxesError, ConfigError, ReadError, TooLargeError, WriteError
 from fewcell.images import Slide, read_image
+from fewcell.images.slide_tiff import TiffSlide
 from fewcell.metrics import overlaps
 from fewcell.representations import Trails
 from fewcell.segmenter import FileSettings, Segmenter
@@ -397,21 +398,22 @@ def test_of_many_channels_only_those_are_decoded_that_the_network_sees(segmenter
     many = np.concatenate([other[:3], image[None], other[3:]])
     tifffile.imwrite(tmp_path / "one.tif", image, tile=(64, 64))
     tifffile.imwrite(tmp_path / "many.ome.tif", many, tile=(64, 64), metadata={"axes": "CYX"}, photometric="minisblack")
-    seen, look, read = [], Work.look, Slide.read
+    seen, measured, read_block, decode = [], [], Work.read_block, TiffSlide._decode
 
-    def looked(self, number):
-        monkeypatch.setattr(Slide, "read", lambda *given: seen.append(len(found := read(*given))) or found)
-        pixels = look(self, number)
-        monkeypatch.setattr(Slide, "read", read)
-        return pixels
+    def measuring(self, number, **how):
+        with monkeypatch.context() as patched:
+            patched.setattr(TiffSlide, "_decode", lambda *given: measured.append(given[2].page.index) or decode(*given))
+            return read_block(self, number, **how)
 
-    monkeypatch.setattr(Work, "look", looked)
-    how = Means(threads=1)
+    monkeypatch.setattr(TiffSlide, "_decode", lambda *given: seen.append(given[2].page.index) or decode(*given))
+    monkeypatch.setattr(Work, "read_block", measuring)
+    how, kinds = Means(threads=1), ["csv", "overlay"]
     one = segment_slide(segmenter, tmp_path / "one.tif", tmp_path / "1.zarr", FileSettings(diameter=22), how=how)
     seen.clear()
     chosen = FileSettings(diameter=22, channels=(3,))
-    found = segment_slide(segmenter, tmp_path / "many.ome.tif", tmp_path / "5.zarr", chosen, exports=["csv"], how=how)
-    assert set(seen) == {1}
+    found = segment_slide(segmenter, tmp_path / "many.ome.tif", tmp_path / "5.zarr", chosen, exports=kinds, how=how)
+    assert set(seen) == {3}, "planned, tile by tile, and shown"
+    assert {*measured, 3} == {0, 1, 2, 3, 4}
     assert found.n_cells == one.n_cells > 20
     labels = [zarr.open_array(tmp_path / name / "0")[:] for name in ("1.zarr", "5.zarr")]
     assert np.array_equal(*labels)

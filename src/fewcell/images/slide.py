@@ -27,6 +27,7 @@ from fewcell.images.raster import Raster, Request
 from fewcell.images.read import (
     SUFFIXES,
     channels_first,
+    check_channels,
     check_is_image_file,
     is_tiff,
     one_clear_error,
@@ -46,6 +47,7 @@ __all__ = [
     "level_steps",
     "open_slide",
     "read_around_damage",
+    "taken",
 ]
 
 # Formats of whole-slide scanners that OpenSlide reads.
@@ -102,13 +104,15 @@ class Slide(ABC):
         """How many channels a window has."""
         return len(self.channel_names)
 
-    def read(self, window: Window, level: int = 0) -> NDArray[Any]:
+    def read(self, window: Window, level: int = 0, channels: Sequence[int] | None = None) -> NDArray[Any]:
         """Read one window: (channel, height, width), the file's own numbers.
 
-        window: top, left, bottom, right in pixels of that level, ends excluded; it must lie inside.
+        window: top, left, bottom, right in pixels of that level, ends excluded; it must lie inside. channels: which of
+        the slide's, in order, by default all; the others are not decoded where the file stores them apart.
 
         Raises ReadError where this part of the file is damaged, TooLargeError where the window would not fit into
-        memory, ValueError where it does not lie inside or the slide has been closed.
+        memory, AxesError for channels that it does not have, ValueError where the window does not lie inside or the
+        slide has been closed.
         """
         if self._is_closed:
             raise ValueError(f"{self.path}: the slide has been closed. Open it again with open_slide.")
@@ -121,9 +125,11 @@ class Slide(ABC):
                 f"{self.path}: the window {window} (top, left, bottom, right) is empty or not inside level {level}, "
                 f"which is {height} x {width} px."
             )
-        check_size(self.path, (self.n_channels, bottom - top, right - left), self.dtype)
+        chosen = tuple(range(self.n_channels) if channels is None else channels)
+        check_channels(chosen, self.channel_names, str(self.path))
+        check_size(self.path, (len(chosen), bottom - top, right - left), self.dtype)
         with one_clear_error(self.path):
-            return self._read((top, left, bottom, right), level)
+            return self._read((top, left, bottom, right), level, chosen)
 
     def fingerprint(self) -> str:
         """16 letters that change when the file or what was chosen of it changes.
@@ -148,8 +154,8 @@ class Slide(ABC):
         self.close()
 
     @abstractmethod
-    def _read(self, window: Window, level: int) -> NDArray[Any]:
-        """Read a window that lies inside. Called by several threads at once."""
+    def _read(self, window: Window, level: int, channels: tuple[int, ...]) -> NDArray[Any]:
+        """Read channels of the slide in a window that lies inside. Called by several threads at once."""
 
     def _files(self) -> Iterable[tuple[str, os.stat_result]]:
         """The files that the slide consists of: a name for each, and what the system says about it."""
@@ -165,14 +171,15 @@ class PictureSlide(Slide):
         picked = pick_channels(raster.channel_names, len(pixels), raster.is_colour, channels, request.path)
         self._request = request
         self._kept, self.channel_names, self.is_colour = picked
-        self._pixels = pixels if self._kept == list(range(len(pixels))) else pixels[self._kept]
+        self._pixels = pixels[taken(self._kept, len(pixels))]
         self.dtype, self.pixel_size_um = pixels.dtype.newbyteorder("="), raster.pixel_size_um
         self.levels = level_steps([(pixels.shape[1], pixels.shape[2])])
         self.kept_bytes = pixels.nbytes
 
-    def _read(self, window: Window, level: int) -> NDArray[Any]:
+    def _read(self, window: Window, level: int, channels: tuple[int, ...]) -> NDArray[Any]:
         top, left, bottom, right = window
-        return np.array(self._pixels[:, top:bottom, left:right], dtype=self.dtype, order="C")
+        pixels = self._pixels[:, top:bottom, left:right][taken(channels, self.n_channels)]
+        return np.array(pixels, dtype=self.dtype, order="C")
 
     def close(self) -> None:
         """Give the memory back."""
@@ -219,28 +226,39 @@ def _open(request: Request, channels: Sequence[int] | None) -> Slide:
     return PictureSlide(read_raster(request), request, channels)
 
 
-def read_around_damage(slide: Slide, window: Window, level: int = 0) -> NDArray[Any]:
+def read_around_damage(
+    slide: Slide, window: Window, level: int = 0, channels: Sequence[int] | None = None
+) -> NDArray[Any]:
     """Read a window of a slide, (channel, height, width); where parts are damaged, as float32 with NaN in their place.
 
-    What cannot be read at once is read in squares, these in smaller ones, and what is left of them is left out.
+    channels: as for `Slide.read`. What cannot be read at once is read in squares, these in smaller ones, and what is
+    left of them is left out.
     """
-    return _read_squares(slide, window, level, SQUARES_PX)
+    chosen = range(slide.n_channels) if channels is None else channels
+    return _read_squares(slide, window, level, chosen, SQUARES_PX)
 
 
-def _read_squares(slide: Slide, window: Window, level: int, sides_px: Sequence[int]) -> NDArray[Any]:
+def _read_squares(
+    slide: Slide, window: Window, level: int, channels: Sequence[int], sides_px: Sequence[int]
+) -> NDArray[Any]:
     try:
-        return slide.read(window, level)
+        return slide.read(window, level, channels)
     except TooLargeError:
         raise
     except ReadError:
         top, left, bottom, right = window
-        pixels = np.full((slide.n_channels, bottom - top, right - left), np.nan, dtype=np.float32)
+        pixels = np.full((len(channels), bottom - top, right - left), np.nan, dtype=np.float32)
         for side in sides_px[:1]:
             for y, x in product(range(top, bottom, side), range(left, right, side)):
                 square = (y, x, min(y + side, bottom), min(x + side, right))
                 part = np.s_[:, y - top : square[2] - top, x - left : square[3] - left]
-                pixels[part] = _read_squares(slide, square, level, sides_px[1:])
+                pixels[part] = _read_squares(slide, square, level, channels, sides_px[1:])
         return pixels
+
+
+def taken(numbers: Sequence[int], count: int) -> slice | list[int]:
+    """Some of the numbers below `count` as an index, which copies nothing where it is all of them in order."""
+    return slice(None) if [*numbers] == [*range(count)] else [*numbers]
 
 
 def is_smaller(shape: tuple[int, int], than: tuple[int, int]) -> bool:

@@ -54,7 +54,7 @@ class ScannerSlide(Slide):
         super().close()
         self._slide.close()
 
-    def _read(self, window: Window, level: int) -> NDArray[Any]:
+    def _read(self, window: Window, level: int, channels: tuple[int, ...]) -> NDArray[Any]:
         top, left, bottom, right = window
         step = self._steps[level]
         corner = round(left * step), round(top * step)
@@ -66,7 +66,7 @@ class ScannerSlide(Slide):
             seen = self._slide.read_region(corner, level, size)
         white = PillowImage.new("RGBA", seen.size, (255, 255, 255, 255))
         pixels = np.asarray(PillowImage.alpha_composite(white, seen))
-        return np.ascontiguousarray(pixels[..., self._kept].transpose(2, 0, 1))
+        return np.ascontiguousarray(pixels[..., [self._kept[n] for n in channels]].transpose(2, 0, 1))
 
     def _files(self) -> Iterator[tuple[str, os.stat_result]]:
         """The file, and those in the folder of the same name, where Mirax keeps the pixels."""

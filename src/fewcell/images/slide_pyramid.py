@@ -84,15 +84,14 @@ class SlidePyramid(Pyramid):
         level, times = self._copies[stored], step // stored
         top, left, bottom, right = window
         height, width = self.slide.levels[level].shape
-        rows = max(1, STRIP_BYTES // (4 * self.slide.n_channels * times * times * max(right - left, 1)))
+        rows = max(1, STRIP_BYTES // (4 * len(self.channels) * times * times * max(right - left, 1)))
         first_x, last_x = min(left * times, width - 1), min(right * times, width)
         strips = []
         for start in range(top, bottom, rows):
             first_y, last_y = min(start * times, height - 1), min(min(start + rows, bottom) * times, height)
             of_slide = (first_y, first_x, max(last_y, first_y + 1), max(last_x, first_x + 1))
             read = read_around_damage if is_overview or self.around_damage else Slide.read
-            numbers = read(self.slide, of_slide, level)
-            strips.append(_reduced(numbers[self.channels], times))
+            strips.append(_reduced(read(self.slide, of_slide, level, self.channels), times))
         seen = np.concatenate(strips, axis=1)
         missing = [(0, 0), (0, bottom - top - seen.shape[1]), (0, right - left - seen.shape[2])]
         is_short = any(pad for _, pad in missing)  # copies may be rounded down

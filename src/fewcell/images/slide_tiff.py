@@ -20,7 +20,7 @@ from fewcell.errors import ReadError
 from fewcell.images.memory import available_bytes, check_size
 from fewcell.images.raster import Raster, Request, choose_plane
 from fewcell.images.read import channels_first, pick_channels, read_raster
-from fewcell.images.slide import PictureSlide, Slide, is_smaller, level_steps
+from fewcell.images.slide import PictureSlide, Slide, is_smaller, level_steps, taken
 from fewcell.images.tiff import check_complete, check_page_list, expand, known_dtype, main_series
 from fewcell.images.tiff_metadata import tiff_channel_names, tiff_pixel_size_um
 from fewcell.kept import Kept
@@ -79,8 +79,8 @@ class _Stored:
 
     @property
     def taken(self) -> slice | list[int]:
-        """The samples as an index that copies nothing if all are taken."""
-        return slice(None) if self.samples == list(range(self.samples_per_plane)) else self.samples
+        """The samples as an index."""
+        return taken(self.samples, self.samples_per_plane)
 
 
 def open_tiff_slide(request: Request, channels: Sequence[int] | None) -> Slide:
@@ -188,20 +188,19 @@ class TiffSlide(Slide):
             self._tif.close()
         self._chunks.clear()
 
-    def _read(self, window: Window, level: int) -> NDArray[Any]:
-        stored = self._stored[level]
-        raster = expand(self.path, Raster(self._numbers(window, level), stored.axes), self._tif, stored.key)
+    def _read(self, window: Window, level: int, channels: tuple[int, ...]) -> NDArray[Any]:
+        stored = _only_channels(self._stored[level], channels)
+        raster = expand(self.path, Raster(self._numbers(window, level, stored), stored.axes), self._tif, stored.key)
         pixels = channels_first(raster)
         if "C" not in stored.axes:
             if len(pixels) < self._meaning.count:
                 pixels = np.repeat(pixels, self._meaning.count, axis=0)  # only grays of a palette are seen
-            if self._kept != list(range(self._meaning.count)):
-                pixels = pixels[self._kept]
+            pixels = pixels[taken([self._kept[n] for n in channels], self._meaning.count)]
         return np.ascontiguousarray(pixels)
 
-    def _numbers(self, window: Window, level: int) -> NDArray[Any]:
-        """What the file stores for a window, with the axes of the level."""
-        stored, (top, left, bottom, right) = self._stored[level], window
+    def _numbers(self, window: Window, level: int, stored: _Stored) -> NDArray[Any]:
+        """What the file stores for a window, with the axes of the level. stored: those planes of it that are read."""
+        top, left, bottom, right = window
         shape = (len(stored.planes), bottom - top, right - left, len(stored.samples))
         out = np.empty(shape, dtype=stored.key.dtype)
         for n, plane in enumerate(stored.planes):
@@ -209,7 +208,8 @@ class TiffSlide(Slide):
                 out[n] = self._part_of_run(stored, plane.run_at, window)[..., stored.taken]
                 continue
             for number, (y, x) in _touched(stored, plane.sample, window):
-                chunk = self._chunks.get((level, n, number), lambda p=plane, i=number: self._decode(stored, p, i))
+                key = level, plane.page.dataoffsets[number], number  # where it lies, whichever planes are read
+                chunk = self._chunks.get(key, lambda p=plane, i=number: self._decode(stored, p, i))
                 height, width = chunk.shape[:2]
                 y0, y1, x0, x1 = max(top, y), min(bottom, y + height), max(left, x), min(right, x + width)
                 part = chunk[y0 - y : y1 - y, x0 - x : x1 - x]

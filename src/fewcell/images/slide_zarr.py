@@ -20,7 +20,7 @@ from fewcell.errors import ReadError
 from fewcell.images.memory import check_size
 from fewcell.images.raster import Raster, Request, choose_plane
 from fewcell.images.read import channels_first, pick_channels
-from fewcell.images.slide import Slide, is_smaller, level_steps
+from fewcell.images.slide import Slide, is_smaller, level_steps, taken
 from fewcell.images.tiff_metadata import square_pixel_um, um_per
 from fewcell.kept import Kept
 from fewcell.types import Window
@@ -63,12 +63,10 @@ class ZarrSlide(Slide):
         names = tuple(str(c.get("label", "")) for c in ome.get("omero", {}).get("channels", ()))
         names = names if all(names) else ()
         n = next((n for n, i in enumerate(self._index) if isinstance(i, slice) and n not in (self._y, self._x)), None)
-        count = 1 if n is None else self._arrays[0].shape[n]
+        count, self._c = 1 if n is None else self._arrays[0].shape[n], n
         is_colour = [name.lower() for name in names] in _COLOURS and count == 3
         picked = pick_channels(names, count, is_colour, channels, self.path)
         self._kept, self.channel_names, self.is_colour = picked
-        if n is not None and self._kept != list(range(count)):
-            self._index[n] = self._kept
 
     def _alike(self, arrays: Sequence[Any]) -> list[Any]:
         """Those levels that are smaller than the one before and differ in nothing else, each checked."""
@@ -86,19 +84,20 @@ class ZarrSlide(Slide):
                 alike.append(_checked(self.path, array))
         return alike
 
-    def _read(self, window: Window, level: int) -> NDArray[Any]:
+    def _read(self, window: Window, level: int, channels: tuple[int, ...]) -> NDArray[Any]:
         try:
-            return self._from_blocks(window, level)
+            return self._from_blocks(window, level, channels)
         except Exception:  # whatever a codec raises: what is damaged may lie in a block, but not in the window
-            return np.ascontiguousarray(self._direct(window, level), dtype=self.dtype)
+            return np.ascontiguousarray(self._direct(window, level, channels), dtype=self.dtype)
 
-    def _from_blocks(self, window: Window, level: int) -> NDArray[Any]:
+    def _from_blocks(self, window: Window, level: int, channels: tuple[int, ...]) -> NDArray[Any]:
         top, left, bottom, right = window
         high, wide = self._block_shape(level)
-        pixels = np.empty((self.n_channels, bottom - top, right - left), dtype=self.dtype)
+        pixels = np.empty((len(channels), bottom - top, right - left), dtype=self.dtype)
         for y in range(top // high * high, bottom, high):
             for x in range(left // wide * wide, right, wide):
-                block = self._blocks.get((level, y, x), partial(self._block, level, y, x))
+                key = level, y, x, channels
+                block = self._blocks.get(key, partial(self._block, level, y, x, channels))
                 seen = block[:, max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
                 y0, x0 = max(y - top, 0), max(x - left, 0)
                 pixels[:, y0 : y0 + seen.shape[1], x0 : x0 + seen.shape[2]] = seen
@@ -110,14 +109,17 @@ class ZarrSlide(Slide):
         high, wide = (array.chunks[axis] * -(-LEAST_BLOCK_PX // array.chunks[axis]) for axis in (self._y, self._x))
         return min(high, array.shape[self._y]), min(wide, array.shape[self._x])
 
-    def _block(self, level: int, top: int, left: int) -> NDArray[Any]:
+    def _block(self, level: int, top: int, left: int, channels: tuple[int, ...]) -> NDArray[Any]:
         (high, wide), (height, width) = self._block_shape(level), self.levels[level].shape
-        return self._direct((top, left, min(top + high, height), min(left + wide, width)), level)
+        return self._direct((top, left, min(top + high, height), min(left + wide, width)), level, channels)
 
-    def _direct(self, window: Window, level: int) -> NDArray[Any]:
-        index = list(self._index)
+    def _direct(self, window: Window, level: int, channels: tuple[int, ...]) -> NDArray[Any]:
+        array, index, numbers = self._arrays[level], list(self._index), [self._kept[n] for n in channels]
         index[self._y], index[self._x] = slice(window[0], window[2]), slice(window[1], window[3])
-        return channels_first(Raster(self._arrays[level].oindex[tuple(index)], self._axes))
+        if self._c is None:
+            return channels_first(Raster(array.oindex[tuple(index)], self._axes))[taken(numbers, 1)]
+        index[self._c] = taken(numbers, array.shape[self._c])
+        return channels_first(Raster(array.oindex[tuple(index)], self._axes))
 
     def close(self) -> None:
         """Let go of what is kept; windows can no longer be read."""

@@ -12,15 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.errors import ModelError, ReadError, TooLargeError
-from fewcell.images import (
-    Slide,
-    SlidePyramid,
-    measure_cells,
-    open_slide,
-    read_around_damage,
-)
+from fewcell.images import SlidePyramid, measure_cells, open_slide, read_around_damage
 from fewcell.images.pyramid import halved
-from fewcell.images.slide import PictureSlide
 from fewcell.segmenter import Segmenter, merge_scales
 from fewcell.slides.plan import Block, SlidePlan, hashes_of
 from fewcell.slides.stitch import GridCells, Owned, Piece, own_cells
@@ -31,7 +24,6 @@ __all__ = ["PLAN_FILE", "Work"]
 PLAN_FILE = "plan.json"
 _PREDICTIONS, _PIECES = "predictions", "pieces"
 EMPTY_CONTRAST = 0.02  # of the range of the slide: where nothing stands out by more there is nothing to be seen
-FEW_CHANNELS = 3  # are decoded together
 GRAIN = 2  # times that a tile is halved before that is judged: noise of single pixels is nothing
 GRID_MARGIN_PX = 2  # of the network's grid, beyond what a window shows
 
@@ -49,24 +41,13 @@ class Work:
         if self.slide.fingerprint() != plan.task.fingerprint:
             self.slide.close()
             raise ReadError(f"{plan.slide}: has changed since its segmentation began. Start again with --overwrite.")
-        self._seen = self._only_seen()
-        self.pyramid = SlidePyramid(
-            self._seen, None if self._seen is not self.slide else plan.task.channels, plan.contrast
-        )
+        self.pyramid = SlidePyramid(self.slide, plan.task.channels, plan.contrast)
         self.tiles, self.blocks = plan.tiles(), plan.blocks()
         self._widening = Lock()  # a block with much around it takes much memory
-
-    def _only_seen(self) -> Slide:
-        """The slide as the network sees it: of many channels no others are decoded, tile by tile."""
-        task = self.plan.task
-        if task.channels is None or self.slide.n_channels <= FEW_CHANNELS or isinstance(self.slide, PictureSlide):
-            return self.slide
-        return open_slide(self.plan.slide, channels=task.channels, axes=task.axes, plane=task.plane)
 
     def close(self) -> None:
         """Close the slide."""
         self.slide.close()
-        self._seen.close()
 
     @classmethod
     def open(cls, folder: Path, *, threads: int | None = None) -> Self:

@@ -222,8 +222,7 @@ def _write_image(stem: Path, slide: Slide, window: Window, channels: Sequence[in
     png, tiff = (stem.with_name(stem.name + ending) for ending in (".png", ".tif"))
     if png.exists() or tiff.exists():
         return
-    pixels = read_around_damage(slide, window)
-    pixels = pixels if channels is None else pixels[list(channels)]
+    pixels = read_around_damage(slide, window, channels=channels)
     if pixels.dtype == np.uint8 and len(pixels) in (1, 3):
         with whole_file(png) as temporary:
             picture = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
