@@ -83,6 +83,7 @@ def test_the_diameter_is_estimated_and_said_when_it_is_not_given(run, nuclei, tm
     assert made_by["larger_px"] == pytest.approx(float(larger), abs=0.06)
     assert float(larger) == pytest.approx(4 * float(said), abs=0.3)
     assert made_by["diameter_source"] == "estimated"
+    assert set(made_by["model_sha256"]) == {"model.json", "network.onnx", "scale.onnx"}
 
 
 def test_a_diameter_in_um_uses_the_pixel_size(run, nuclei, tmp_path):

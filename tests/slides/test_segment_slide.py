@@ -338,10 +338,10 @@ def test_a_run_that_is_killed_while_its_outputs_are_moved_can_be_ended(
     moves = iter(range(100))
 
     def mortal(function):
-        def moves_or_dies(*paths):
+        def moves_or_dies(*paths, **how):
             if next(moves) == step:
                 raise Killed
-            return function(*paths)
+            return function(*paths, **how)
 
         return moves_or_dies
 

@@ -50,6 +50,15 @@ def test_tiles_put_together_are_the_image(tmp_path, kind, step):
     assert np.abs(seen - expected).max() < 40
 
 
+def test_a_last_column_that_the_copies_round_away_is_shown(tmp_path):
+    pixels = smooth((2000, 2 * 3 * 512 + 1))
+    with tifffile.TiffWriter(tmp_path / "odd.tif") as tiff:
+        options = {"tile": (256, 256), "photometric": "rgb"}
+        tiff.write(pixels, subifds=1, **options)
+        tiff.write(np.ascontiguousarray(pixels[::2, :-1:2]), subfiletype=1, **options)
+    assert decoded(Picture(tmp_path / "odd.tif").tile(2, 0, 3)).shape == (512, 1, 3)
+
+
 def test_dim_microscopy_is_stretched(tmp_path):
     pixels = np.zeros((300, 300), np.uint16)
     pixels[100:200, 100:200] = 900

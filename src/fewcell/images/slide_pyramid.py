@@ -66,19 +66,20 @@ class SlidePyramid(Pyramid):
         """The numbers of the overview."""
         step = self._overview_step()
         height, width = (-(-side // step) for side in self.shape)
-        return self._numbers(step, (0, 0, height, width), is_overview=True)
+        return self.numbers(step, (0, 0, height, width), is_overview=True)
 
     def _part(self, step: int, window: Window) -> FloatArray:
-        return self._normalised(self._numbers(step, window))
+        return self._normalised(self.numbers(step, window))
 
     def _normalised(self, numbers: NDArray[np.float32]) -> FloatArray:
         pixels = normalise(numbers, self.contrast)
         return pixels[:1] if pixels.strides[0] == 0 else pixels
 
-    def _numbers(self, step: int, window: Window, *, is_overview: bool = False) -> NDArray[np.float32]:
+    def numbers(self, step: int, window: Window, *, is_overview: bool = False) -> NDArray[np.float32]:
         """The slide's own numbers in a window of the copy whose pixels are `step` of the slide's wide.
 
-        is_overview: whether damaged parts may be left out; who looks at cells is to be told of them.
+        window: in pixels of that copy. is_overview: whether damaged parts may be left out; who looks at cells is to be
+        told of them.
         """
         stored = max(copy for copy in self._copies if copy and copy <= step)
         level, times = self._copies[stored], step // stored

@@ -265,7 +265,7 @@ def _meaning(path: Path, tif: tifffile.TiffFile, stored: _Stored) -> _Meaning:
     return _Meaning(len(channels_first(raster)), raster.is_colour, raster.array.dtype)
 
 
-def _only_channels(stored: _Stored, kept: list[int]) -> _Stored:
+def _only_channels(stored: _Stored, kept: Sequence[int]) -> _Stored:
     """A level of which only some channels are read; all, where they are colours: these are chosen when decoded."""
     if "C" not in stored.axes:
         return stored

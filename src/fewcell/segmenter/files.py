@@ -19,7 +19,7 @@ from fewcell.ahead import ahead
 from fewcell.engine import available_threads
 from fewcell.errors import ConfigError, FewcellError, TooLargeError, WriteError, said_of
 from fewcell.images import Image, measure_cells, normalise, read_image, write_cells, write_labels, write_overlay
-from fewcell.segmenter.model_folder import NETWORK_FILE, SCALE_FILE
+from fewcell.segmenter.model_folder import hashes_of
 from fewcell.segmenter.segmenter import Segmentation, Segmenter, scale_facts
 
 __all__ = [
@@ -197,13 +197,12 @@ def _made_by(segmenter: Segmenter, segmentation: Segmentation, settings: FileSet
     return {
         "fewcell": __version__,
         "model": segmenter.folder.resolve().name,
-        "model_sha256": segmenter.facts.sha256[NETWORK_FILE],
-        "scale_sha256": segmenter.facts.sha256[SCALE_FILE],
+        "model_sha256": hashes_of(segmenter.facts),
         "precision": segmenter.precision,
         "accurate": segmenter.is_accurate,
         **scale_facts(segmentation.diameter_px, segmentation.diameter_source, segmentation.larger_px),
         "min_score": segmenter.facts.min_score if settings.min_score is None else settings.min_score,
-        "min_area_px": settings.min_area_px,
+        "min_area_px": max(1, settings.min_area_px),
         "channels": settings.channels,
     }
 

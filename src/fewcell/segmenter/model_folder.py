@@ -30,6 +30,7 @@ __all__ = [
     "ScorerFacts",
     "SourceFacts",
     "find_model",
+    "hashes_of",
     "network_of",
     "read_model",
     "sha256",
@@ -127,6 +128,12 @@ class ModelFacts(Strict):
     int8: Int8Facts | None = None
     recipe: dict[str, Any]
     sha256: dict[str, str]
+
+
+def hashes_of(facts: ModelFacts) -> dict[str, str]:
+    """What decides which cells a model finds: the hash of each network, and of all else that its folder says."""
+    said = hashlib.sha256(facts.model_dump_json().encode()).hexdigest()
+    return {FACTS_FILE: said, **{name: facts.sha256[name] for name in (NETWORK_FILE, SCALE_FILE)}}
 
 
 def find_model(name: str | Path) -> Path:

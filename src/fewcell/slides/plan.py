@@ -14,12 +14,10 @@ from fewcell.engine import Precision
 from fewcell.errors import ConfigError, ReadError, TooLargeError
 from fewcell.images import Contrast, Slide, SlidePyramid
 from fewcell.segmenter import (
-    FACTS_FILE,
-    NETWORK_FILE,
-    SCALE_FILE,
     FileSettings,
     Segmenter,
     canonical_shape,
+    hashes_of,
     is_blank,
 )
 from fewcell.tiles import Tile, plan_tiles
@@ -36,7 +34,6 @@ __all__ = [
     "SlidePlan",
     "SlideTask",
     "Zoom",
-    "hashes_of",
     "plan_slide",
     "slide_task",
 ]
@@ -184,7 +181,7 @@ def slide_task(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_
         channels=settings.channels,
         axes=settings.axes,
         plane=settings.plane,
-        model_sha256=hashes_of(segmenter),
+        model_sha256=hashes_of(segmenter.facts),
         precision=segmenter.precision,
         accurate=segmenter.is_accurate,
         pixel_size_um=pixel_size_um,
@@ -194,12 +191,6 @@ def slide_task(slide: Slide, segmenter: Segmenter, settings: FileSettings, tile_
         min_score=facts.min_score if settings.min_score is None else settings.min_score,
         min_area_px=max(1.0, settings.min_area_px),
     )
-
-
-def hashes_of(segmenter: Segmenter) -> dict[str, str]:
-    """What decides which cells a model finds: the hash of each network, and of all else that its folder says."""
-    said = hashlib.sha256(segmenter.facts.model_dump_json().encode()).hexdigest()
-    return {FACTS_FILE: said, **{name: segmenter.facts.sha256[name] for name in (NETWORK_FILE, SCALE_FILE)}}
 
 
 def plan_slide(slide: Slide, segmenter: Segmenter, task: SlideTask) -> SlidePlan:

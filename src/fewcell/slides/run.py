@@ -1,7 +1,7 @@
 """The passes over a slide: the network sees every tile, every block is read, all is painted and exported."""
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,12 +17,11 @@ from fewcell.errors import ConfigError
 from fewcell.slides.cluster import do_block, do_tile, on_cluster
 from fewcell.slides.exports import Numbered, export_paths, write_exports
 from fewcell.slides.journal import Journal
-from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk, write_facts
+from fewcell.slides.label_zarr import CHUNK_PX, chunks_of, create_labels, shrink_chunk, write_facts
 from fewcell.slides.plan import TILE_PX
 from fewcell.slides.stitch import Piece, paint
 from fewcell.slides.work import Work
 from fewcell.types import Window
-from fewcell.windows import meet
 
 __all__ = ["EXPORTED", "LABELS", "PAINTED", "Means", "Run", "SlideProgress"]
 
@@ -145,12 +144,13 @@ class Run:
             self.journal.finish("labels")
         read = lru_cache(KEPT_PIECES)(lambda number: Piece.read(work.piece_file(number)))
         arrays, names = chunks_of(path)
+        near = _by_chunk([head.window if counts[i] else None for i, head in enumerate(heads)])
         todo = [name for name in names if f"chunk {name}" not in self.journal.done]
         for name in self._progress("labels", todo, len(todo)):
             level, window = name
             if level == 0:
-                near = [i for i, head in enumerate(heads) if counts[i] and meet(head.window, window)]
-                painted = paint([read(i) for i in near], [int(first[i]) for i in near], window)
+                seen = near[window[:2]]
+                painted = paint([read(i) for i in seen], [int(first[i]) for i in seen], window)
                 arrays[0][window[0] : window[2], window[1] : window[3]] = painted
             else:
                 shrink_chunk(arrays, level, window)
@@ -226,6 +226,18 @@ def _head(path: Path) -> _Head:
         top, left, bottom, right = (int(edge) for edge in arrays["window"])
         count = len(arrays["column id"]) if "column id" in arrays.files else 0
         return _Head((top, left, bottom, right), count, float(arrays["surest"]))
+
+
+def _by_chunk(windows: Sequence[Window | None]) -> defaultdict[tuple[int, int], list[int]]:
+    """By the corner of each chunk the numbers of those windows that reach into it, in their order."""
+    near: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for number, window in enumerate(windows):
+        if window is not None:
+            top, left, bottom, right = window
+            for y in range(top // CHUNK_PX * CHUNK_PX, bottom, CHUNK_PX):
+                for x in range(left // CHUNK_PX * CHUNK_PX, right, CHUNK_PX):
+                    near[y, x].append(number)
+    return near
 
 
 def _timed(took: dict[str, float], name: str, do: Callable[..., T], *arguments: Any) -> T:

@@ -1,5 +1,6 @@
 """From a slide to its cells: at once, or in shards that are merged."""
 
+import glob
 import os
 import re
 import secrets
@@ -13,11 +14,11 @@ from pathlib import Path
 from fewcell.errors import ConfigError, ModelError, WriteError
 from fewcell.family import alone
 from fewcell.images import Slide, open_slide
-from fewcell.segmenter import FileSettings, Segmenter
+from fewcell.segmenter import FileSettings, Segmenter, hashes_of
 from fewcell.slides.exports import check_exports
 from fewcell.slides.journal import Journal
 from fewcell.slides.label_zarr import is_label_image
-from fewcell.slides.plan import SlidePlan, SlideTask, hashes_of, plan_slide, slide_task
+from fewcell.slides.plan import SlidePlan, SlideTask, plan_slide, slide_task
 from fewcell.slides.run import EXPORTED, LABELS, PAINTED, Means, Run, SlideProgress
 from fewcell.slides.work import PLAN_FILE, Work
 
@@ -151,7 +152,7 @@ def merge_slide(
             f"{unfinished} was begun with precision {task.precision}; on {device} it would be {segmenter.precision}. "
             f"{ONE_PRECISION}"
         )
-    if hashes_of(segmenter) != task.model_sha256:
+    if hashes_of(segmenter.facts) != task.model_sha256:
         raise ModelError(f"{plan.model} is no longer the model that {unfinished} was begun with.")
     with _begun(folder, plan, segmenter, how, report) as run:
         done = _finished(run, out, exports)
@@ -183,7 +184,7 @@ def _remove(folder: Path) -> None:
     """Remove a folder; one that a kill leaves half removed has another name, which begins with a dot and its own."""
     aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     os.rename(folder, aside)
-    shutil.rmtree(aside)
+    shutil.rmtree(aside, ignore_errors=True)  # another shard may take it for what a kill left, and remove it as well
 
 
 @contextmanager
@@ -253,8 +254,9 @@ def _planned(
 def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, overwrite: bool) -> SlidePlan:
     """Make the folder of a run and plan it, or find both again: what was decided once is decided for all shards."""
     unfinished, path = folder.parent, folder / PLAN_FILE
-    for left in (*unfinished.parent.glob(f".{unfinished.name}-*"), *unfinished.glob(f".{'[0-9a-f]' * 16}-*")):
-        shutil.rmtree(left)  # half removed when a run was killed
+    aside = f".{glob.escape(unfinished.name)}-*"
+    for left in (*unfinished.parent.glob(aside), *unfinished.glob(f".{'[0-9a-f]' * 16}-*")):
+        shutil.rmtree(left, ignore_errors=True)  # half removed when a run was killed; shards may do so at the same time
     if others := [other for other in _runs_in(unfinished) if other != folder]:
         if not overwrite:
             for plan_file in filter(Path.exists, (other / PLAN_FILE for other in others)):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from fewcell.errors import ModelError, ReadError, TooLargeError
 from fewcell.images import SlidePyramid, measure_cells, open_slide, read_around_damage
 from fewcell.images.pyramid import halved
-from fewcell.segmenter import Segmenter, merge_scales
-from fewcell.slides.plan import Block, SlidePlan, hashes_of
+from fewcell.segmenter import Segmenter, hashes_of, merge_scales
+from fewcell.slides.plan import Block, SlidePlan
 from fewcell.slides.stitch import GridCells, Owned, Piece, own_cells
 from fewcell.types import FloatArray, Shape, Window
 
@@ -55,7 +55,7 @@ class Work:
         plan = SlidePlan.read(folder / PLAN_FILE)
         task = plan.task
         segmenter = Segmenter.load(plan.model, threads=threads, precision=task.precision, accurate=task.accurate)
-        if hashes_of(segmenter) != task.model_sha256:
+        if hashes_of(segmenter.facts) != task.model_sha256:
             raise ModelError(f"{plan.model} is not the model that {folder} was begun with.")
         return cls(folder, plan, segmenter)
 

@@ -18,7 +18,6 @@ from fewcell.images import (
     estimate_contrast,
     normalise,
     open_slide,
-    read_around_damage,
 )
 from fewcell.types import Window
 from fewcell.web.refusal import Refused
@@ -27,7 +26,6 @@ __all__ = ["TILE_PX", "Picture", "open_middle", "tile_window"]
 
 TILE_PX = 512
 OVERVIEW_PX = 4_000_000  # the largest copy that is kept in memory
-STRIP_PX = 4_000_000  # of a slide, that are read at once for it
 THUMBNAIL_PX = 256
 MOST_CHANNELS = 3
 JPEG_QUALITY = 90
@@ -117,21 +115,10 @@ class Picture:
         step = 1
         while self.shape[0] * self.shape[1] > OVERVIEW_PX * step**2:
             step *= 2
-        numbers = [
-            level for level, of in enumerate(self.slide.levels) if max(of.step) <= step and _is_even(step, of.step)
-        ]
-        level = numbers[-1]
-        stored = self.slide.levels[level]
-        times = round(step / stored.step[0])
-        rows = max(1, STRIP_PX // (stored.shape[1] * times)) * times
-        strips = [
-            _means(
-                read_around_damage(self.slide, (top, 0, min(top + rows, stored.shape[0]), stored.shape[1]), level),
-                times,
-            )
-            for top in range(0, stored.shape[0], rows)
-        ]
-        return np.concatenate([strip[self.channels] for strip in strips], axis=1), step
+        as_it_is = Contrast(np.zeros(len(self.channels)), np.ones(len(self.channels)))
+        pyramid = SlidePyramid(self.slide, self.channels, as_it_is, around_damage=True)
+        height, width = (-(-side // step) for side in self.shape)
+        return pyramid.numbers(step, (0, 0, height, width)), step
 
 
 def open_middle(path: Path) -> tuple[Slide, dict[str, int]]:
@@ -154,17 +141,6 @@ def tile_window(shape: tuple[int, int], step: int, row: int, column: int) -> Win
     if not is_power or step > 2 * max(shape) or not (0 <= top < height and 0 <= left < width):
         raise Refused(404, f"There is no tile {row}, {column} at step {step}.")
     return top, left, min(top + TILE_PX, height), min(left + TILE_PX, width)
-
-
-def _is_even(step: int, of: tuple[float, float]) -> bool:
-    return of[0] == of[1] and step % of[0] == 0
-
-
-def _means(pixels: NDArray[Any], times: int) -> NDArray[np.float32]:
-    """The means of times x times pixels; at the lower and right edge, of pixels that are repeated."""
-    channels, height, width = pixels.shape
-    numbers = np.pad(pixels.astype(np.float32), ((0, 0), (0, -height % times), (0, -width % times)), mode="edge")
-    return numbers.reshape(channels, -(-height // times), times, -(-width // times), times).mean(axis=(2, 4))
 
 
 def _shrunk(pixels: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
