@@ -29,8 +29,7 @@ from fewcell.errors import ConfigError, MissingDependencyError, WriteError
 from fewcell.images import measure_cells, read_labels, write_cells
 from fewcell.slides import export_rois
 from fewcell.slides.export_outlines import outlines
-from fewcell.slides.export_source import ExportSource
-from fewcell.slides.exports import EXPORTS, Numbered, check_exports, write_exports
+from fewcell.slides.exports import EXPORTS, ExportSource, Numbered, check_exports, write_export
 from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk
 from fewcell.slides.plan import SlidePlan, SlideTask
 from fewcell.slides.stitch import Piece, paint
@@ -52,7 +51,11 @@ class Drawn:
         return iter(self.numbered)
 
     def write(self, kinds: tuple[str, ...] | list[str], stem: Path, *, overwrite: bool = False) -> dict[str, Path]:
-        return write_exports(kinds, stem, self.pieces, self.plan, self.path, overwrite=overwrite)
+        paths = check_exports(kinds, stem, overwrite=overwrite)
+        n_cells = sum(numbered.piece.n_cells for numbered in self.numbered)
+        for kind, path in paths.items():
+            write_export(kind, path, ExportSource(self.pieces, n_cells, self.plan, self.path))
+        return paths
 
 
 def plan_of(shape: tuple[int, int], slide: Path, pixel_size_um: float | None, diameter_px: float = 15) -> SlidePlan:
@@ -332,7 +335,7 @@ def test_too_many_rois_are_refused_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(export_rois, "MOST_ROIS", 7)
     with pytest.raises(ConfigError, match=r"8 cells.*no more than 7.*GeoJSON"):
-        drawn.write(["csv", "rois"], tmp_path / "o")
+        drawn.write(["rois"], tmp_path / "o")
     assert not list(tmp_path.iterdir())
 
 
@@ -401,7 +404,7 @@ def test_memory_does_not_grow_with_the_slide(drawn: Drawn, tmp_path: Path, kind:
 
     def write(count: int) -> Path:
         numbered = (Numbered(piece, 500 * i) for i in range(count))
-        source = ExportSource(lambda: numbered, drawn.plan, drawn.path)
+        source = ExportSource(lambda: numbered, 500 * count, drawn.plan, drawn.path)
         EXPORTS[kind].write(tmp_path / "o", source)
         return tmp_path / "o"
 
@@ -454,5 +457,5 @@ def test_a_pass_that_fails_leaves_no_file(drawn: Drawn, tmp_path: Path) -> None:
 
     for kind in ("csv", "parquet", "geojson", "geojson.gz"):
         with pytest.raises(RuntimeError, match="the disk is gone"):
-            write_exports([kind], tmp_path / "o", pieces, drawn.plan, drawn.path, overwrite=False)
+            write_export(kind, tmp_path / "o", ExportSource(pieces, 8, drawn.plan, drawn.path))
     assert not list(tmp_path.iterdir())

@@ -79,8 +79,8 @@ def test_a_run_that_is_killed_at_its_turns_ends_with_the_same_bytes(trained, dra
         "fewcell.slides.segment_slide plan_slide after",
         "fewcell.slides.run create_labels after",
         "fewcell.slides.run write_facts before",
-        "fewcell.slides.run write_exports before",
-        "fewcell.slides.run write_exports after",
+        "fewcell.slides.run write_export before",
+        "fewcell.slides.run write_export after",
         "os replace before",  # what an export was written to
         "os rename before",  # labels, after exports were moved
         "fewcell.slides.segment_slide _remove before",

@@ -99,13 +99,13 @@ def test_an_image_whose_cells_were_all_removed(client, root):
 
 
 def test_what_is_corrected_meanwhile_is_not_in_the_file(client, monkeypatch):
-    before, write = client.get(CELLS).json()["columns"]["id"], downloads.write_exports
+    before, write = client.get(CELLS).json()["columns"]["id"], downloads.write_export
 
     def later(*arguments, **how):
         assert client.post(f"{CELLS}/corrections", json={"kind": "delete", "cells": [5]}).status_code == 200
         return write(*arguments, **how)
 
-    monkeypatch.setattr(downloads, "write_exports", later)
+    monkeypatch.setattr(downloads, "write_export", later)
     assert sorted(ids(client, "geojson")) == before
     assert 5 not in client.get(CELLS).json()["columns"]["id"]
 

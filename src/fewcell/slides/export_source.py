@@ -33,10 +33,11 @@ class ExportSource:
     """What every export may use.
 
     pieces: begins a new pass over all pieces, in the order of their numbers; each is in memory only while it is at
-    hand. labels: the finished label image, OME-Zarr.
+    hand. n_cells: how many they hold together. labels: the finished label image, OME-Zarr.
     """
 
     pieces: Callable[[], Iterator[Numbered]]
+    n_cells: int
     plan: SlidePlan
     labels: Path
 

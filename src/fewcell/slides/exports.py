@@ -3,7 +3,7 @@
 What is in memory at once does not grow with the slide, but for a few numbers a cell where a format asks for them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +16,8 @@ from fewcell.slides.export_rois import check_roi_count, write_rois
 from fewcell.slides.export_source import ExportSource, Numbered
 from fewcell.slides.export_tables import check_parquet, write_csv, write_parquet
 from fewcell.slides.export_tiff import write_label_tiff
-from fewcell.slides.plan import SlidePlan
 
-__all__ = ["EXPORTS", "Export", "Numbered", "check_exports", "export_paths", "write_exports"]
+__all__ = ["EXPORTS", "Export", "ExportSource", "Numbered", "check_exports", "export_paths", "write_export"]
 
 
 class Export(NamedTuple):
@@ -64,28 +63,16 @@ def export_paths(kinds: Sequence[str], stem: Path) -> dict[str, Path]:
     return {kind: stem.with_name(stem.name + pick("export", kind, EXPORTS).ending) for kind in kinds}
 
 
-def write_exports(
-    kinds: Sequence[str],
-    stem: Path,
-    pieces: Callable[[], Iterator[Numbered]],
-    plan: SlidePlan,
-    labels: Path,
-    *,
-    overwrite: bool,
-) -> dict[str, Path]:
-    """Write the cells of a slide as files of these kinds, each whole or not at all: kind -> file.
+def write_export(kind: str, path: Path, source: ExportSource) -> None:
+    """Write the cells of a slide as a file of one kind, whole or not at all; a file that is there is replaced.
 
-    kinds: names in EXPORTS. stem: folder and beginning of the files' names. pieces: begins a new pass over all pieces,
-    in the order of their numbers. labels: the finished label image, OME-Zarr. The same cells give the same bytes.
+    kind: a name in EXPORTS. The same cells give the same bytes.
 
-    Raises, before anything is written, what `check_exports` raises, and ConfigError for more cells than a kind can
-    hold.
+    Raises, before anything is written, MissingDependencyError where a library is not installed, and ConfigError for
+    more cells than the kind can hold.
     """
-    paths = check_exports(kinds, stem, overwrite=overwrite)
-    source = ExportSource(pieces, plan, labels)
-    for kind in paths:
-        EXPORTS[kind].check_slide(source)
-    for kind, path in paths.items():
-        with whole_file(path, overwrite=overwrite) as temporary:
-            EXPORTS[kind].write(temporary, source)
-    return paths
+    export = EXPORTS[kind]
+    export.check_machine()
+    export.check_slide(source)
+    with whole_file(path, overwrite=True) as temporary:
+        export.write(temporary, source)

@@ -15,7 +15,7 @@ from fewcell.ahead import ahead
 from fewcell.engine import available_threads
 from fewcell.errors import ConfigError
 from fewcell.slides.cluster import do_block, do_tile, on_cluster
-from fewcell.slides.exports import Numbered, export_paths, write_exports
+from fewcell.slides.exports import ExportSource, Numbered, export_paths, write_export
 from fewcell.slides.journal import Journal
 from fewcell.slides.label_zarr import CHUNK_PX, chunks_of, create_labels, shrink_chunk, write_facts
 from fewcell.slides.plan import TILE_PX
@@ -69,6 +69,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.n_cells = 0
         self.numbered: list[tuple[Path, int]] = []
         self.refused: list[str] = []
 
@@ -127,8 +128,8 @@ class Run:
                         self.journal.finish(f"block {number}")
         self.seconds["decode"] = time.perf_counter() - start
 
-    def paint_labels(self) -> int:
-        """Number the cells and write them as one label image with smaller copies; how many there are."""
+    def paint_labels(self) -> None:
+        """Number the cells and write them as one label image with smaller copies."""
         start = time.perf_counter()
         work, plan = self.work, self.work.plan
         heads = [_head(work.piece_file(block.number)) for block in work.blocks]
@@ -136,9 +137,10 @@ class Run:
         counts = [head.n_cells if surest >= plan.min_surest else 0 for head in heads]
         first = np.concatenate([[0], np.cumsum(counts)]).astype(int)
         self.numbered = [(work.piece_file(i), int(first[i])) for i in range(len(counts)) if counts[i]]
+        self.n_cells = int(first[-1])
         path = work.folder / LABELS
         if PAINTED in self.journal.done:
-            return int(first[-1])
+            return
         if "labels" not in self.journal.done:
             create_labels(path, plan.shape, plan.task.pixel_size_um)
             self.journal.finish("labels")
@@ -155,25 +157,24 @@ class Run:
             else:
                 shrink_chunk(arrays, level, window)
             self.journal.finish(f"chunk {name}")
-        write_facts(path, plan, int(first[-1]), self.unread, self.empty_tiles)
+        write_facts(path, plan, self.n_cells, self.unread, self.empty_tiles)
         for torn in path.rglob("*.partial"):  # chunks that a kill cut short, and that were written again
             torn.unlink()
         self.journal.finish(PAINTED)
         self.seconds["write labels"] = time.perf_counter() - start
-        return int(first[-1])
 
     def export(self, kinds: Sequence[str], stem: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
         """Write exports into the folder of the run: where each is, unless it was moved, and where it belongs.
 
         Kinds that cannot hold so many cells are left out, see `refused`.
         """
-        folder = self.work.folder
+        folder, source = self.work.folder, ExportSource(self._pieces, self.n_cells, self.work.plan, labels)
         made = {kind: (folder / target.name, target) for kind, target in export_paths(kinds, stem).items()}
-        for kind in [*made]:
+        for kind, (path, _) in [*made.items()]:
             if EXPORTED + kind not in self.journal.done:
                 start = time.perf_counter()
                 try:
-                    write_exports([kind], folder / stem.name, self._pieces, self.work.plan, labels, overwrite=True)
+                    write_export(kind, path, source)
                 except ConfigError as error:
                     self.refused.append(str(error))
                     del made[kind]

@@ -165,7 +165,7 @@ def _finished(run: Run, out: Path, exports: Sequence[str]) -> SlideSegmentation:
     work, stem = run.work, _stem(out)
     run.predict_tiles(range(len(work.tiles)))
     run.read_blocks(range(len(work.blocks)))
-    n_cells = run.paint_labels()
+    run.paint_labels()
     labels = work.folder / LABELS
     outputs = run.export(exports, stem, labels if labels.exists() else out)
     for made, target in outputs.values():
@@ -177,7 +177,7 @@ def _finished(run: Run, out: Path, exports: Sequence[str]) -> SlideSegmentation:
         os.rename(labels, out)
     paths = {"labels": out, **{kind: target for kind, (_, target) in outputs.items()}}
     counts = len(work.tiles), run.empty_tiles
-    return SlideSegmentation(work.plan, n_cells, paths, run.seconds, *counts, run.unread, tuple(run.refused))
+    return SlideSegmentation(work.plan, run.n_cells, paths, run.seconds, *counts, run.unread, tuple(run.refused))
 
 
 def _remove(folder: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fewcell.config import Strict
-from fewcell.slides.exports import EXPORTS, Numbered, write_exports
+from fewcell.slides.exports import EXPORTS, ExportSource, Numbered, export_paths, write_export
 from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk, write_facts
 from fewcell.slides.stitch import Piece
 from fewcell.types import Window
@@ -44,7 +44,7 @@ class Shown(Strict):
 def write_file(cells: Cells, kind: str, shown: Shown, folder: Path) -> Path:
     """Write the cells that are shown, under the numbers that they have on the page, into a folder of their own.
 
-    Raises Refused for a kind that is not known, and what `write_exports` raises.
+    Raises Refused for a kind that is not known, and what `write_export` raises.
     """
     if kind not in KINDS:
         raise Refused(404, f"There is no download {kind!r}. Known are {', '.join(KINDS)}.")
@@ -67,7 +67,9 @@ def _write_file(cells: Cells, kind: str, shown: Shown, folder: Path) -> Path:
         _write_labels(cells, columns["id"], labels)
     if kind == "zarr":
         return _zipped(labels, stem.with_name(f"{stem.name}_label.zarr.zip"))
-    return write_exports([kind], stem, lambda: _pieces(cells, columns), cells.plan, labels, overwrite=True)[kind]
+    path = export_paths([kind], stem)[kind]
+    write_export(kind, path, ExportSource(lambda: _pieces(cells, columns), len(columns["id"]), cells.plan, labels))
+    return path
 
 
 def _pieces(cells: Cells, columns: dict[str, NDArray[Any]]) -> Iterator[Numbered]:
