@@ -431,10 +431,11 @@ def test_a_path_that_is_no_text_is_one_clear_error(segmenter, slide_file, tmp_pa
         segment_slide(segmenter, odd, tmp_path / "o.zarr", FileSettings(diameter=22))
 
 
-def test_what_a_kill_left_half_removed_is_removed(segmenter, slide_file, tmp_path) -> None:
-    (tmp_path / ".o.zarr.unfinished-12345678" / "old").mkdir(parents=True)
-    segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))
-    assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
+@pytest.mark.parametrize("name", ["o.zarr", "o[1].zarr"])
+def test_what_a_kill_left_half_removed_is_removed(segmenter, slide_file, tmp_path, name) -> None:
+    (tmp_path / f".{name}.unfinished-12345678" / "old").mkdir(parents=True)
+    segment_slide(segmenter, slide_file, tmp_path / name, FileSettings(diameter=22))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_where_the_edge_of_what_is_seen_cuts_a_cell_more_is_seen(segmenter, draw_discs, tmp_path, monkeypatch) -> None:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from copy import copy
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,23 @@ def test_shards_and_what_finishes_the_run_keep_each_other_away(segmenter, slide_
         merge_slide(out, how=HOW)  # although the shard has done nothing yet
     segment_shard(segmenter, slide_file, out, (2, 2), CHOSEN, how=HOW)
     assert merge_slide(out, how=HOW).n_cells > 40
+
+
+def test_shards_that_begin_at_once_may_remove_the_same(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    """What a kill left half removed, and a run with other settings: each is gone when the second looks at it."""
+    out, chosen = tmp_path / "o.zarr", FileSettings(diameter=22, overwrite=True)
+    segment_shard(segmenter, slide_file, out, (1, 2), FileSettings(diameter=30), how=HOW)
+    (tmp_path / ".o.zarr.unfinished-12345678" / "old").mkdir(parents=True)
+
+    def twice(remove, *given, **how) -> None:
+        remove(*given, **how)
+        remove(*given, **how)
+
+    for module, name in ((shutil, "rmtree"), (sys.modules["fewcell.slides.segment_slide"], "_remove")):
+        monkeypatch.setattr(module, name, partial(twice, getattr(module, name)))
+    segment_shard(segmenter, slide_file, out, (1, 2), chosen, how=HOW)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["o.zarr.unfinished"]
+    assert len([*(tmp_path / "o.zarr.unfinished").iterdir()]) == 1
 
 
 def test_shards_of_two_precisions_are_told_of_it(segmenter, slide_file, tmp_path, monkeypatch) -> None:

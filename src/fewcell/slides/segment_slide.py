@@ -275,7 +275,8 @@ def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, ov
             for lock in (lock for other in others for lock in other.glob("*.lock")):
                 held.enter_context(alone(lock, f"{unfinished}: another run is at work there. Wait, or end it."))
         for other in others:
-            _remove(other)
+            with suppress(FileNotFoundError):  # another shard was quicker
+                _remove(other)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)  # so that other runs see this one
         try:
