@@ -542,8 +542,10 @@ def test_where_nothing_is_to_be_seen_the_network_does_not_look(segmenter, draw_d
 
 
 def test_labels_are_an_ome_zarr_with_smaller_copies(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    chosen = FileSettings(diameter=22, pixel_size_um=0.5)
+    in_one_chunk = segment_slide(segmenter, slide_file, tmp_path / "one.zarr", chosen)
     monkeypatch.setattr("fewcell.slides.label_zarr.CHUNK_PX", 128)
-    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22, pixel_size_um=0.5))
+    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen)
     group = zarr.open_group(str(found.labels), mode="r")
     ome = group.attrs["ome"]
     assert ome["version"] == "0.5"
@@ -552,6 +554,7 @@ def test_labels_are_an_ome_zarr_with_smaller_copies(segmenter, slide_file, tmp_p
     assert [d["coordinateTransformations"][0]["scale"] for d in datasets] == [[0.5 * 2**i] * 2 for i in range(4)]
     assert {axis["unit"] for axis in ome["multiscales"][0]["axes"]} == {"micrometer"}
     full = labels_of(found.labels)
+    np.testing.assert_array_equal(full, labels_of(in_one_chunk.labels))
     for level in range(1, 4):
         full = full[::2, ::2]
         np.testing.assert_array_equal(labels_of(found.labels, level), full)

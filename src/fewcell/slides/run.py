@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,7 +17,7 @@ from fewcell.errors import ConfigError
 from fewcell.slides.cluster import do_block, do_tile, on_cluster
 from fewcell.slides.exports import ExportSource, Numbered, export_paths, write_export
 from fewcell.slides.journal import Journal
-from fewcell.slides.label_zarr import CHUNK_PX, chunks_of, create_labels, shrink_chunk, write_facts
+from fewcell.slides.label_zarr import chunks_of, create_labels, shrink_chunk, write_facts
 from fewcell.slides.plan import TILE_PX
 from fewcell.slides.stitch import Piece, paint
 from fewcell.slides.work import Work
@@ -146,7 +146,8 @@ class Run:
             self.journal.finish("labels")
         read = lru_cache(KEPT_PIECES)(lambda number: Piece.read(work.piece_file(number)))
         arrays, names = chunks_of(path)
-        near = _by_chunk([head.window if counts[i] else None for i, head in enumerate(heads)])
+        filled = {i: head.window for i, head in enumerate(heads) if counts[i]}
+        near = _by_chunk(filled, arrays[0].chunks[0])
         todo = [name for name in names if f"chunk {name}" not in self.journal.done]
         for name in self._progress("labels", todo, len(todo)):
             level, window = name
@@ -229,15 +230,13 @@ def _head(path: Path) -> _Head:
         return _Head((top, left, bottom, right), count, float(arrays["surest"]))
 
 
-def _by_chunk(windows: Sequence[Window | None]) -> defaultdict[tuple[int, int], list[int]]:
+def _by_chunk(windows: Mapping[int, Window], side_px: int) -> defaultdict[tuple[int, int], list[int]]:
     """By the corner of each chunk the numbers of those windows that reach into it, in their order."""
     near: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-    for number, window in enumerate(windows):
-        if window is not None:
-            top, left, bottom, right = window
-            for y in range(top // CHUNK_PX * CHUNK_PX, bottom, CHUNK_PX):
-                for x in range(left // CHUNK_PX * CHUNK_PX, right, CHUNK_PX):
-                    near[y, x].append(number)
+    for number, (top, left, bottom, right) in windows.items():
+        for y in range(top // side_px * side_px, bottom, side_px):
+            for x in range(left // side_px * side_px, right, side_px):
+                near[y, x].append(number)
     return near
 
 
