@@ -26,7 +26,7 @@ from fewcell.images import read_image
 from fewcell.metrics import overlaps
 from fewcell.segmenter import FileSettings, Segmenter
 from fewcell.segmenter import predict as predict_module
-from fewcell.slides import Means, segment_slide
+from fewcell.slides import Execution, segment_slide
 from fewcell.slides import plan as plan_module
 
 SIDE_PX, TWIN_IOU, CROP_PX = 3000, 0.99, 16
@@ -78,7 +78,9 @@ def main() -> None:
 
                 def slide(name: str, tile_px: int = 1024, block: int = block_px, chosen=chosen) -> np.ndarray:
                     plan_module.BLOCK_PX = block
-                    found = segment_slide(segmenter, work / name, work / "o.zarr", chosen, how=Means(tile_px=tile_px))
+                    found = segment_slide(
+                        segmenter, work / name, work / "o.zarr", chosen, how=Execution(tile_px=tile_px)
+                    )
                     return zarr.open_array(str(found.labels / "0"), mode="r")[:].astype(np.int32)
 
                 compared = [(f"tiles of {px} px", whole, slide("i.tif", px), 0) for px in TILES_PX]

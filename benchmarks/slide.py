@@ -36,7 +36,7 @@ from fewcell.engine import cpu_precision
 from fewcell.images import Pyramid, normalise, peak_bytes, resize_image, resize_labels
 from fewcell.metrics import Counts, f1, match
 from fewcell.segmenter import FileSettings, Segmenter, predict_at_scale
-from fewcell.slides import Means, segment_slide
+from fewcell.slides import segment_slide
 from fewcell.slides.exports import EXPORTS
 
 PATCH_PX, CELL_PX = 512, 24.0
@@ -181,8 +181,7 @@ def run_one(path: Path, out: Path, exports: list[str], threads: int | None) -> N
     """Segment one slide and print the facts as JSON; called in a process of its own."""
     began = time.perf_counter()
     segmenter = Segmenter.load(threads=threads)
-    chosen, how = FileSettings(diameter=CELL_PX, overwrite=True), Means(threads=threads)
-    result = segment_slide(segmenter, path, out, chosen, exports=exports, how=how)
+    result = segment_slide(segmenter, path, out, FileSettings(diameter=CELL_PX, overwrite=True), exports=exports)
     of_exports = sum(seconds for name, seconds in result.seconds.items() if name.startswith("export "))
     seconds = time.perf_counter() - began - of_exports
     peak_mb = (peak_bytes() or 0) / 2**20

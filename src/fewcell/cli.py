@@ -16,7 +16,7 @@ from fewcell.terminal import done_line, empty_tiles, printable, problems_of, sho
 
 if TYPE_CHECKING:
     from fewcell.segmenter import FileSettings, Segmenter
-    from fewcell.slides import Means
+    from fewcell.slides import Execution
 
 __all__ = [
     "app",
@@ -117,7 +117,7 @@ def segment(
     """
     from fewcell.images import SLIDE_SUFFIXES, list_images
     from fewcell.segmenter import FileSettings, Segmenter
-    from fewcell.slides import Means, segment_shard
+    from fewcell.slides import Execution, segment_shard
 
     value, in_um = read_diameter(diameter)
     settings = FileSettings(
@@ -139,7 +139,7 @@ def segment(
     if part and export:
         raise ConfigError("--export goes with `fewcell merge`, where all shards come together, not with --shard.")
     segmenter = Segmenter.load(model, threads=threads, device=device, precision=precision, accurate=accurate)
-    how = Means(threads=threads, dask=dask)
+    how = Execution(dask=dask)
     if part is None:
         _segment_all(segmenter, images, out, settings, export or [], how)
         return
@@ -160,12 +160,14 @@ def merge(
     overwrite: Annotated[bool, typer.Option(help="Replace outputs that exist.")] = False,
 ) -> None:
     """Finish a slide that was segmented in shards: what is missing is done, and the outputs are written."""
-    from fewcell.slides import ALWAYS, Means, merge_slide
+    from fewcell.slides import ALWAYS, Execution, merge_slide
 
     _check_devices(device, dask)
-    kinds, how = [*dict.fromkeys((*ALWAYS, *(export or ())))], Means(threads=threads, dask=dask)
+    kinds, how = [*dict.fromkeys((*ALWAYS, *(export or ())))], Execution(dask=dask)
     with shown_segmenting() as (_, report):
-        found = merge_slide(out, exports=kinds, how=how, device=device, overwrite=overwrite, report=report)
+        found = merge_slide(
+            out, exports=kinds, how=how, device=device, threads=threads, overwrite=overwrite, report=report
+        )
     typer.echo(printable(f"{Path(found.plan.slide).name}: {found.n_cells} cells{empty_tiles(found)}"))
     if problems := [*([unread_tiles(found.failed)] if found.failed else []), *found.refused]:
         raise ReadError("\n  ".join(problems))
@@ -470,7 +472,7 @@ def _segment_all(
     out: Path,
     settings: "FileSettings",
     exports: Sequence[str] = (),
-    how: "Means | None" = None,
+    how: "Execution | None" = None,
 ) -> None:
     """Segment files one after the other, say what became of each, and end with exit code 1 if one failed."""
     from fewcell.segmenter import Failed

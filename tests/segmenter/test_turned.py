@@ -10,7 +10,7 @@ import zarr
 from fewcell.representations import REPRESENTATIONS, make_representation
 from fewcell.segmenter import FileSettings, NetworkFacts, Segmenter
 from fewcell.segmenter.turned import TurnedEngine
-from fewcell.slides import Means, SlidePlan, segment_slide
+from fewcell.slides import Execution, SlidePlan, segment_slide
 from fewcell.slides.work import Work
 
 FREE = NetworkFacts(name="resunet", stride=1, multiple_px=8, reach_px=20, window_px=None)
@@ -68,7 +68,7 @@ def test_slides_are_seen_so_as_well_also_by_other_processes(trained, draw_discs,
     plain, accurate = (Segmenter.load(trained.folder, threads=1, accurate=on) for on in (False, True))
     image = draw_discs(5, shape=(230, 260))[0]
     tifffile.imwrite(tmp_path / "i.tif", image, tile=(64, 64))
-    chosen, how = FileSettings(diameter=22), Means(tile_px=96, threads=1)
+    chosen, how = FileSettings(diameter=22), Execution(tile_px=96)
     whole = [s.segment(image[None].astype(np.float32), diameter_px=22).labels for s in (plain, accurate)]
     assert np.any(whole[0] != whole[1])
     found = segment_slide(accurate, tmp_path / "i.tif", tmp_path / "o.zarr", chosen, how=how)

@@ -13,7 +13,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from fewcell.segmenter import FileSettings, Segmenter
-from fewcell.slides import Means, plan, segment_slide
+from fewcell.slides import Execution, plan, segment_slide
 plan.BLOCK_PX, plan.HALO_PX = 120, 60
 if len(sys.argv) > 4:
     import importlib, os, signal
@@ -27,9 +27,9 @@ if len(sys.argv) > 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(module, name, until_killed)
-segmenter = Segmenter.load(sys.argv[1], threads=1)
+segmenter = Segmenter.load(sys.argv[1], threads=2)
 out, settings = Path(sys.argv[3]), FileSettings(diameter=22, overwrite=True)
-segment_slide(segmenter, Path(sys.argv[2]), out, settings, how=Means(tile_px=64, threads=2), exports=["csv", "geojson"])
+segment_slide(segmenter, Path(sys.argv[2]), out, settings, how=Execution(tile_px=64), exports=["csv", "geojson"])
 """
 KILLS = 10
 

@@ -20,7 +20,7 @@ from fewcell.images.slide_tiff import TiffSlide
 from fewcell.metrics import overlaps
 from fewcell.representations import Trails
 from fewcell.segmenter import FileSettings, Segmenter
-from fewcell.slides import Means, segment_slide
+from fewcell.slides import Execution, segment_slide
 from fewcell.slides import plan as plan_module
 from fewcell.slides.work import Work
 
@@ -70,7 +70,7 @@ def test_a_slide_has_the_cells_of_the_image(segmenter, slide_file, tmp_path, sma
     whole = segmenter.segment(read_image(slide_file), diameter_px=diameter_px)
     assert diameter_px > 30 or len(whole.scores) > 100
     found = segment_slide(
-        segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=diameter_px), how=Means(tile_px=96)
+        segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=diameter_px), how=Execution(tile_px=96)
     )
     assert found.n_cells == len(whole.scores)
     assert_same_cells(whole.labels, labels_of(found.labels))
@@ -85,7 +85,7 @@ def test_a_slide_of_unknown_scale_has_the_cells_of_the_image(
     monkeypatch.setattr(Segmenter, "likely_diameter", lambda *_, **__: diameter_px)
     monkeypatch.setattr(plan_module, "HALO_PX", 200)  # a region of cells of two scales may be wide
     whole = segmenter.segment(read_image(slide_file))
-    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", how=Means(tile_px=128))
+    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", how=Execution(tile_px=128))
     assert found.plan.diameter_source == whole.diameter_source == "estimated"
     assert len(found.plan.zooms) == 2
     assert len(found.plan.blocks()) > 10
@@ -105,7 +105,7 @@ def test_trails_lead_through_tiles_and_seams(slide_file, tmp_path, monkeypatch) 
     whole = segmenter.segment(read_image(slide_file), diameter_px=22.0)
     assert len(whole.scores) > 100
     found = segment_slide(
-        segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22.0), how=Means(tile_px=96)
+        segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22.0), how=Execution(tile_px=96)
     )
     assert len(read) > 10, "the image, and every block"
     assert_same_cells(whole.labels, labels_of(found.labels), 0.99)
@@ -158,7 +158,7 @@ def test_cells_on_the_corners_of_four_tiles_are_those_of_the_image(
     tifffile.imwrite(folder / "i.tif", image)
     whole = segmenter.segment(image[None].astype(np.float32), diameter_px=24)
     assert sum(whole.labels[corner] > 0 for corner in corners) > len(corners) / 2
-    how = Means(tile_px=tile_px)
+    how = Execution(tile_px=tile_px)
     found = segment_slide(segmenter, folder / "i.tif", folder / "o.zarr", FileSettings(diameter=24), how=how)
     assert found.n_tiles > len(corners)
     assert_same_cells(whole.labels, labels_of(found.labels), iou=0.99)
@@ -176,7 +176,7 @@ def test_no_cell_shows_where_seams_were(
     tifffile.imwrite(folder / "i.tif", image)
     whole = segmenter.segment(image[None].astype(np.float32), diameter_px=22 * size)
     chosen = FileSettings(diameter=22 * size)
-    found = segment_slide(segmenter, folder / "i.tif", folder / "o.zarr", chosen, how=Means(tile_px=tile_px))
+    found = segment_slide(segmenter, folder / "i.tif", folder / "o.zarr", chosen, how=Execution(tile_px=tile_px))
     # Pixels as far from one cell as from another go to either of them, or to none: `boundary` alone does not say which.
     assert_same_cells(whole.labels, labels_of(found.labels), iou=0.9)
 
@@ -186,7 +186,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bytes(
     segmenter, slide_file, tmp_path, small_blocks, monkeypatch, moment
 ) -> None:
     chosen = FileSettings(diameter=22)
-    segment_slide(segmenter, slide_file, tmp_path / "whole.zarr", chosen, how=Means(tile_px=128))
+    segment_slide(segmenter, slide_file, tmp_path / "whole.zarr", chosen, how=Execution(tile_px=128))
     count = 0
 
     def dies(self, name):
@@ -201,12 +201,12 @@ def test_a_run_that_was_killed_ends_with_the_same_bytes(
     finish = Journal.finish
     monkeypatch.setattr(Journal, "finish", dies)
     with pytest.raises(Killed):
-        segment_slide(segmenter, slide_file, tmp_path / "killed.zarr", chosen, how=Means(tile_px=128))
+        segment_slide(segmenter, slide_file, tmp_path / "killed.zarr", chosen, how=Execution(tile_px=128))
     monkeypatch.setattr(Journal, "finish", finish)
     assert not (tmp_path / "killed.zarr").exists()
     looked, look = [], Work.look
     monkeypatch.setattr(Work, "look", lambda self, number: looked.append(number) or look(self, number))
-    found = segment_slide(segmenter, slide_file, tmp_path / "killed.zarr", chosen, how=Means(tile_px=128))
+    found = segment_slide(segmenter, slide_file, tmp_path / "killed.zarr", chosen, how=Execution(tile_px=128))
     assert len(looked) == max(0, found.n_tiles - moment), "what was done is not done again"
     assert files_of(tmp_path / "killed.zarr") == files_of(tmp_path / "whole.zarr")
 
@@ -291,7 +291,7 @@ def test_a_tile_that_cannot_be_read_is_listed_and_the_rest_goes_on(
     segmenter, slide_file, tmp_path, monkeypatch
 ) -> None:
     chosen = FileSettings(diameter=22)
-    whole = segment_slide(segmenter, slide_file, tmp_path / "whole.zarr", chosen, how=Means(tile_px=128))
+    whole = segment_slide(segmenter, slide_file, tmp_path / "whole.zarr", chosen, how=Execution(tile_px=128))
     look = Work.look
 
     def breaks(self, number):
@@ -300,7 +300,7 @@ def test_a_tile_that_cannot_be_read_is_listed_and_the_rest_goes_on(
         return look(self, number)
 
     monkeypatch.setattr(Work, "look", breaks)
-    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, how=Means(tile_px=128))
+    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, how=Execution(tile_px=128))
     assert len(found.failed) == 1
     assert "0, 0, 117, 117 (top, left, bottom, right): discs.tif: this part" in found.failed[0]
     assert 0.7 * whole.n_cells < found.n_cells < whole.n_cells
@@ -321,7 +321,7 @@ def test_a_small_slide_with_damage_is_not_taken_for_an_empty_one(segmenter, draw
         with pytest.raises(ReadError, match="no part of it can be read"):
             segment_slide(segmenter, path, tmp_path / "o.zarr", FileSettings(diameter=22))
         return
-    how = Means(tile_px=64, threads=1)
+    how = Execution(tile_px=64)
     found = segment_slide(segmenter, path, tmp_path / "o.zarr", FileSettings(diameter=22), how=how)
     assert found.failed
     assert found.n_cells > 10
@@ -407,11 +407,11 @@ def test_of_many_channels_only_those_are_decoded_that_the_network_sees(segmenter
 
     monkeypatch.setattr(TiffSlide, "_decode", lambda *given: seen.append(given[2].page.index) or decode(*given))
     monkeypatch.setattr(Work, "read_block", measuring)
-    how, kinds = Means(threads=1), ["csv", "overlay"]
-    one = segment_slide(segmenter, tmp_path / "one.tif", tmp_path / "1.zarr", FileSettings(diameter=22), how=how)
+    kinds = ["csv", "overlay"]
+    one = segment_slide(segmenter, tmp_path / "one.tif", tmp_path / "1.zarr", FileSettings(diameter=22))
     seen.clear()
     chosen = FileSettings(diameter=22, channels=(3,))
-    found = segment_slide(segmenter, tmp_path / "many.ome.tif", tmp_path / "5.zarr", chosen, exports=kinds, how=how)
+    found = segment_slide(segmenter, tmp_path / "many.ome.tif", tmp_path / "5.zarr", chosen, exports=kinds)
     assert set(seen) == {3}, "planned, tile by tile, and shown"
     assert {*measured, 3} == {0, 1, 2, 3, 4}
     assert found.n_cells == one.n_cells > 20
@@ -482,7 +482,7 @@ def test_cells_beside_damage_are_found_and_measured(segmenter, draw_discs, tmp_p
         file.write(b"damaged!")
     chosen, kinds = FileSettings(diameter=diameter_px), ["csv", "overlay"]
     found = segment_slide(
-        segmenter, tmp_path / "i.tif", tmp_path / "o.zarr", chosen, exports=kinds, how=Means(tile_px=96)
+        segmenter, tmp_path / "i.tif", tmp_path / "o.zarr", chosen, exports=kinds, how=Execution(tile_px=96)
     )
     assert 1 <= len(found.failed) < found.n_tiles / 2
     assert all("damaged" in text for text in found.failed)
@@ -514,7 +514,7 @@ def test_what_does_not_fit_into_memory_now_is_not_taken_for_damage(
         return look(self, number)
 
     monkeypatch.setattr(Work, "look", is_full)
-    chosen, how = FileSettings(diameter=22), Means(tile_px=96)
+    chosen, how = FileSettings(diameter=22), Execution(tile_px=96)
     with pytest.raises(TooLargeError):
         segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, how=how)
     monkeypatch.undo()
@@ -535,7 +535,7 @@ def test_where_nothing_is_to_be_seen_the_network_does_not_look(segmenter, draw_d
     image[:120, :120] = draw_discs(1, shape=(120, 120))[0]
     tifffile.imwrite(tmp_path / "i.tif", image, tile=(64, 64))
     found = segment_slide(
-        segmenter, tmp_path / "i.tif", tmp_path / "o.zarr", FileSettings(diameter=22), how=Means(tile_px=96)
+        segmenter, tmp_path / "i.tif", tmp_path / "o.zarr", FileSettings(diameter=22), how=Execution(tile_px=96)
     )
     assert 10 < found.empty_tiles < found.n_tiles
     assert found.n_cells > 5

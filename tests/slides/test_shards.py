@@ -13,11 +13,11 @@ import tifffile
 from fewcell.errors import ConfigError, ModelError, ReadError, WriteError
 from fewcell.family import alone
 from fewcell.segmenter import FileSettings, Segmenter
-from fewcell.slides import Means, merge_slide, segment_shard, segment_slide
+from fewcell.slides import Execution, merge_slide, segment_shard, segment_slide
 from fewcell.slides import plan as plan_module
 from fewcell.slides.work import Work
 
-CHOSEN, HOW = FileSettings(diameter=22), Means(tile_px=96, threads=1)
+CHOSEN, HOW = FileSettings(diameter=22), Execution(tile_px=96)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_shards_in_any_order_and_not_all_of_them_end_with_the_same_bytes(
     looked, read, look, read_block = [], [], Work.look, Work.read_block
     monkeypatch.setattr(Work, "look", lambda self, n: looked.append(n) or look(self, n))
     monkeypatch.setattr(Work, "read_block", lambda self, n, **k: read.append(n) or read_block(self, n, **k))
-    found = merge_slide(tmp_path / "o.zarr", exports=["csv"], how=HOW)
+    found = merge_slide(tmp_path / "o.zarr", exports=["csv"], how=HOW, threads=1)
     assert not looked, "shards do the tiles between them and their neighbours as well"
     assert len(read) == (0 if len(order) == 3 else 7), "the second third of 20 blocks"
     assert found.n_cells > 40
@@ -74,7 +74,7 @@ def test_shards_of_a_slide_of_unknown_scale_end_with_the_same_bytes(
     assert whole.n_cells > 40
     for number in (1, 2, 3):
         segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (number, 3), how=HOW)
-    merge_slide(tmp_path / "o.zarr", how=HOW)
+    merge_slide(tmp_path / "o.zarr", how=HOW, threads=1)
     assert files_of(tmp_path / "o.zarr") == files_of(tmp_path / "whole.zarr")
 
 
@@ -83,7 +83,7 @@ def test_what_the_first_shard_decided_counts_for_all(segmenter, slide_file, tmp_
     for number, diameter_px in ((1, 22.0), (2, 23.0)):
         monkeypatch.setattr(Segmenter, "likely_diameter", lambda *_, px=diameter_px: px)
         segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (number, 2), how=HOW)
-    assert merge_slide(tmp_path / "o.zarr", how=HOW).plan.diameter_px == 22.0
+    assert merge_slide(tmp_path / "o.zarr", how=HOW, threads=1).plan.diameter_px == 22.0
 
 
 def test_merging_replaces_outputs_only_where_it_may(segmenter, slide_file, tmp_path) -> None:
@@ -91,8 +91,8 @@ def test_merging_replaces_outputs_only_where_it_may(segmenter, slide_file, tmp_p
     chosen = FileSettings(diameter=22, overwrite=True)
     segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (1, 2), chosen, how=HOW)
     with pytest.raises(WriteError, match="exists already"):
-        merge_slide(tmp_path / "o.zarr", how=HOW)
-    assert merge_slide(tmp_path / "o.zarr", how=HOW, overwrite=True).plan.diameter_px == 22.0
+        merge_slide(tmp_path / "o.zarr", how=HOW, threads=1)
+    assert merge_slide(tmp_path / "o.zarr", how=HOW, threads=1, overwrite=True).plan.diameter_px == 22.0
 
 
 def test_a_block_that_needs_more_than_its_shard_did_is_left_to_the_merge(
@@ -104,7 +104,7 @@ def test_a_block_that_needs_more_than_its_shard_did_is_left_to_the_merge(
         segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (number, 2), CHOSEN, how=HOW)
     read, read_block = [], Work.read_block
     monkeypatch.setattr(Work, "read_block", lambda self, n, **k: read.append(n) or read_block(self, n, **k))
-    merge_slide(tmp_path / "o.zarr", how=HOW)
+    merge_slide(tmp_path / "o.zarr", how=HOW, threads=1)
     assert read, "cells were cut"
     assert files_of(tmp_path / "o.zarr") == files_of(tmp_path / "whole.zarr")
 
@@ -127,9 +127,9 @@ def test_shards_and_what_finishes_the_run_keep_each_other_away(segmenter, slide_
     with alone(folder / "journal.lock", "held"), pytest.raises(WriteError, match="another run is at work"):
         segment_shard(segmenter, slide_file, out, (2, 2), CHOSEN, how=HOW)
     with alone(folder / "journal-2-of-2.lock", "held"), pytest.raises(WriteError, match="another run is at work"):
-        merge_slide(out, how=HOW)  # although the shard has done nothing yet
+        merge_slide(out, how=HOW, threads=1)  # although the shard has done nothing yet
     segment_shard(segmenter, slide_file, out, (2, 2), CHOSEN, how=HOW)
-    assert merge_slide(out, how=HOW).n_cells > 40
+    assert merge_slide(out, how=HOW, threads=1).n_cells > 40
 
 
 def test_shards_that_begin_at_once_may_remove_the_same(segmenter, slide_file, tmp_path, monkeypatch) -> None:
@@ -159,7 +159,7 @@ def test_shards_of_two_precisions_are_told_of_it(segmenter, slide_file, tmp_path
     (folder,) = (tmp_path / "o.zarr.unfinished").iterdir()
     shutil.copytree(folder, folder.with_name("b" * len(folder.name)))
     with pytest.raises(WriteError, match="holds 2 runs that were begun with different settings"):
-        merge_slide(out, how=HOW)
+        merge_slide(out, how=HOW, threads=1)
 
 
 def test_what_a_machine_cannot_compute_is_not_merged_there(segmenter, slide_file, tmp_path, monkeypatch) -> None:
@@ -170,7 +170,7 @@ def test_what_a_machine_cannot_compute_is_not_merged_there(segmenter, slide_file
 
     monkeypatch.setattr(Segmenter, "load", load)
     with pytest.raises(ConfigError, match="Machines that share a slide need one precision"):
-        merge_slide(tmp_path / "o.zarr", how=HOW)
+        merge_slide(tmp_path / "o.zarr", how=HOW, threads=1)
 
     def load_other(*_, precision, device, **__):
         assert (precision, device) == ("auto", "cuda"), "a precision is for CPUs only"
@@ -180,7 +180,7 @@ def test_what_a_machine_cannot_compute_is_not_merged_there(segmenter, slide_file
 
     monkeypatch.setattr(Segmenter, "load", load_other)
     with pytest.raises(ConfigError, match="on cuda it would be"):
-        merge_slide(tmp_path / "o.zarr", how=HOW, device="cuda")
+        merge_slide(tmp_path / "o.zarr", how=HOW, threads=1, device="cuda")
 
 
 def test_a_worker_with_another_model_is_refused(segmenter, slide_file, tmp_path) -> None:
@@ -209,7 +209,7 @@ def test_an_address_without_a_scheduler_is_one_clear_error(segmenter, slide_file
 
     monkeypatch.setattr(distributed, "Client", fails)
     with pytest.raises(ConfigError, match="There is no Dask scheduler at tcp"):
-        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", CHOSEN, how=Means(dask="tcp://127.0.0.1:1"))
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", CHOSEN, how=Execution(dask="tcp://127.0.0.1:1"))
 
 
 @pytest.mark.slow
@@ -218,8 +218,7 @@ def test_a_cluster_that_loses_a_worker_ends_with_the_same_bytes(segmenter, draw_
     image = draw_discs(5, shape=(420, 500))[0]
     image[:, :170] = image.min()
     tifffile.imwrite(tmp_path / "i.tif", image, tile=(64, 64))
-    how = {"tile_px": 64, "threads": 1}
-    whole = segment_slide(segmenter, tmp_path / "i.tif", tmp_path / "whole.zarr", CHOSEN, how=Means(**how))
+    whole = segment_slide(segmenter, tmp_path / "i.tif", tmp_path / "whole.zarr", CHOSEN, how=Execution(tile_px=64))
     monkeypatch.chdir(tmp_path)
     scheduler = distributed.LocalCluster(n_workers=0, dashboard_address=None, protocol="tcp", silence_logs=50)
     command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler.scheduler_address]
@@ -234,8 +233,8 @@ def test_a_cluster_that_loses_a_worker_ends_with_the_same_bytes(segmenter, draw_
             if len(done) == 5:
                 workers[0].kill()
 
-        means = Means(**how, dask=scheduler.scheduler_address)
-        found = segment_slide(segmenter, tmp_path / "i.tif", tmp_path / "o.zarr", CHOSEN, how=means, report=report)
+        how = Execution(tile_px=64, dask=scheduler.scheduler_address)
+        found = segment_slide(segmenter, tmp_path / "i.tif", tmp_path / "o.zarr", CHOSEN, how=how, report=report)
     finally:
         for worker in workers:
             worker.kill()

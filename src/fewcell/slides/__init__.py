@@ -2,13 +2,13 @@
 
 from fewcell.slides.files import ALWAYS, LARGE_PX, SegmentedSlide, is_slide, segment_inputs
 from fewcell.slides.plan import SlidePlan, plan_slide
-from fewcell.slides.run import Means, SlideProgress
+from fewcell.slides.run import Execution, SlideProgress
 from fewcell.slides.segment_slide import SlideSegmentation, merge_slide, segment_shard, segment_slide
 
 __all__ = [
     "ALWAYS",
     "LARGE_PX",
-    "Means",
+    "Execution",
     "SegmentedSlide",
     "SlidePlan",
     "SlideProgress",

@@ -16,7 +16,7 @@ from fewcell.images import SUFFIXES, is_tiff, open_slide
 from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, Took, record_seconds, segment_files
 from fewcell.segmenter.files import check_alone, check_no_input, failed
 from fewcell.slides.exports import export_paths
-from fewcell.slides.run import Means, SlideProgress
+from fewcell.slides.run import Execution, SlideProgress
 from fewcell.slides.segment_slide import SlideSegmentation, segment_slide
 
 __all__ = ["ALWAYS", "LARGE_PX", "SegmentedSlide", "is_slide", "segment_inputs"]
@@ -47,7 +47,7 @@ def segment_inputs(
     settings: FileSettings,
     *,
     exports: Sequence[str] = (),
-    how: Means | None = None,
+    how: Execution | None = None,
     report: Callable[[Path, SlideProgress], None] = lambda path, progress: None,
 ) -> Iterator[Segmented | SegmentedSlide | Failed]:
     """Segment images and slides, first the images; one that fails does not stop the others.
@@ -55,7 +55,7 @@ def segment_inputs(
     out: a folder, into which go, for each slide, <stem>_label.zarr, <stem>_cells.csv and <stem>_overlay.png, and for
     each image what `segment_files` says. Or the name of a label image that ends in .zarr, for one input. exports:
     further files, names in `EXPORTS`. With a name, or with exports other than those that images have anyway, images of
-    any size are segmented as slides. how: threads and clusters for slides. report: called as slides go on.
+    any size are segmented as slides. how: tiles and clusters for slides. report: called as slides go on.
 
     What each took goes into the table of the folder (`read_seconds`); of a slide that goes on, what this run took.
 

@@ -23,7 +23,7 @@ from fewcell.slides.stitch import Piece, paint
 from fewcell.slides.work import Work
 from fewcell.types import Window
 
-__all__ = ["EXPORTED", "LABELS", "PAINTED", "Means", "Run", "SlideProgress"]
+__all__ = ["EXPORTED", "LABELS", "PAINTED", "Execution", "Run", "SlideProgress"]
 
 LABELS = "labels.zarr"
 PAINTED = "painted"  # the line of the journal after which labels are whole, and may be moved
@@ -35,16 +35,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Means:
-    """With what a slide is segmented; the cells are the same.
+class Execution:
+    """How the work on a slide is parted, and who does it; the cells are the same.
 
-    tile_px: side of what the network sees at once, without its halo. threads: that read blocks at once, by default one
-    a core. dask: the address of a scheduler, whose workers do tiles and blocks; they must reach slide, model and
-    outputs at the same places.
+    tile_px: side of what the network sees at once, without its halo. dask: the address of a scheduler, whose workers do
+    tiles and blocks; they must reach slide, model and outputs at the same places.
     """
 
     tile_px: int = TILE_PX
-    threads: int | None = None
     dask: str | None = None
 
 
@@ -64,7 +62,7 @@ class Run:
 
     work: Work
     journal: Journal
-    how: Means
+    how: Execution
     report: Callable[[SlideProgress], None]
 
     def __post_init__(self) -> None:
@@ -112,7 +110,10 @@ class Run:
         self.seconds |= took
 
     def read_blocks(self, numbers: Sequence[int], *, may_widen: bool = True) -> None:
-        """Read the cells of blocks, as many at once as there are threads, or on a cluster. may_widen: see `Work`."""
+        """Read the cells of blocks, as many at once as the segmenter may use threads, or on a cluster.
+
+        may_widen: see `Work`.
+        """
         todo, start = [i for i in numbers if f"block {i}" not in self.journal.done], time.perf_counter()
         if self.how.dask is not None:
             results = on_cluster(self.how.dask, partial(do_block, may_widen=may_widen), self.work.folder, todo)
@@ -120,7 +121,7 @@ class Run:
                 if is_done:
                     self.journal.finish(f"block {number}")
         else:
-            threads = self.how.threads or available_threads()
+            threads = self.work.segmenter.threads or available_threads()
             with ThreadPoolExecutor(threads) as pool:
                 done = ahead(pool, lambda i: self.work.read_block(i, may_widen=may_widen), todo, threads)
                 for number, is_done in self._progress("blocks", zip(todo, done, strict=True), len(todo)):

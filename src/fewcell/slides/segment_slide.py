@@ -19,7 +19,7 @@ from fewcell.slides.exports import check_exports
 from fewcell.slides.journal import Journal
 from fewcell.slides.label_zarr import is_label_image
 from fewcell.slides.plan import SlidePlan, SlideTask, plan_slide, slide_task
-from fewcell.slides.run import EXPORTED, LABELS, PAINTED, Means, Run, SlideProgress
+from fewcell.slides.run import EXPORTED, LABELS, PAINTED, Execution, Run, SlideProgress
 from fewcell.slides.work import PLAN_FILE, Work
 
 __all__ = ["SlideSegmentation", "merge_slide", "segment_shard", "segment_slide"]
@@ -59,7 +59,7 @@ def segment_slide(
     settings: FileSettings | None = None,
     *,
     exports: Sequence[str] = (),
-    how: Means | None = None,
+    how: Execution | None = None,
     report: Callable[[SlideProgress], None] = lambda progress: None,
 ) -> SlideSegmentation:
     """Find every cell of a slide and write a label image, OME-Zarr 0.5, whole or not at all.
@@ -72,7 +72,7 @@ def segment_slide(
     overwritten, if <out>.unfinished was begun otherwise, or if another run is at work there; and what `check_exports`
     raises.
     """
-    began, settings, how = time.perf_counter(), settings or FileSettings(), how or Means()
+    began, settings, how = time.perf_counter(), settings or FileSettings(), how or Execution()
     folder, plan = _planned(segmenter, path, out, settings, how, exports)
     with _begun(folder, plan, segmenter, how, report) as run:
         run.seconds["plan"] = time.perf_counter() - began
@@ -88,7 +88,7 @@ def segment_shard(
     shard: tuple[int, int],
     settings: FileSettings | None = None,
     *,
-    how: Means | None = None,
+    how: Execution | None = None,
     report: Callable[[SlideProgress], None] = lambda progress: None,
 ) -> tuple[str, ...]:
     """Do a part of the work on a slide: the first of n shards is (1, n). `segment_slide` or `merge_slide` do the rest.
@@ -100,7 +100,7 @@ def segment_shard(
     number, count = shard
     if not 1 <= number <= count:
         raise ConfigError(f"There is no shard {number}/{count}. Count them from 1: 1/{count} to {count}/{count}.")
-    settings, how = settings or FileSettings(), how or Means()
+    settings, how = settings or FileSettings(), how or Execution()
     folder, plan = _planned(segmenter, path, out, settings, how)
     with _begun(folder, plan, segmenter, how, report, f"journal-{number}-of-{count}.txt") as run:
         bounds = [len(run.work.blocks) * i // count for i in (number - 1, number)]
@@ -115,19 +115,20 @@ def merge_slide(
     out: Path,
     *,
     exports: Sequence[str] = (),
-    how: Means | None = None,
+    how: Execution | None = None,
     device: str = "cpu",
+    threads: int | None = None,
     overwrite: bool = False,
     report: Callable[[SlideProgress], None] = lambda progress: None,
 ) -> SlideSegmentation:
     """Finish what shards have begun: whatever is missing is done, and the label image is written.
 
-    device, overwrite: as for `Segmenter.load` and of `FileSettings`.
+    device, threads: as for `Segmenter.load`. overwrite: as of `FileSettings`.
 
     Raises WriteError if nothing was begun, or more than one run, ModelError if the model is no longer where it was,
     ConfigError where this machine cannot compute as the shards did; and as `segment_slide`.
     """
-    how, unfinished = how or Means(), _unfinished_folder(out)
+    how, unfinished = how or Execution(), _unfinished_folder(out)
     plans = [plan for folder in _runs_in(unfinished) if (plan := folder / PLAN_FILE).is_file()]
     if not plans:
         raise WriteError(f"{unfinished}: holds no run that could be merged. Begin one by fewcell segment --shard 1/4.")
@@ -143,7 +144,7 @@ def merge_slide(
     precision = task.precision if device == "cpu" else "auto"
     try:
         segmenter = Segmenter.load(
-            plan.model, threads=how.threads, device=device, precision=precision, accurate=task.accurate
+            plan.model, threads=threads, device=device, precision=precision, accurate=task.accurate
         )
     except ConfigError as error:
         raise ConfigError(f"{unfinished} was begun with precision {task.precision}: {error} {ONE_PRECISION}") from None
@@ -192,7 +193,7 @@ def _begun(
     folder: Path,
     plan: SlidePlan,
     segmenter: Segmenter,
-    how: Means,
+    how: Execution,
     report: Callable[[SlideProgress], None],
     journal: str = JOURNAL_FILE,
 ) -> Iterator[Run]:
@@ -241,7 +242,7 @@ def _unfinished_folder(out: Path) -> Path:
 
 
 def _planned(
-    segmenter: Segmenter, path: Path, out: Path, settings: FileSettings, how: Means, exports: Sequence[str] = ()
+    segmenter: Segmenter, path: Path, out: Path, settings: FileSettings, how: Execution, exports: Sequence[str] = ()
 ) -> tuple[Path, SlidePlan]:
     """Where a run is at work, and what it does, once it is known that its outputs may be written."""
     with open_slide(path, axes=settings.axes, plane=settings.plane) as slide:

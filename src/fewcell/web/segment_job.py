@@ -9,7 +9,7 @@ from fewcell.errors import FewcellError
 from fewcell.family import end_with_parent
 from fewcell.images import whole_file
 from fewcell.segmenter import FileSettings, Segmenter
-from fewcell.slides import Means, SlideProgress, segment_slide
+from fewcell.slides import SlideProgress, segment_slide
 from fewcell.web.work_folder import PLAN_FILE
 
 __all__ = ["COMMAND", "main"]
@@ -31,9 +31,9 @@ def main() -> int:
     )
     try:
         segmenter = Segmenter.load(task["model"], threads=task["threads"])
-        labels, how = folder / f"{image.stem}_label.zarr", Means(threads=task["threads"])
+        labels = folder / f"{image.stem}_label.zarr"
         folder.mkdir(parents=True, exist_ok=True)
-        found = segment_slide(segmenter, image, labels, settings, exports=("csv",), how=how, report=_say_progress)
+        found = segment_slide(segmenter, image, labels, settings, exports=("csv",), report=_say_progress)
         with whole_file(folder / PLAN_FILE, overwrite=True) as temporary:
             temporary.write_text(found.plan.model_dump_json(indent=1), encoding="utf-8")
     except FewcellError as error:
