@@ -14,6 +14,7 @@ from fewcell.images import SLIDE_SUFFIXES, list_images, read_image, read_labels
 from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, read_seconds
 from fewcell.slides import LARGE_PX, SegmentedSlide, is_slide, segment_inputs
 from fewcell.slides import files as files_module
+from fewcell.slides.label_zarr import read_facts
 from fewcell.slides.work import Work
 
 SETTINGS = FileSettings(diameter=22)
@@ -80,6 +81,17 @@ def test_one_input_may_be_given_the_name_of_its_labels(segmenter, folder, tmp_pa
     assert len((tmp_path / "x_cells.csv").read_text().splitlines()) == 1 + found.n_cells
     with pytest.raises(WriteError, match="name of one label image, but there are 3 inputs"):
         list(segment_inputs(segmenter, list_images(folder), tmp_path / "y.zarr", SETTINGS))
+
+
+def test_labels_say_alike_how_they_were_made_in_memory_and_tile_by_tile(segmenter, folder, tmp_path) -> None:
+    list(segment_inputs(segmenter, [folder / "a.png"], tmp_path / "out", SETTINGS))
+    list(segment_inputs(segmenter, [folder / "a.png"], tmp_path / "x.zarr", SETTINGS))
+    with tifffile.TiffFile(tmp_path / "out" / "a_label.tiff") as tiff:
+        of_image = json.loads(tiff.pages[0].description)
+    of_slide = read_facts(tmp_path / "x.zarr")
+    only_of_slides = {"slide", "n_cells", "n_tiles", "empty_tiles", "failed_tiles"}
+    assert of_slide.keys() - of_image.keys() == only_of_slides
+    assert {name: value for name, value in of_slide.items() if name not in only_of_slides} == of_image
 
 
 def test_exports_are_made_of_images_of_any_size(segmenter, folder, tmp_path) -> None:

@@ -64,9 +64,9 @@ def _made_by(path: Path) -> dict[str, Any] | None:
     """What a label image says of how it was made; None if it is none of ours."""
     try:
         if path.is_dir():
-            import zarr
+            from fewcell.slides.label_zarr import read_facts
 
-            said: Any = zarr.open_group(str(path), mode="r").attrs.get("made_by")
+            said: Any = read_facts(path)
         else:
             said = json.loads(_description(path))
     except Exception:  # whatever it is, it is left to other readers

@@ -197,7 +197,7 @@ def open_slide(
     """Open a large image to read it window by window: TIFF, OME-TIFF, SVS, OME-Zarr, and scanners' own formats.
 
     channels, axes, plane: as for `read_image`. PNG, JPEG, BMP and TIFFs of an unusual layout are read into memory at
-    once, if they fit. NDPI, MRXS, SCN, BIF, VMS, CZI and the like need the extra `fewcell[slides]`.
+    once, if they fit. NDPI, MRXS, SCN, BIF, VMS, CZI and the like need the extra `slides`.
 
     Raises AxesError where the file holds more than one plane or does not say what its dimensions are,
     TooLargeError where what can only be read as a whole would not fit into memory, ReadError where it is damaged or

@@ -81,7 +81,7 @@ def shrink_chunk(arrays: Sequence[Any], level: int, window: Window) -> None:
     arrays[level][top:bottom, left:right] = arrays[level - 1][2 * top : 2 * bottom : 2, 2 * left : 2 * right : 2]
 
 
-def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str], empty_tiles: int = 0) -> None:
+def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str], empty_tiles: int) -> None:
     """Write down how the labels were made, in the attributes of the image."""
     import zarr
 
@@ -106,9 +106,7 @@ def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str]
 
 def is_label_image(path: Path) -> bool:
     """Whether something of this name is a label image that was written here."""
-    import zarr
-
     try:
-        return "made_by" in zarr.open_group(str(path), mode="r").attrs
+        return bool(read_facts(path))
     except Exception:  # of whatever kind it is, it is none
         return False
