@@ -4,6 +4,7 @@ import json
 import re
 from contextlib import nullcontext
 
+import cv2
 import numpy as np
 import pytest
 
@@ -357,3 +358,17 @@ def test_one_faint_cell_in_noise_is_not_taken_for_noise(shape, radius, contrast)
     cell = np.hypot(y - shape[0] // 3, x - shape[1] // 2) < radius
     assert is_noise(normalise(noise[None].astype(np.float32)))
     assert not is_noise(normalise((noise + contrast * cell)[None].astype(np.float32)))
+
+
+@pytest.mark.parametrize("quality", [50, 70, 85])
+def test_noise_that_was_saved_as_jpeg_is_noise_and_a_cell_in_it_is_not(quality):
+    y, x = np.mgrid[:256, :256]
+    cell = np.hypot(y - 90, x - 130) < 10
+    noise = np.random.default_rng(quality).normal(150, 6, (256, 256))
+
+    def saved(image):
+        packed = cv2.imencode(".jpg", image.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        return normalise(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)[None].astype(np.float32))
+
+    assert is_noise(saved(noise))
+    assert not is_noise(saved(noise + 18 * cell))

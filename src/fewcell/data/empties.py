@@ -22,12 +22,14 @@ MIRRORED = 0.12  # share of images that are small, and mirrored beyond their edg
 SMALLEST_PX = 32  # side of such an image
 ZOOM = (0.5, 4.0)  # segmenting enlarges images up to four times, if cells seem to be small
 LETTERS = list("abcdefghijklmnopqrstuvwxyzABDEGHKMNPRST0123456789.,:-")
+COMPRESSED = 0.25  # share of noise that was saved as JPEG, which has grains of its own
 PHOTOGRAPHED = 0.4  # share of texts that are seen by a camera
 SOFTNESS = (0.7, 1.6)  # standard deviation of the blur that leaves nothing of a cell, in diameters of it
 
 
 def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
-    """An image without any cell: blank, noise of any grain, uneven light, stripes, or text; enlarged or made smaller.
+    """An image without any cell: blank, noise of any grain, a part of it saved as JPEG, uneven light, stripes, or text;
+    enlarged or made smaller.
 
     Returns (height, width, 3) float32, normalised as any image is, so that faint noise fills the range.
     """
@@ -40,6 +42,8 @@ def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
     zoom = float(log_uniform(*ZOOM, rng))
     kind = rng.choice(["blank", "noise", "cloud", "stripes", "text"], p=[0.1, 0.25, 0.15, 0.15, 0.35])
     drawn = _drawn(kind, (ceil(shape[0] / zoom), ceil(shape[1] / zoom)), rng)
+    if kind == "noise" and rng.random() < COMPRESSED:
+        drawn = _compressed(drawn, rng)
     pixels = np.ascontiguousarray(drawn.transpose(2, 0, 1))
     if kind != "blank":
         pixels = normalise(pixels)
@@ -98,6 +102,14 @@ def _counts(shape: tuple[int, int], channels: int, rng: Generator) -> FloatArray
     noise = noise.reshape(*shape, channels) - noise.mean()
     noise /= max(float(noise.std()), 1e-6)
     return np.repeat(noise, 3, axis=2) if channels == 1 else noise
+
+
+def _compressed(image: FloatArray, rng: Generator) -> FloatArray:
+    """As JPEG keeps it, of any quality, its contrast a few gray levels or many."""
+    contrast = log_uniform(2, 25, rng) / max(float(image.std()), 1e-6)
+    as_bytes = np.clip(128 + contrast * (image - image.mean()), 0, 255).astype(np.uint8)
+    packed = cv2.imencode(".jpg", as_bytes, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 95))])[1]
+    return cv2.imdecode(packed, cv2.IMREAD_COLOR).astype(np.float32) / 255
 
 
 def _lettered(shape: tuple[int, int], rng: Generator) -> np.ndarray:
