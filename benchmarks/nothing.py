@@ -3,16 +3,18 @@
     python benchmarks/nothing.py --out docs/results/nothing.csv
     python benchmarks/nothing.py --data ../shared/data/test --model MODEL --out docs/results/nothing.csv
 
-Images of 512 px: noise of several kinds and grains, with and without uneven light; text in the typeface that Pillow
-brings, and the scanned texts that scikit-image brings. Out of focus are scikit-image's cells and, with --data, up to
-two images of each experiment there, blurred by a Gaussian whose standard deviation is the diameter of a cell. Each is
-segmented without being told the diameter. One row an image; cells per megapixel are printed, the mean and the most of
-each kind.
+Images of 512 px: noise of several kinds and grains, with and without uneven light, or saved as JPEG; text in the
+typeface that Pillow brings, and the scanned texts that scikit-image brings. Out of focus are scikit-image's cells and,
+with --data, up to two images of each experiment there, blurred by a Gaussian whose standard deviation is the diameter
+of a cell. Each is segmented without being told the diameter. One row an image; cells per megapixel are printed, the
+mean and the most of each kind.
 """
 
 import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator
+from io import BytesIO
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,16 @@ def noise() -> Iterator[FloatArray]:
         yield (drawn + seed % 2 * drawn.std() * light / light.std()).astype(np.float32)
 
 
+def jpeg() -> Iterator[FloatArray]:
+    from PIL import Image
+
+    for number, (quality, contrast, shape) in enumerate(product((15, 30, 50, 75, 90), (3, 6, 10, 20), ((), (3,)))):
+        drawn = np.random.default_rng(number).normal(150, contrast, (SIDE_PX, SIDE_PX, *shape)).clip(0, 255)
+        file = BytesIO()
+        Image.fromarray(drawn.astype(np.uint8)).save(file, "JPEG", quality=quality)
+        yield np.atleast_3d(np.asarray(Image.open(file), dtype=np.float32)).transpose(2, 0, 1)
+
+
 def text() -> Iterator[FloatArray]:
     from PIL import Image, ImageDraw, ImageFont
     from skimage import data
@@ -100,7 +112,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     segmenter = Segmenter.load(arguments.model)
-    kinds = {"blank": blank(), "noise": noise(), "text": text(), "out of focus": out_of_focus(arguments.data)}
+    kinds = {
+        "blank": blank(),
+        "noise": noise(),
+        "JPEG noise": jpeg(),
+        "text": text(),
+        "out of focus": out_of_focus(arguments.data),
+    }
     rows = []
     for kind, images in kinds.items():
         per_mpx = []
