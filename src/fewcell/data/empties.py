@@ -22,13 +22,13 @@ MIRRORED = 0.12  # share of images that are small, and mirrored beyond their edg
 SMALLEST_PX = 32  # side of such an image
 ZOOM = (0.5, 4.0)  # segmenting enlarges images up to four times, if cells seem to be small
 LETTERS = list("abcdefghijklmnopqrstuvwxyzABDEGHKMNPRST0123456789.,:-")
-COMPRESSED = 0.25  # share of noise that was saved as JPEG, which has grains of its own
+COMPRESSED = 0.25  # share of noise and uneven light that was saved as JPEG, which has grains of its own
 PHOTOGRAPHED = 0.4  # share of texts that are seen by a camera
 SOFTNESS = (0.7, 1.6)  # standard deviation of the blur that leaves nothing of a cell, in diameters of it
 
 
 def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
-    """An image without any cell: blank, noise of any grain, a part of it saved as JPEG, uneven light, stripes, or text;
+    """An image without any cell: blank, noise of any grain or uneven light, some saved as JPEG, stripes, or text;
     enlarged or made smaller.
 
     Returns (height, width, 3) float32, normalised as any image is, so that faint noise fills the range.
@@ -42,7 +42,7 @@ def empty_image(shape: tuple[int, int], rng: Generator) -> FloatArray:
     zoom = float(log_uniform(*ZOOM, rng))
     kind = rng.choice(["blank", "noise", "cloud", "stripes", "text"], p=[0.1, 0.25, 0.15, 0.15, 0.35])
     drawn = _drawn(kind, (ceil(shape[0] / zoom), ceil(shape[1] / zoom)), rng)
-    if kind == "noise" and rng.random() < COMPRESSED:
+    if kind in ("noise", "cloud") and rng.random() < COMPRESSED:
         drawn = _compressed(drawn, rng)
     pixels = np.ascontiguousarray(drawn.transpose(2, 0, 1))
     if kind != "blank":
