@@ -47,7 +47,7 @@ from rows import save_rows
 
 from fewcell.data.dataset import Sample, diameter_px, load_labelled, open_dataset
 from fewcell.data.split import label_order
-from fewcell.engine import OpenVinoEngine
+from fewcell.engine import OpenVinoEngine, openvino
 from fewcell.images import Pyramid, normalise, resize_labels
 from fewcell.metrics import count_matches, f1, match, remove_border, scored_overlaps
 from fewcell.representations import Canopy, Flows, Trails
@@ -100,13 +100,11 @@ class LastLayer:
     """What the last layer of a model's network reads, in its COMPONENTS main directions, fitted to some images."""
 
     def __init__(self, model: Path, samples: Sequence[Sample]) -> None:
-        import openvino
-
-        network = openvino.Core().read_model(model / "network.onnx")
+        network = openvino().Core().read_model(model / "network.onnx")
         head = [op for op in network.get_ordered_ops() if op.get_type_name() == "Convolution"][-1]
         with tempfile.TemporaryDirectory() as folder:
             cut_off = Path(folder) / "network.xml"
-            openvino.save_model(openvino.Model([head.input_value(0)], network.get_parameters()), cut_off)
+            openvino().save_model(openvino().Model([head.input_value(0)], network.get_parameters()), cut_off)
             self.engine = OpenVinoEngine(cut_off)
         self.facts = read_model(model)
         rng = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """The engine runs a network where it was asked to, or says why it cannot."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -119,3 +120,19 @@ assert heard
 def test_a_signal_is_heard_after_engines_have_ended_in_any_order(trained):
     done = subprocess.run([sys.executable, "-c", SIGNALLED, str(trained.folder / "network.onnx")], check=False)
     assert done.returncode == 0
+
+
+def test_nothing_is_sent_and_nothing_written_at_home(tmp_path):
+    code = (
+        "import sys\n"
+        "import numpy as np\n"
+        "from fewcell import Segmenter, cli\n"
+        "cli.app(['info'], standalone_mode=False)\n"
+        "Segmenter.load(threads=1).segment(np.random.default_rng(0).random((1, 64, 64), dtype=np.float32))\n"
+        "assert not any(name.startswith('openvino_telemetry.') for name in sys.modules)\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+    )
+    environment = os.environ | {"HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [*tmp_path.rglob("*")] == []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -31,6 +33,7 @@ __all__ = [
     "choose_precision",
     "cpu_precision",
     "offered_precisions",
+    "openvino",
 ]
 
 DEVICES = ("cpu", "cuda")
@@ -52,6 +55,17 @@ class Engine(Protocol):
     def __call__(self, image: FloatArray) -> FloatArray: ...
 
 
+def openvino() -> ModuleType:
+    """The library OpenVINO without its package of telemetry, so that it sends nothing and writes nothing at home.
+
+    Whatever needs it, or imports it in turn, asks here first.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
+    import openvino
+
+    return openvino
+
+
 def check_device(device: str) -> None:
     """Raise DeviceError unless `device` is 'cpu', or 'cuda' with a GPU that torch can use."""
     if device not in DEVICES:
@@ -67,9 +81,7 @@ def check_device(device: str) -> None:
 
 def offered_precisions(*, has_int8: bool) -> list[Precision]:
     """The precisions in which this CPU can run a model, the fastest first. has_int8: whether it has an int8 network."""
-    import openvino
-
-    known = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    known = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     offered: dict[Precision, bool] = {"int8": has_int8 and "INT8" in known, "bf16": "BF16" in known, "f32": True}
     return [precision for precision in PRECISIONS if offered[precision]]
 
@@ -136,9 +148,7 @@ class OpenVinoEngine:
             self._request = thread.submit(self._compile, network).result()
 
     def _compile(self, network: Path) -> InferRequest:
-        import openvino
-
-        core = openvino.Core()
+        core = openvino().Core()
         with suppress(RuntimeError):  # a setting that is not promised: an OpenVINO without it takes more memory
             core.set_property("CPU", {"CPU_RUNTIME_CACHE_CAPACITY": str(KERNELS_KEPT)})
         settings = {

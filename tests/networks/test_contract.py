@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from fewcell.engine import openvino
 from fewcell.errors import ConfigError, MissingDependencyError, ModelError
 from fewcell.tiles import predict_tiled
 from fewcell.types import FloatArray
@@ -294,16 +295,14 @@ def test_branches_that_became_one_say_what_they_said() -> None:
 
 
 def test_branches_are_exported_as_one_convolution(tmp_path) -> None:
-    import openvino
-
     torch.manual_seed(0)
     network = make_network("resunet", 2, {"widths": [4, 8], "blocks": 1, "block": "reparameterised"})
     network(torch.randn(2, 3, 32, 32))
     image, sizes = torch.rand(1, 3, 32, 48), {"image": {2: "h", 3: "w"}}
     names = {"input_names": ["image"], "output_names": ["prediction"], "dynamic_axes": sizes}
     torch.onnx.export(network.eval(), (image,), str(tmp_path / "n.onnx"), dynamo=False, **names)
-    model = openvino.Core().read_model(tmp_path / "n.onnx")
+    model = openvino().Core().read_model(tmp_path / "n.onnx")
     kinds = [operation.get_type_name() for operation in model.get_ops()]
     assert kinds.count("Convolution") == 4 + 2 * 3, "stem, way down, joint, head; and two in each of three blocks"
-    seen = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([image.numpy()])[0]
+    seen = openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([image.numpy()])[0]
     assert np.allclose(seen, network(image).detach().numpy(), atol=1e-4)

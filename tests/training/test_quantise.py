@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 pytest.importorskip("nncf")
 
 from fewcell.data.dataset import open_dataset
-from fewcell.engine import choose_precision, cpu_precision, offered_precisions
+from fewcell.engine import choose_precision, cpu_precision, offered_precisions, openvino
 from fewcell.errors import ConfigError, DeviceError, ModelError
 from fewcell.metrics import f1, match
 from fewcell.segmenter import INT8_FILE, Segmenter, read_model
@@ -75,7 +75,7 @@ def test_a_network_that_sees_windows_is_calibrated_and_timed_on_windows(model, m
 def test_a_precision_that_cannot_be_had_is_a_clear_error(monkeypatch) -> None:
     able: list[str] = ["FP32", "INT8", "BF16"]
     features = {"avx512vnni": True}
-    monkeypatch.setattr("openvino.Core", lambda: SimpleNamespace(get_property=lambda *_: able))
+    monkeypatch.setattr(openvino(), "Core", lambda: SimpleNamespace(get_property=lambda *_: able))
     monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: features)
     assert choose_precision("auto", has_int8=True) == "int8"
     assert choose_precision("auto", has_int8=False) == "bf16"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fewcell.data.dataset import Sample, load_labelled
-from fewcell.engine import Engine, OpenVinoEngine, cpu_precision
+from fewcell.engine import Engine, OpenVinoEngine, cpu_precision, openvino
 from fewcell.errors import require
 from fewcell.images import Pyramid, normalise
 from fewcell.segmenter import (
@@ -66,17 +66,17 @@ def add_int8(
 
 def quantise(network: Path, out: Path, images: Sequence[FloatArray]) -> None:
     """Write an exported network in int8 (OpenVINO's format), ranges found by images (3, height, width)."""
+    vino = openvino()  # first: NNCF looks for the same package of telemetry
     import nncf
-    import openvino
 
-    model = openvino.Core().read_model(network)
+    model = vino.Core().read_model(network)
     dataset = nncf.Dataset([image[None] for image in images])
     # Pixels going in and predictions coming out need finer steps than what lies between.
     convolutions = [op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"]
     ends = nncf.IgnoredScope(names=[convolutions[0], convolutions[-1]])
     settings = {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(images), "ignored_scope": ends}
     quantised = nncf.quantize(model, dataset, **settings)
-    openvino.save_model(quantised, str(out))
+    vino.save_model(quantised, str(out))
 
 
 def _calibration(folder: Path, samples: Sequence[Sample]) -> list[FloatArray]:
