@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import socket
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -453,3 +455,26 @@ def test_what_fewcell_warns_of_is_said_without_where_in_its_source_it_was(monkey
     with warnings.catch_warnings():
         cli.main()
     assert capsys.readouterr().err == "fewcell warns: 3 images are left alone.\n/lib/other.py:8: FutureWarning: old\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "shown"), [("p3μ", "cp1252", "p3\\u03bc"), ("caf\udce9", "utf-8", "caf\\udce9")]
+)
+def test_names_that_the_terminal_cannot_show_are_spelled_out(tmp_path, name, encoding, shown):
+    PillowImage.new("L", (64, 64)).save(tmp_path / "plain.png")
+    try:
+        shutil.copy(tmp_path / "plain.png", tmp_path / f"{name}.png")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    command = [sys.executable, "-c", "from fewcell.cli import main; main()"]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+
+    def ran(*arguments: object) -> str:
+        done = subprocess.run([*command, *map(str, arguments)], env=environment, capture_output=True, timeout=300)
+        assert b"Traceback" not in done.stderr
+        return done.stdout.decode(encoding)
+
+    assert f"{shown}.png: 0 cells" in ran("segment", tmp_path, "-o", tmp_path / "out")
+    (tmp_path / "one").mkdir()
+    shutil.copy(tmp_path / "out" / "plain_label.tiff", tmp_path / "one")
+    assert shown in ran("evaluate", tmp_path / "out", tmp_path / "one")

@@ -1,5 +1,6 @@
 """The command `fewcell`: one function a command. Heavy libraries are imported where they are used."""
 
+import io
 import os
 import shlex
 import sys
@@ -12,7 +13,7 @@ import typer
 
 from fewcell.errors import ConfigError, FewcellError, ReadError, require_training, said_of
 from fewcell.flags import read_channels, read_diameter, read_notes, read_plane, read_shard
-from fewcell.terminal import done_line, empty_tiles, printable, problems_of, shown_segmenting, unread_tiles
+from fewcell.terminal import done_line, empty_tiles, problems_of, shown_segmenting, unread_tiles
 
 if TYPE_CHECKING:
     from fewcell.segmenter import FileSettings, Segmenter
@@ -57,12 +58,15 @@ Precision = Annotated[
 def main() -> None:
     """Run the command line; an error that fewcell raises on purpose, or the system, is one message and exit code 1."""
     warnings.showwarning = _warn
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold what it cannot encode
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except FewcellError as error:
         _fail(str(error))
     except OSError as error:
-        _fail(printable(said_of(error)))
+        _fail(said_of(error))
 
 
 @app.command()
@@ -145,7 +149,7 @@ def segment(
         return
     with shown_segmenting() as (_, report):
         unread = segment_shard(segmenter, images[0], out, part, settings, how=how, report=report)
-    typer.echo(printable(f"Shard {shard} of {images[0].name} is done. When all are: fewcell merge {out}"))
+    typer.echo(f"Shard {shard} of {images[0].name} is done. When all are: fewcell merge {out}")
     if unread:
         raise ReadError(unread_tiles(unread))
 
@@ -168,7 +172,7 @@ def merge(
         found = merge_slide(
             out, exports=kinds, how=how, device=device, threads=threads, overwrite=overwrite, report=report
         )
-    typer.echo(printable(f"{Path(found.plan.slide).name}: {found.n_cells} cells{empty_tiles(found)}"))
+    typer.echo(f"{Path(found.plan.slide).name}: {found.n_cells} cells{empty_tiles(found)}")
     if problems := [*([unread_tiles(found.failed)] if found.failed else []), *found.refused]:
         raise ReadError("\n  ".join(problems))
 
@@ -490,17 +494,14 @@ def _segment_all(
         typer.echo(f"{count} of {len(images)} files failed, in part or all:", err=True)
         for failure in failures:
             where = "" if str(failure.path) in str(failure.error) else f"{failure.path}: "
-            typer.echo(printable(f"  {where}{failure.error}"), err=True)
+            typer.echo(f"  {where}{failure.error}", err=True)
         raise typer.Exit(1)
 
 
 def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
     """Say what fewcell warns of as it says all else; of libraries, where in their source it was."""
     own = Path(__file__).parent in Path(filename).parents
-    typer.echo(
-        printable(f"fewcell warns: {message}" if own else f"{filename}:{lineno}: {category.__name__}: {message}"),
-        err=True,
-    )
+    typer.echo(f"fewcell warns: {message}" if own else f"{filename}:{lineno}: {category.__name__}: {message}", err=True)
 
 
 def _fail(message: str) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fewcell.segmenter import Failed, Segmented
     from fewcell.slides import SegmentedSlide, SlideSegmentation
 
-__all__ = ["done_line", "empty_tiles", "printable", "problems_of", "shown_segmenting", "unread_tiles"]
+__all__ = ["done_line", "empty_tiles", "problems_of", "shown_segmenting", "unread_tiles"]
 
 SAID_EVERY_S = 30.0  # how often a slide's progress is written where there is no terminal
 
@@ -39,7 +39,7 @@ def done_line(done: "Segmented | SegmentedSlide") -> str:
     if found.diameter_source != "not known":
         larger = f"; {found.larger_px:.1f} px besides" if found.larger_px else ""
         scale = f"diameter {found.diameter_px:.1f} px, {found.diameter_source}{larger}"
-    return printable(f"{done.path.name}: {done.n_cells} cells ({scale}) in {done.seconds:.1f} s{empty}")
+    return f"{done.path.name}: {done.n_cells} cells ({scale}) in {done.seconds:.1f} s{empty}"
 
 
 def problems_of(done: "Segmented | SegmentedSlide | Failed") -> "list[Failed]":
@@ -54,11 +54,6 @@ def problems_of(done: "Segmented | SegmentedSlide | Failed") -> "list[Failed]":
     slide = done.segmentation
     errors = [ReadError(unread_tiles(slide.failed))] if slide.failed else []
     return [Failed(done.path, error) for error in (*errors, *map(ConfigError, slide.refused))]
-
-
-def printable(text: str) -> str:
-    """A text with file names in it, which may be in another encoding than that of the system."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 @contextmanager
@@ -88,6 +83,6 @@ def shown_segmenting(total: int = 1) -> Iterator[tuple[Callable[[], None], Calla
             if not console.is_terminal and time.monotonic() - said_at > SAID_EVERY_S:  # in the log of a job
                 said_at = time.monotonic()
                 left = timedelta(seconds=round(now.seconds_left))
-                typer.echo(printable(f"{words}: {now.done} of {now.total}, {left} left"), err=True)
+                typer.echo(f"{words}: {now.done} of {now.total}, {left} left", err=True)
 
         yield advance, report
