@@ -168,8 +168,13 @@ def test_a_manifest_as_spreadsheets_save_it(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no column 'stem'; it has"):
+    with pytest.raises(DataError, match=r"no column 'stem'; its columns are name, source\.$"):
         read_manifest(add_manifest(tmp_path / "m.csv", "1,2", header="name,source"))
+    with pytest.raises(DataError, match=r"its columns are stem;source\. Separate columns by commas\.$"):
+        read_manifest(add_manifest(tmp_path / "m.csv", "a;lab", header="stem;source"))
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(DataError, match=r"empty.csv has no column 'stem'; its first line is empty\.$"):
+        read_manifest(tmp_path / "empty.csv")
     with pytest.raises(DataError, match="cannot be read"):
         read_manifest(tmp_path / "missing.csv")
     (tmp_path / "latin.csv").write_bytes(b"stem\n\xe4\n")

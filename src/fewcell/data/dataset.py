@@ -129,11 +129,13 @@ def read_manifest(path: Path | str | None) -> list[dict[str, str]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a CSV with a mark
             reader = csv.DictReader(file)
-            rows = list(reader)
+            columns, rows = reader.fieldnames or (), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"The manifest {path} cannot be read: {error}.") from None
-    if "stem" not in (reader.fieldnames or ()):
-        raise DataError(f"The manifest {path} has no column 'stem'; it has {reader.fieldnames}.")
+    if "stem" not in columns:
+        found = f"its columns are {', '.join(columns)}" if columns else "its first line is empty"
+        advice = " Separate columns by commas." if ";" in "".join(columns) else ""
+        raise DataError(f"The manifest {path} has no column 'stem'; {found}.{advice}")
     return rows
 
 
