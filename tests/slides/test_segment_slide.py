@@ -20,7 +20,7 @@ from fewcell.images.slide_tiff import TiffSlide
 from fewcell.metrics import overlaps
 from fewcell.representations import Trails
 from fewcell.segmenter import FileSettings, Segmenter
-from fewcell.slides import Execution, segment_slide
+from fewcell.slides import Execution, merge_slide, segment_shard, segment_slide
 from fewcell.slides import plan as plan_module
 from fewcell.slides.work import Work
 
@@ -241,6 +241,30 @@ def test_what_the_system_leaves_beside_an_unfinished_run_is_no_run(
     segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22, overwrite=True))
     assert not looked, "what was done is kept, whatever else is removed"
     assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
+def test_a_damaged_plan_is_one_clear_error_and_goes_when_asked(segmenter, slide_file, tmp_path, monkeypatch, content):
+    out, asked = tmp_path / "o.zarr", FileSettings(diameter=22)
+    foreign = tmp_path / "o.zarr.unfinished" / ("0" * 16) / "plan.json"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(content)
+    said = "plan.json: is damaged, or of another fewcell. Remove this file"
+    with pytest.raises(ReadError, match=said):
+        merge_slide(out)
+    with pytest.raises(ReadError, match=said):
+        segment_slide(segmenter, slide_file, out, asked)
+    monkeypatch.setattr(Work, "read_block", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        segment_slide(segmenter, slide_file, out, FileSettings(diameter=22, overwrite=True))
+    monkeypatch.undo()
+    assert not foreign.exists()
+    (own,) = (tmp_path / "o.zarr.unfinished").glob("*/plan.json")
+    own.write_bytes(content)
+    with pytest.raises(ReadError, match=said):
+        segment_shard(segmenter, slide_file, out, (1, 2), asked)
+    own.unlink()
+    assert segment_slide(segmenter, slide_file, out, asked).n_cells > 20
 
 
 def test_a_run_that_is_being_planned_keeps_others_away(segmenter, slide_file, tmp_path, monkeypatch) -> None:

@@ -131,7 +131,13 @@ class SlidePlan(Strict):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        """Read a plan. Raises ReadError for what is none."""
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValueError:  # no text, no JSON, or not these fields
+            raise ReadError(
+                f"{path}: is damaged, or of another fewcell. Remove this file, and segment again."
+            ) from None
 
     def tiles(self) -> list[tuple[int, Tile]]:
         """Every tile that the network has to see, as (number of its zoom, tile), in the order of work."""
