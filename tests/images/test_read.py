@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image as PillowImage
 
 from fewcell.errors import AxesError, ReadError, TooLargeError
-from fewcell.images import list_images, memory, read_image, read_labels
+from fewcell.images import SLIDE_SUFFIXES, list_images, memory, read_image, read_labels
 from fewcell.images.read import quiet_libraries
 from fewcell.segmenter.files import _for_display
 
@@ -71,6 +71,13 @@ def test_png_of_few_bits_keeps_its_own_values(tmp_path):
         assert read_labels(tmp_path / "a.png").tolist() == [values]
     (tmp_path / "a.png").write_bytes(png(4, 1, 4, 0, bytes([0, 0x0F, 0x72])))
     assert read_labels(tmp_path / "a.png").tolist() == [[0, 15, 7, 2]]
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_png_with_a_long_text_is_read(tmp_path, kind):
+    text = b"name\0\0" + zlib.compress(bytes(2**21))
+    (tmp_path / "a.png").write_bytes(png(4, 1, 8, 0, bytes([0, 5, 6, 7, 8]), (kind, text)))
+    assert_pixels(read_image(tmp_path / "a.png"), [[[5, 6, 7, 8]]])
 
 
 def test_png_palette(tmp_path):
@@ -303,6 +310,11 @@ def test_stacks_need_a_plane(tmp_path, axes, shape, kind, compression):
     assert_pixels(read_image(path, plane=plane), expected.reshape(-1, 9, 13))
     if "C" in axes:
         assert_pixels(read_image(path, plane=plane | {"c": 1}), expected[1:])
+    if "TZ" in axes:
+        with pytest.raises(AxesError, match=r'--plane t=1,z=2 \(plane={"t": 1, "z": 2}\)'):
+            read_image(path)
+        with pytest.raises(AxesError, match="--plane t=0,z=2 "):
+            read_image(path, plane={"t": 0})
     with pytest.raises(AxesError, match=rf"there is no plane .=99.*{axes[0].lower()}"):
         read_image(path, plane=plane | {axes[0].lower(): 99})
 
@@ -589,6 +601,16 @@ def test_list_images(tmp_path):
     assert list_images([]) == []
 
 
+def test_an_image_in_two_spellings_is_one_but_links_of_other_names_are_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("one").mkdir()
+    Path("one/a.tif").write_bytes(b"x")
+    Path("one/b.tif").symlink_to("a.tif")
+    Path("two").symlink_to("one")
+    spelled = ["one", "one/../one", "two", "one/a.tif", tmp_path / "one" / "a.tif"]
+    assert list_images(spelled) == [Path("one/a.tif"), Path("one/b.tif")]
+
+
 def test_results_in_a_folder_are_no_images_unless_named(tmp_path):
     results = ["a_label.tiff", "a_overlay.png", "b_label.tif", "c_LABEL.PNG"]
     others = ["a.tif", "a_label.bmp", "label.png", "my_label_2.tiff"]
@@ -607,6 +629,13 @@ def test_list_images_errors(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ReadError, match=r"nowhere.*no such file or folder"):
         list_images([tmp_path / "nowhere"])
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    with pytest.raises(ReadError, match=r"gone\.png: is a link to nowhere\.png, which is not there"):
+        list_images(tmp_path / "gone.png")
+    (tmp_path / "gone.png").unlink()
+    (tmp_path / "packed.zarr").write_bytes(b"x")
+    with pytest.raises(ReadError, match=r"packed\.zarr: is a file, but an OME-Zarr is a folder"):
+        list_images(tmp_path / "packed.zarr", SLIDE_SUFFIXES)
     with pytest.raises(ReadError, match=r"'\.txt' are not supported.*\.tiff"):
         list_images([tmp_path / "notes.txt"])
     with pytest.raises(ReadError, match="holds no image"):

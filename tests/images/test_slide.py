@@ -442,7 +442,7 @@ def test_zarr_stacks_need_a_plane(tmp_path, version):
     write_zarr(tmp_path / "a.zarr", [array], version, "tczyx")
     with pytest.raises(AxesError, match=r"time series of 2 planes.*--plane t=1"):
         open_slide(tmp_path / "a.zarr")
-    with pytest.raises(AxesError, match=r"z-stack of 4 planes.*--plane z=2"):
+    with pytest.raises(AxesError, match=r"z-stack of 4 planes.*--plane t=0,z=2"):
         open_slide(tmp_path / "a.zarr", plane={"t": 0})
     with open_slide(tmp_path / "a.zarr", plane={"t": 1, "z": 3}) as slide:
         assert_windows(slide, array[1, :, 3].astype(np.uint16))

@@ -19,11 +19,13 @@ from fewcell.images.raster import Raster, Request, choose_plane
 
 __all__ = ["gray_or_colour", "read_bmp", "read_jpeg", "read_png"]
 
+PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # parts of a PNG: words, and the profile of a display
+
 
 def read_png(request: Request) -> Raster:
     """Read a PNG of any depth with its own values, after checking what decoders let pass."""
-    path, data = request.path, request.path.read_bytes()
-    width, height, bits, colour_type = _check_png(path, data)
+    path = request.path
+    (width, height, bits, colour_type), data = _check_png(path, path.read_bytes())
     if bits == 16:
         # Pillow would round colours to 8 bits.
         check_size(path, (1 if colour_type == 0 else 4, height, width), np.dtype(np.uint16))
@@ -85,9 +87,12 @@ def _one_plane(raster: Raster, request: Request) -> Raster:
     return replace(raster, array=raster.array[index], axes=axes, is_colour=is_colour)
 
 
-def _check_png(path: Path, data: bytes) -> tuple[int, int, int, int]:
-    """Width, height, bits and colour type of a PNG. Raise where it is damaged, cut short, or an animation."""
-    position, header, stored = 8, None, 0
+def _check_png(path: Path, data: bytes) -> tuple[tuple[int, int, int, int], bytes]:
+    """Width, height, bits and colour type of a PNG, and its bytes without texts: Pillow refuses long ones.
+
+    Raise where it is damaged, cut short, or an animation.
+    """
+    position, header, stored, needed = 8, None, 0, [data[:8]]
     while position < len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
@@ -101,6 +106,8 @@ def _check_png(path: Path, data: bytes) -> tuple[int, int, int, int]:
             header = struct.unpack_from(">IIBB", data, position + 8)
         if kind == b"acTL" and struct.unpack_from(">I", data, position + 8)[0] > 1:
             raise ReadError(f"{path}: is an animation. Save the one picture that you want.")
+        if kind not in PNG_TEXTS:
+            needed.append(data[position:end])
         if kind == b"IDAT":
             stored += length
         if kind == b"IEND" and header:
@@ -111,6 +118,6 @@ def _check_png(path: Path, data: bytes) -> tuple[int, int, int, int]:
                     f"{path}: should hold {height} x {width} pixels, but has only {stored} bytes for them. "
                     "Get a fresh copy."
                 )
-            return header
+            return header, b"".join(needed)
         position = end
     raise ReadError(f"{path}: is cut short (its end is missing). Get a fresh copy.")

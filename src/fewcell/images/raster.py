@@ -1,5 +1,6 @@
 """Pixels as a file stores them, and the choice of one plane among its dimensions."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,8 @@ def choose_plane(request: Request, shape: Sequence[int], axes: str) -> tuple[tup
             raise AxesError(f"{path}: labels must be a single plane, but are {described}. Save one plane.")
         elif letter in STACKS:
             what = f"{path}: is {STACKS[letter]} of {size} planes: {described}"
-            advice = f"Choose one plane, the first is 0: {_middle_flag(letter, size)}"
+            middle = {each: n // 2 for each, n in zip(axes, shape, strict=True) if each in STACKS and n > 1}
+            advice = f"Choose one plane, the first is 0: {_flag(middle | wanted)}"
             raise StackError(f"{what}. {advice}.", letter.lower(), size)
         else:
             raise AxesError(_which_plane(path, letter, size, described, axes))
@@ -116,15 +118,15 @@ def _describe(axes: str, shape: Sequence[int]) -> str:
     return f"shape ({', '.join(map(str, shape))}), axes {axes}"
 
 
-def _middle_flag(letter: str, size: int) -> str:
-    """What to type for the middle plane, in the shell and in Python."""
-    middle, small = size // 2, letter.lower()
-    return f'--plane {small}={middle} (plane={{"{small}": {middle}}})'
+def _flag(plane: Mapping[str, int]) -> str:
+    """What to type for a plane, in the shell and in Python."""
+    small = {letter.lower(): int(number) for letter, number in plane.items()}
+    return f"--plane {','.join(f'{letter}={number}' for letter, number in small.items())} (plane={json.dumps(small)})"
 
 
 def _which_plane(path: Path, letter: str, size: int, described: str, axes: str) -> str:
     """The message for a dimension of several planes: what it is, and what to type."""
-    ways = [f"to choose one plane, the first is 0, type {_middle_flag(letter, size)}"]
+    ways = [f"to choose one plane, the first is 0, type {_flag({letter: size // 2})}"]
     if "Z" not in axes:
         as_stack = axes.replace(letter, "Z")
         ways.insert(0, f"if they are a stack, --axes {as_stack} with a plane such as --plane z={size // 2}")

@@ -123,7 +123,7 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
 def list_images(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], suffixes: Sequence[str] = SUFFIXES
 ) -> list[Path]:
-    """List the image files among files and folders (folders are not searched deeper), each once.
+    """List the image files among files and folders (folders are not searched deeper), each once, however it is spelled.
 
     suffixes: of the kinds that count, in small letters; a folder with one of them, as an OME-Zarr, is an image itself.
 
@@ -133,7 +133,7 @@ def list_images(
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
-    found: dict[Path, None] = {}
+    found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir() and not _is_image_folder(path, suffixes):
             files = [f for f in sorted(path.iterdir()) if _is_image_of_folder(f, suffixes)]
@@ -142,11 +142,14 @@ def list_images(
                     f"{path}: the folder holds no image. Supported are {', '.join(suffixes)}; results, whose names "
                     f"end in {', '.join(RESULT_ENDINGS)}, are left out unless you name the files."
                 )
-            found.update(dict.fromkeys(files))
+            found += files
         else:
             check_is_image_file(path, suffixes)
-            found[path] = None
-    return list(found)
+            found.append(path)
+    once: dict[tuple[str, str], Path] = {}
+    for path in found:
+        once.setdefault((os.path.realpath(path), path.name), path)  # links of other names are other images
+    return list(once.values())
 
 
 def is_file_or_lost(path: Path) -> bool:
@@ -170,10 +173,14 @@ def check_is_image_file(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
         return
     if path.is_dir():
         raise ReadError(f"{path}: is a folder, not an image. Name a file inside it.")
+    if path.is_symlink() and not path.exists():
+        raise ReadError(f"{path}: is a link to {os.readlink(path)}, which is not there. Fetch it, or mend the link.")
     if not path.exists():
         raise ReadError(f"{path}: there is no such file or folder. Check the spelling and the current folder.")
     if not path.is_file():
         raise ReadError(f"{path}: is not an ordinary file. Copy the image into one.")
+    if path.suffix.lower() == ".zarr":
+        raise ReadError(f"{path}: is a file, but an OME-Zarr is a folder. If it is packed, unpack it.")
     if path.suffix.lower() not in suffixes:
         raise ReadError(
             f"{path}: files of the kind {path.suffix or '(no suffix)'!r} are not supported. Supported are "
