@@ -101,13 +101,25 @@ def test_a_diameter_in_um_uses_the_pixel_size(run, nuclei, tmp_path):
     assert float(row["diameter_um"]) == pytest.approx(float(row["diameter_px"]) / 2, rel=1e-3)
 
 
-@pytest.mark.parametrize("flag", [("--diameter", ""), ("--pixel-size", "inf"), ("--pixel-size", "1e-7")])
+@pytest.mark.parametrize(
+    "flag",
+    [("--diameter", ""), ("--pixel-size", "inf"), ("--pixel-size", "1e-7"), ("--min-area", "inf")],
+)
 def test_a_flag_without_sense_is_refused(run, nuclei, tmp_path, flag):
     """As from a script whose variable is not set."""
     code, _, err = run("segment", nuclei, "-o", tmp_path / "out", *flag)
     assert code != 0
     assert flag[0].strip("-") in err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["segment", "train", "package", "qupath"])
+@pytest.mark.parametrize("out", [("-o", ""), ("--out=",)])
+def test_an_empty_output_is_refused(run, tmp_path, monkeypatch, command, out):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(command, *out)
+    assert (code, f"fewcell: {out[0]} is followed by nothing" in err) == (1, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_image_that_is_to_be_segmented_is_not_replaced(run, nuclei, tmp_path):
@@ -240,6 +252,8 @@ def test_what_could_not_be_read_or_written_of_a_slide_is_told_by_the_exit_code(r
     ("flags", "word"),
     [
         (("--shard", "x"), "2/8"),
+        (("--shard", "0/0"), "2/8"),
+        (("--export", "foo"), "no export 'foo'"),
         (("--shard", "1/2", "--export", "csv"), "merge"),
         (("--dask", "tcp://127.0.0.1:1", "--device", "cuda"), "does not reach the workers"),
     ],

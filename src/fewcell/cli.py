@@ -2,16 +2,18 @@
 
 import io
 import os
+import re
 import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewcell.errors import ConfigError, FewcellError, ReadError, require_training, said_of
+from fewcell.errors import ConfigError, FewcellError, ReadError, pick, require_training, said_of
 from fewcell.flags import read_channels, read_diameter, read_notes, read_plane, read_shard
 from fewcell.terminal import done_line, empty_tiles, problems_of, shown_segmenting, unread_tiles
 
@@ -61,6 +63,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may hold what it cannot encode
             stream.reconfigure(errors="backslashreplace")
+    for before, word in pairwise(sys.argv):
+        if not word or re.fullmatch("--[a-z-]+=", word):  # as a folder it would be the current one
+            _fail(f"{word or before} is followed by nothing. Is a variable not set? The current folder is called '.'.")
     try:
         app()
     except FewcellError as error:
@@ -97,7 +102,7 @@ def segment(
     min_score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Drop cells less likely to be right.  [default: the model's]")
     ] = None,
-    min_area: Annotated[float, typer.Option(min=0, help="Drop cells smaller than this, in pixels.")] = 0,
+    min_area: Annotated[float, typer.Option(min=0, max=1e9, help="Drop cells smaller than this, in pixels.")] = 0,
     export: Annotated[
         list[str] | None,
         typer.Option(
@@ -122,6 +127,7 @@ def segment(
     from fewcell.images import SLIDE_SUFFIXES, list_images
     from fewcell.segmenter import FileSettings, Segmenter
     from fewcell.slides import Execution, segment_shard
+    from fewcell.slides.exports import EXPORTS
 
     value, in_um = read_diameter(diameter)
     settings = FileSettings(
@@ -142,6 +148,8 @@ def segment(
         raise ConfigError(f"--shard {shard} is of one slide, with the name of its labels: fewcell segment X -o Y.zarr.")
     if part and export:
         raise ConfigError("--export goes with `fewcell merge`, where all shards come together, not with --shard.")
+    for kind in export or ():
+        pick("export", kind, EXPORTS).check_machine()
     segmenter = Segmenter.load(model, threads=threads, device=device, precision=precision, accurate=accurate)
     how = Execution(dask=dask)
     if part is None:

@@ -11,6 +11,8 @@ def read_shard(text: str) -> tuple[int, int]:
     """2/8 -> (2, 8)."""
     try:
         number, count = (int(part) for part in text.split("/"))
+        if count < 1:
+            raise ValueError(text)
     except ValueError:
         raise ConfigError(f"--shard {text!r} is not understood. Write the second of eight as 2/8.") from None
     return number, count
