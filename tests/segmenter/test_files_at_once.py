@@ -1,6 +1,7 @@
 """Files are worked on two at a time; results keep their order, and large ones are in memory one by one."""
 
 import gc
+import os
 import threading
 import time
 import weakref
@@ -72,3 +73,27 @@ def test_small_files_overlap_and_large_ones_do_not(trained, draw_discs, tmp_path
     most.clear()
     list(segment_files(segmenter, paths, tmp_path / "o", FileSettings()))
     assert max(most) == 1
+
+
+def test_outputs_are_replaced_together_or_not_at_all(trained, draw_discs, tmp_path, monkeypatch) -> None:
+    segmenter, paths, out = Segmenter.load(trained.folder), write_images(tmp_path, draw_discs, 1), tmp_path / "o"
+    list(segment_files(segmenter, paths, out, FileSettings(diameter=30)))
+    before, replace = {path: path.read_bytes() for path in out.iterdir()}, os.replace
+
+    def refuse(source, to):
+        if to == out / "0_label.tiff" and source.parent.name != "old":
+            raise PermissionError(13, "Permission denied")
+        replace(source, to)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    (failed,) = segment_files(segmenter, paths, out, FileSettings(diameter=22, overwrite=True))
+    assert "cannot be written" in str(failed.error)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_folder_is_not_replaced_by_a_file(trained, draw_discs, tmp_path) -> None:
+    (tmp_path / "o" / "0_label.tiff").mkdir(parents=True)
+    paths, chosen = write_images(tmp_path, draw_discs, 1), FileSettings(overwrite=True)
+    (failed,) = segment_files(Segmenter.load(trained.folder), paths, tmp_path / "o", chosen)
+    assert "0_label.tiff: is a folder" in str(failed.error)
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["0_label.tiff"]

@@ -1,6 +1,7 @@
 """Every way in which a model folder can be wrong is one clear ModelError; writing one is all or nothing."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -236,14 +237,14 @@ def test_a_model_that_cannot_be_written_leaves_the_old_one(folder, files, monkey
 
 
 def test_a_model_that_cannot_be_put_in_its_place_leaves_the_old_one(folder, files, monkeypatch):
-    replace = model_folder.os.replace
+    replace = os.replace
 
     def fail(source, target):
         if source.name == "model":
             raise PermissionError(13, "Permission denied")
         replace(source, target)
 
-    monkeypatch.setattr(model_folder.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(WriteError, match=f"{folder} cannot be written: Permission denied"):
         write_model(folder, FACTS.model_copy(update={"min_score": 0.7}), *files)
     monkeypatch.undo()

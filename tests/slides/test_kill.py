@@ -82,7 +82,8 @@ def test_a_run_that_is_killed_at_its_turns_ends_with_the_same_bytes(trained, dra
         "fewcell.slides.run write_export before",
         "fewcell.slides.run write_export after",
         "os replace before",  # what an export was written to
-        "os rename before",  # labels, after exports were moved
+        "fewcell.slides.segment_slide put_in_place before",
+        "fewcell.slides.segment_slide put_in_place after",
         "fewcell.slides.segment_slide _remove before",
         "shutil rmtree before",
     ):

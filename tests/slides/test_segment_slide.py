@@ -351,7 +351,7 @@ def test_a_small_slide_with_damage_is_not_taken_for_an_empty_one(segmenter, draw
     assert found.n_cells > 10
 
 
-@pytest.mark.parametrize("step", range(6))
+@pytest.mark.parametrize("step", range(10))
 def test_a_run_that_is_killed_while_its_outputs_are_moved_can_be_ended(
     segmenter, slide_file, tmp_path, small_blocks, monkeypatch, step
 ) -> None:
@@ -363,16 +363,16 @@ def test_a_run_that_is_killed_while_its_outputs_are_moved_can_be_ended(
 
     def mortal(function):
         def moves_or_dies(*paths, **how):
-            if next(moves) == step:
+            if next(moves) >= step:
                 raise Killed
             return function(*paths, **how)
 
         return moves_or_dies
 
-    module = sys.modules["fewcell.slides.segment_slide"]
-    monkeypatch.setattr(
-        module, "os", SimpleNamespace(rename=mortal(os.rename), replace=mortal(os.replace), link=os.link)
-    )
+    module, mortal_os = sys.modules["fewcell.slides.segment_slide"], SimpleNamespace(**vars(os))
+    mortal_os.rename, mortal_os.replace = mortal(os.rename), mortal(os.replace)
+    monkeypatch.setattr(module, "os", mortal_os)
+    monkeypatch.setattr("fewcell.images.write.os", mortal_os)
     monkeypatch.setattr(module, "shutil", SimpleNamespace(rmtree=mortal(shutil.rmtree)))
     with pytest.raises(Killed):
         segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, exports=kinds)
@@ -384,6 +384,34 @@ def test_a_run_that_is_killed_while_its_outputs_are_moved_can_be_ended(
     for ending in ("_cells.csv", "_label.tiff"):
         assert (tmp_path / f"o{ending}").read_bytes() == (tmp_path / f"whole{ending}").read_bytes()
     assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_outputs_that_cannot_all_be_replaced_are_as_they_were(segmenter, slide_file, tmp_path, monkeypatch) -> None:
+    kinds = ["csv", "overlay"]
+    segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=30), exports=kinds)
+    before, replace = files_of(tmp_path), os.replace
+
+    def refuse(source, to):
+        if to == tmp_path / "o.zarr" and "old" not in str(source):
+            raise PermissionError(13, "Permission denied")
+        replace(source, to)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
+    chosen = FileSettings(diameter=22, overwrite=True)
+    with pytest.raises(PermissionError):
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, exports=kinds)
+    monkeypatch.undo()
+    assert {name: data for name, data in files_of(tmp_path).items() if "unfinished" not in name} == before
+    segment_slide(segmenter, slide_file, tmp_path / "o.zarr", chosen, exports=kinds)
+    assert files_of(tmp_path) != before
+
+
+def test_a_folder_is_not_replaced_by_a_file(segmenter, slide_file, tmp_path) -> None:
+    (tmp_path / "o_cells.csv").mkdir()
+    with pytest.raises(WriteError, match=r"o_cells\.csv: is a folder"):
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(overwrite=True), exports=["csv"])
+    assert [path.name for path in tmp_path.iterdir()] == ["o_cells.csv"]
 
 
 def test_what_is_there_already_is_noticed_before_the_slide_is_looked_at(

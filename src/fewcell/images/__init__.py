@@ -11,6 +11,7 @@ from fewcell.images.slide_pyramid import SlidePyramid
 from fewcell.images.write import (
     check_free,
     draw_overlay,
+    put_in_place,
     read_cell_table,
     whole_file,
     write_cells,
@@ -37,6 +38,7 @@ __all__ = [
     "normalise",
     "open_slide",
     "peak_bytes",
+    "put_in_place",
     "read_around_damage",
     "read_cell_table",
     "read_image",

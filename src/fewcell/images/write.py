@@ -7,6 +7,7 @@ import secrets
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fewcell.errors import DataError, WriteError
 __all__ = [
     "check_free",
     "draw_overlay",
+    "put_in_place",
     "read_cell_table",
     "table_fields",
     "whole_file",
@@ -81,6 +83,25 @@ def whole_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
         # Where even this fails, the first error matters more.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def put_in_place(made: Mapping[Path, Path], aside: Path) -> None:
+    """Move files and folders to where they belong, all or none; what was there goes into the new folder `aside`.
+
+    made: target -> what is to be there, on the same file system, as is `aside`. Raises OSError where something cannot
+    be moved; then all is where it was.
+    """
+    aside.mkdir()
+    pairs = [((target, aside / target.name), (new, target)) for target, new in made.items()]
+    moves = [(source, to) for source, to in chain(*pairs) if os.path.lexists(source)]
+    try:
+        for source, to in moves:
+            os.replace(source, to)
+    except BaseException:
+        for source, to in reversed(moves):
+            if os.path.lexists(to) and not os.path.lexists(source):
+                os.replace(to, source)
+        raise
 
 
 def write_labels(

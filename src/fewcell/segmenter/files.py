@@ -18,7 +18,17 @@ from fewcell import __version__
 from fewcell.ahead import ahead
 from fewcell.engine import available_threads
 from fewcell.errors import ConfigError, FewcellError, TooLargeError, WriteError, said_of
-from fewcell.images import Image, measure_cells, normalise, read_image, write_cells, write_labels, write_overlay
+from fewcell.images import (
+    Image,
+    check_free,
+    measure_cells,
+    normalise,
+    put_in_place,
+    read_image,
+    write_cells,
+    write_labels,
+    write_overlay,
+)
 from fewcell.segmenter.model_folder import hashes_of
 from fewcell.segmenter.segmenter import Segmentation, Segmenter, scale_facts
 
@@ -154,9 +164,8 @@ def segment_files(
 
 
 def _segment_file(segmenter: Segmenter, path: Path, outputs: dict[str, Path], settings: FileSettings) -> Segmentation:
-    existing = [str(p) for p in outputs.values() if p.exists()]
-    if existing and not settings.overwrite:
-        raise WriteError(f"{path}: {existing[0]} exists already. Add --overwrite to replace it.")
+    for target in outputs.values():
+        check_free(target, overwrite=settings.overwrite)
     image = read_image(path, axes=settings.axes, plane=settings.plane)
     with ONE_BY_ONE if image.pixels[0].size > SMALL_PX else nullcontext():
         return _segment_image(segmenter, path, image, outputs, settings)
@@ -185,8 +194,7 @@ def _segment_image(
             write_overlay(made["overlay"], _for_display(seen), segmentation.labels)
             made_by = _made_by(segmenter, segmentation, settings)
             write_labels(made["labels"], segmentation.labels, pixel_size_um=pixel_size_um, made_by=made_by)
-            for kind, target in outputs.items():
-                os.replace(made[kind], target)
+            put_in_place({target: made[kind] for kind, target in outputs.items()}, Path(temporary) / "old")
     except OSError as error:
         raise WriteError(f"{path}: the outputs cannot be written to {out}: {error.strerror or error}.") from None
     return segmentation

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from importlib.resources import files
@@ -13,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from fewcell.config import Part, Strict
 from fewcell.errors import ModelError, WriteError, how_to_install, nearest
+from fewcell.images import put_in_place
 
 if TYPE_CHECKING:
     from fewcell.networks import Network
@@ -238,17 +238,6 @@ def write_model(
             facts = facts.model_copy(update={"sha256": checksums})
             text = json.dumps(facts.model_dump(mode="json"), indent=1) + "\n"
             (made / FACTS_FILE).write_text(text, encoding="utf-8")
-            _put(made, folder, Path(temporary) / "old")
+            put_in_place({folder: made}, Path(temporary) / "old")
     except OSError as error:
         raise WriteError(f"The model folder {folder} cannot be written: {error.strerror or error}.") from None
-
-
-def _put(made: Path, folder: Path, old: Path) -> None:
-    """Move `made` to `folder`, and what was there to `old`; if that fails, what was there is there again."""
-    try:
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(made, folder)
-    finally:
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)

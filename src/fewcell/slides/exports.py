@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fewcell.errors import WriteError, pick
-from fewcell.images import whole_file
+from fewcell.errors import pick
+from fewcell.images import check_free, whole_file
 from fewcell.slides.export_geojson import write_geojson, write_packed_geojson
 from fewcell.slides.export_h5ad import check_h5ad, write_h5ad
 from fewcell.slides.export_overlay import write_slide_overlay
@@ -48,13 +48,12 @@ def check_exports(kinds: Sequence[str], stem: Path, *, overwrite: bool) -> dict[
     """Find out before hours of work whether exports can be written at all: kind -> file.
 
     Raises ConfigError for a kind that is not known, MissingDependencyError where its library is not installed,
-    WriteError where its file exists and may not be overwritten.
+    WriteError where its file exists and may not be overwritten, or is a folder.
     """
     paths = export_paths(kinds, stem)
     for kind, path in paths.items():
         EXPORTS[kind].check_machine()
-        if path.exists() and not overwrite:
-            raise WriteError(f"{path}: exists already. Choose another name, or allow it with --overwrite.")
+        check_free(path, overwrite=overwrite)
     return paths
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fewcell.errors import ConfigError, ModelError, WriteError
 from fewcell.family import alone
-from fewcell.images import Slide, open_slide
+from fewcell.images import Slide, open_slide, put_in_place
 from fewcell.segmenter import FileSettings, Segmenter, hashes_of
 from fewcell.slides.exports import check_exports
 from fewcell.slides.journal import Journal
@@ -169,13 +169,9 @@ def _finished(run: Run, out: Path, exports: Sequence[str]) -> SlideSegmentation:
     run.paint_labels()
     labels = work.folder / LABELS
     outputs = run.export(exports, stem, labels if labels.exists() else out)
-    for made, target in outputs.values():
-        if made.exists():  # if not, a run that was killed has moved it
-            os.replace(made, target)
-    if labels.exists():
-        if out.exists():
-            os.rename(out, work.folder / f"old-{secrets.token_hex(4)}")
-        os.rename(labels, out)
+    belong = {target: made for made, target in (*outputs.values(), (labels, out))}
+    left = {target: made for target, made in belong.items() if made.exists()}  # a run that was killed has moved some
+    put_in_place(left, work.folder / f"old-{secrets.token_hex(4)}")
     paths = {"labels": out, **{kind: target for kind, (_, target) in outputs.items()}}
     counts = len(work.tiles), run.empty_tiles
     return SlideSegmentation(work.plan, run.n_cells, paths, run.seconds, *counts, run.unread, tuple(run.refused))
