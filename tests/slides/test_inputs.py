@@ -105,6 +105,47 @@ def test_exports_are_made_of_images_of_any_size(segmenter, folder, tmp_path) -> 
     assert not (tmp_path / "o").exists()
 
 
+def test_what_an_earlier_run_wrote_is_replaced_or_goes(segmenter, folder, tmp_path) -> None:
+    """By an image after a slide, and a slide after an image; without leave to overwrite, nothing goes."""
+    image, out, again = folder / "a.png", tmp_path / "out", FileSettings(diameter=22, overwrite=True)
+    out.mkdir()
+    kept = ["a_cells.txt", "a.geojson", "a_b_cells.geojson", "ba_cells.geojson"]
+    for name in kept:
+        (out / name).write_text("mine")
+    common = {"seconds.csv", "a_cells.csv", "a_overlay.png", *kept}
+
+    def names(settings: FileSettings, *exports: str) -> set[str]:
+        list(segment_inputs(segmenter, [image], out, settings, exports=exports))
+        return {path.name for path in out.iterdir()} - common
+
+    assert names(SETTINGS) == {"a_label.tiff"}
+    assert names(again, "geojson", "rois") == {"a_label.zarr", "a_cells.geojson", "a_rois.zip"}
+    assert names(again, "geojson.gz", "tiff") == {"a_label.zarr", "a_cells.geojson.gz", "a_label.tiff"}
+    assert names(SETTINGS) == {"a_label.zarr", "a_cells.geojson.gz", "a_label.tiff"}
+    assert names(again) == {"a_label.tiff"}
+
+
+def test_what_is_not_of_an_earlier_run_stays(segmenter, folder, tmp_path) -> None:
+    """Labels that people made, folders, inputs."""
+    again = FileSettings(diameter=22, overwrite=True)
+    tifffile.imwrite(tmp_path / "a_label.tiff", np.ones((96, 96), np.uint16))
+    (tmp_path / "a_rois.zip").mkdir()
+    (slide,) = segment_inputs(segmenter, [folder / "a.png"], tmp_path, again, exports=["geojson"])
+    assert isinstance(slide, SegmentedSlide)
+    (tmp_path / "b_label.zarr").mkdir()
+    (tmp_path / "b_label.zarr" / "mine").write_text("")
+    (image,) = segment_inputs(segmenter, [folder / "b.tif"], tmp_path, again)
+    assert isinstance(image, Segmented)
+    assert all((tmp_path / name).exists() for name in ("a_label.tiff", "a_rois.zip", "b_label.zarr/mine"))
+    list(segment_inputs(segmenter, [folder / "a.png"], tmp_path / "in" / "c", SETTINGS))
+    labels = (tmp_path / "in" / "c" / "a_label.tiff").rename(folder / "a_label.tiff")
+    (slide,) = segment_inputs(segmenter, [labels], folder / "a.zarr", again)
+    found = list(segment_inputs(segmenter, [folder / "a.png", labels], folder, again, exports=["geojson"]))
+    assert isinstance(slide, SegmentedSlide)
+    assert "a_label.tiff: is to be segmented" in str(found[0].error)
+    assert labels.exists()
+
+
 def test_a_tiff_is_what_images_have_anyway(segmenter, folder, tmp_path) -> None:
     found = list(segment_inputs(segmenter, list_images(folder), tmp_path / "out", SETTINGS, exports=["tiff"]))
     assert [type(one) for one in found] == [Segmented, Segmented, SegmentedSlide]

@@ -87,12 +87,13 @@ def test_what_the_first_shard_decided_counts_for_all(segmenter, slide_file, tmp_
 
 
 def test_merging_replaces_outputs_only_where_it_may(segmenter, slide_file, tmp_path) -> None:
-    segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=30), how=HOW)
+    segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=30), exports=["geojson"], how=HOW)
     chosen = FileSettings(diameter=22, overwrite=True)
     segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (1, 2), chosen, how=HOW)
     with pytest.raises(WriteError, match="exists already"):
         merge_slide(tmp_path / "o.zarr", how=HOW, threads=1)
     assert merge_slide(tmp_path / "o.zarr", how=HOW, threads=1, overwrite=True).plan.diameter_px == 22.0
+    assert not (tmp_path / "o_cells.geojson").exists(), "of other cells"
 
 
 def test_a_block_that_needs_more_than_its_shard_did_is_left_to_the_merge(

@@ -3,7 +3,6 @@
 Source: https://napari.org/stable/plugins/building_a_plugin/guides.html#readers and the npe2 specification.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.images import read_cell_table, read_labels
+from fewcell.images import read_cell_table, read_labels, read_made_by
 
 __all__ = ["Layer", "get_reader", "read_layers"]
 
@@ -68,18 +67,7 @@ def _made_by(path: Path) -> dict[str, Any] | None:
 
             said: Any = read_facts(path)
         else:
-            said = json.loads(_description(path))
+            said = read_made_by(path)
     except Exception:  # whatever it is, it is left to other readers
         return None
     return dict(said) if isinstance(said, dict) and "fewcell" in said else None
-
-
-def _description(path: Path) -> str:
-    """How a label TIFF was made, as JSON: its description, or in that of an OME-TIFF."""
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        if tiff.ome_metadata is None:
-            return tiff.pages.first.description
-        images: Any = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
-        return str(images["Description"])

@@ -24,6 +24,7 @@ __all__ = [
     "draw_overlay",
     "put_in_place",
     "read_cell_table",
+    "read_made_by",
     "table_fields",
     "whole_file",
     "write_cells",
@@ -146,6 +147,17 @@ def write_labels(
             description=None if made_by is None else json.dumps(made_by),
             **resolution,
         )
+
+
+def read_made_by(path: Path) -> dict[str, Any]:
+    """How a label TIFF was made: JSON in its description, of an OME-TIFF in that of its image. Raises where none is."""
+    with tifffile.TiffFile(path) as tiff:
+        said = tiff.pages.first.description
+        if tiff.ome_metadata is not None:
+            image: Any = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
+            said = image["Description"]
+    made_by: dict[str, Any] = json.loads(said)
+    return made_by
 
 
 def draw_overlay(pixels: ArrayLike, labels: ArrayLike) -> NDArray[np.uint8]:

@@ -3,11 +3,13 @@
 What is in memory at once does not grow with the slide, but for a few numbers a cell where a format asks for them.
 """
 
-from collections.abc import Callable, Sequence
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fewcell.errors import pick
+from fewcell.errors import pick, said_of
 from fewcell.images import check_free, whole_file
 from fewcell.slides.export_geojson import write_geojson, write_packed_geojson
 from fewcell.slides.export_h5ad import check_h5ad, write_h5ad
@@ -16,8 +18,18 @@ from fewcell.slides.export_rois import check_roi_count, write_rois
 from fewcell.slides.export_source import ExportSource, Numbered
 from fewcell.slides.export_tables import check_parquet, write_csv, write_parquet
 from fewcell.slides.export_tiff import write_label_tiff
+from fewcell.slides.label_zarr import is_label_image
 
-__all__ = ["EXPORTS", "Export", "ExportSource", "Numbered", "check_exports", "export_paths", "write_export"]
+__all__ = [
+    "EXPORTS",
+    "Export",
+    "ExportSource",
+    "Numbered",
+    "check_exports",
+    "export_paths",
+    "remove_outputs",
+    "write_export",
+]
 
 
 class Export(NamedTuple):
@@ -57,9 +69,23 @@ def check_exports(kinds: Sequence[str], stem: Path, *, overwrite: bool) -> dict[
     return paths
 
 
-def export_paths(kinds: Sequence[str], stem: Path) -> dict[str, Path]:
+def export_paths(kinds: Iterable[str], stem: Path) -> dict[str, Path]:
     """Where exports are written: kind -> file. Raises ConfigError for a kind that is not known."""
     return {kind: stem.with_name(stem.name + pick("export", kind, EXPORTS).ending) for kind in kinds}
+
+
+def remove_outputs(paths: Iterable[Path]) -> None:
+    """Remove those of these files that are there: what an earlier run wrote is not to lie beside what another did.
+
+    Of label images those stay that do not say that fewcell made them: people make such as well. What cannot be removed
+    is warned of.
+    """
+    for path in paths:
+        if is_label_image(path) if path.stem.endswith("_label") else path.is_file():
+            try:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            except OSError as error:
+                warnings.warn(f"{path}: is of an earlier run and cannot be removed: {said_of(error)}", stacklevel=2)
 
 
 def write_export(kind: str, path: Path, source: ExportSource) -> None:

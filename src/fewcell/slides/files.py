@@ -15,7 +15,7 @@ from fewcell.errors import MissingDependencyError, WriteError
 from fewcell.images import SUFFIXES, is_tiff, open_slide
 from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, Took, record_seconds, segment_files
 from fewcell.segmenter.files import check_alone, check_no_input, failed
-from fewcell.slides.exports import export_paths
+from fewcell.slides.exports import EXPORTS, export_paths, remove_outputs
 from fewcell.slides.run import Execution, SlideProgress
 from fewcell.slides.segment_slide import SlideSegmentation, segment_slide
 
@@ -57,6 +57,8 @@ def segment_inputs(
     further files, names in `EXPORTS`. With a name, or with exports other than those that images have anyway, images of
     any size are segmented as slides. how: tiles and clusters for slides. report: called as slides go on.
 
+    Where outputs may be overwritten, what an earlier run wrote for the same stem, and this one did not, is removed.
+
     What each took goes into the table of the folder (`read_seconds`); of a slide that goes on, what this run took.
 
     Raises WriteError if `out` ends in .zarr and there are several inputs, or if nothing can be written there.
@@ -70,6 +72,9 @@ def segment_inputs(
     kinds = [*dict.fromkeys((*ALWAYS, *exports))]
     images = [path for path in paths if path not in slides]
     for image in segment_files(segmenter, images, out, settings, beside=slides):
+        if isinstance(image, Segmented) and settings.overwrite:
+            stem = out / image.path.stem
+            remove_outputs([*export_paths(EXPORTS.keys() - OF_IMAGES, stem).values(), Path(f"{stem}_label.zarr")])
         yield _recorded(image, image.segmentation.labels.shape, out) if isinstance(image, Segmented) else image
     stems, inputs = Counter(path.stem for path in paths), {os.path.realpath(path) for path in paths}
     for path in slides:
@@ -78,7 +83,7 @@ def segment_inputs(
         try:
             check_alone(path, stems)
             if not is_one:
-                check_no_input(export_paths(kinds, out / path.stem).values(), inputs)
+                check_no_input(export_paths(EXPORTS if settings.overwrite else kinds, out / path.stem).values(), inputs)
             found = segment_slide(
                 segmenter,
                 path,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from fewcell.images import read_made_by
 from fewcell.segmenter import scale_facts
 from fewcell.slides.plan import SlidePlan
 from fewcell.types import Shape, Window
@@ -105,8 +106,8 @@ def write_facts(path: Path, plan: SlidePlan, n_cells: int, failed: Sequence[str]
 
 
 def is_label_image(path: Path) -> bool:
-    """Whether something of this name is a label image that was written here."""
+    """Whether something of this name is a label image that was written here, an OME-Zarr or a TIFF."""
     try:
-        return bool(read_facts(path))
+        return "fewcell" in (read_facts(path) if path.is_dir() else read_made_by(path))
     except Exception:  # of whatever kind it is, it is none
         return False

@@ -15,7 +15,7 @@ from fewcell.errors import ConfigError, ModelError, WriteError
 from fewcell.family import alone
 from fewcell.images import Slide, open_slide, put_in_place
 from fewcell.segmenter import FileSettings, Segmenter, hashes_of
-from fewcell.slides.exports import check_exports
+from fewcell.slides.exports import EXPORTS, check_exports, export_paths, remove_outputs
 from fewcell.slides.journal import Journal
 from fewcell.slides.label_zarr import is_label_image
 from fewcell.slides.plan import SlidePlan, SlideTask, plan_slide, slide_task
@@ -66,7 +66,7 @@ def segment_slide(
 
     out: the label image, a folder that ends in .zarr. Beside it, <out>.unfinished holds what is done so far: a run that
     was killed goes on from there if it is called in the same way, and ends with the same bytes. exports: further files,
-    names in `EXPORTS`, which lie beside `out` and begin as it does.
+    names in `EXPORTS`, which lie beside `out` and begin as it does; where `settings.overwrite`, others are removed.
 
     Tiles that cannot be read are listed, and the rest goes on. Raises WriteError if an output exists and may not be
     overwritten, if <out>.unfinished was begun otherwise, or if another run is at work there; and what `check_exports`
@@ -76,7 +76,7 @@ def segment_slide(
     folder, plan = _planned(segmenter, path, out, settings, how, exports)
     with _begun(folder, plan, segmenter, how, report) as run:
         run.seconds["plan"] = time.perf_counter() - began
-        done = _finished(run, out, exports)
+        done = _finished(run, out, exports, overwrite=settings.overwrite)
     _remove(_unfinished_folder(out))
     return done
 
@@ -156,12 +156,12 @@ def merge_slide(
     if hashes_of(segmenter.facts) != task.model_sha256:
         raise ModelError(f"{plan.model} is no longer the model that {unfinished} was begun with.")
     with _begun(folder, plan, segmenter, how, report) as run:
-        done = _finished(run, out, exports)
+        done = _finished(run, out, exports, overwrite=overwrite)
     _remove(_unfinished_folder(out))
     return done
 
 
-def _finished(run: Run, out: Path, exports: Sequence[str]) -> SlideSegmentation:
+def _finished(run: Run, out: Path, exports: Sequence[str], *, overwrite: bool) -> SlideSegmentation:
     """Do what is left of a run, and put its outputs where they belong; killed anywhere, it can be done again."""
     work, stem = run.work, _stem(out)
     run.predict_tiles(range(len(work.tiles)))
@@ -172,6 +172,9 @@ def _finished(run: Run, out: Path, exports: Sequence[str]) -> SlideSegmentation:
     belong = {target: made for made, target in (*outputs.values(), (labels, out))}
     left = {target: made for target, made in belong.items() if made.exists()}  # a run that was killed has moved some
     put_in_place(left, work.folder / f"old-{secrets.token_hex(4)}")
+    if overwrite:
+        others = export_paths(EXPORTS.keys() - outputs.keys(), stem).values()
+        remove_outputs(path for path in others if path.resolve() != Path(work.plan.slide).resolve())
     paths = {"labels": out, **{kind: target for kind, (_, target) in outputs.items()}}
     counts = len(work.tiles), run.empty_tiles
     return SlideSegmentation(work.plan, run.n_cells, paths, run.seconds, *counts, run.unread, tuple(run.refused))
