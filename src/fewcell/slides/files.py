@@ -71,11 +71,14 @@ def segment_inputs(
     slides = [path for path in paths if is_asked_for or is_slide(path, settings.axes, settings.plane)]
     kinds = [*dict.fromkeys((*ALWAYS, *exports))]
     images = [path for path in paths if path not in slides]
+    is_recording = not is_one
     for image in segment_files(segmenter, images, out, settings, beside=slides):
         if isinstance(image, Segmented) and settings.overwrite:
             stem = out / image.path.stem
             remove_outputs([*export_paths(EXPORTS.keys() - OF_IMAGES, stem).values(), Path(f"{stem}_label.zarr")])
-        yield _recorded(image, image.segmentation.labels.shape, out) if isinstance(image, Segmented) else image
+        if isinstance(image, Segmented):
+            is_recording = is_recording and _recorded(image, image.segmentation.labels.shape, out)
+        yield image
     stems, inputs = Counter(path.stem for path in paths), {os.path.realpath(path) for path in paths}
     for path in slides:
         start = time.perf_counter()
@@ -97,7 +100,8 @@ def segment_inputs(
             yield failed(path, error)
         else:
             slide = SegmentedSlide(path, found, time.perf_counter() - start)
-            yield slide if is_one else _recorded(slide, found.plan.shape, out)
+            is_recording = is_recording and _recorded(slide, found.plan.shape, out)
+            yield slide
 
 
 def is_slide(path: Path, axes: str | None = None, plane: Mapping[str, int] | None = None) -> bool:
@@ -129,13 +133,12 @@ def _check_place(folder: Path) -> None:
         raise WriteError(f"{there}: you may not write into this folder. Choose another one with -o.")
 
 
-def _recorded(
-    done: Segmented | SegmentedSlide, shape: tuple[int, ...], out: Path
-) -> Segmented | SegmentedSlide | Failed:
-    """What was done, once it stands in the folder's table how long it took."""
+def _recorded(done: Segmented | SegmentedSlide, shape: tuple[int, ...], out: Path) -> bool:
+    """Write into the folder's table how long something took; if that cannot be done, warn of it. Whether it was."""
     height_px, width_px = shape
     try:
         record_seconds(out, done.path.stem, Took(height_px, width_px, done.seconds))
     except WriteError as error:
-        return Failed(done.path, error)
-    return done
+        warnings.warn(f"{error} What the images took is not kept from here on.", stacklevel=2)
+        return False
+    return True
