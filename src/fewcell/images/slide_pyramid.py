@@ -1,6 +1,7 @@
 """A slide seen from any distance: normalised by one estimate for all of it, and read as it is looked at."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from fewcell.types import FloatArray, Window
 
 __all__ = ["SlidePyramid"]
 
+Read = Callable[[Slide, Window, int, Sequence[int]], NDArray[Any]]
 STRIP_BYTES = 64_000_000  # of a slide's own numbers that are read at once, as float32
 
 
@@ -50,8 +52,11 @@ class SlidePyramid(Pyramid):
             self.contrast = contrast
             return
         numbers = self._of_all()
-        if np.isnan(numbers).all():
-            raise ReadError(f"{slide.path}: no part of it can be read. Get a fresh copy.")
+        if np.isnan(numbers).all():  # of damage, or as the file has it
+            try:
+                self._of_all(Slide.read)
+            except ReadError:
+                raise ReadError(f"{slide.path}: no part of it can be read. Get a fresh copy.") from None
         self.contrast = estimate_contrast(numbers)
         self._seen[self._overview_step()] = self._normalised(numbers)
 
@@ -62,11 +67,11 @@ class SlidePyramid(Pyramid):
             self._seen[step] = self._normalised(self._of_all()) if is_overview else halved(self._level(step // 2))
         return self._seen[step]
 
-    def _of_all(self) -> NDArray[np.float32]:
-        """The numbers of the overview."""
+    def _of_all(self, read: Read = read_around_damage) -> NDArray[np.float32]:
+        """The numbers of the overview; damaged parts may be left out."""
         step = self._overview_step()
         height, width = (-(-side // step) for side in self.shape)
-        return self.numbers(step, (0, 0, height, width), is_overview=True)
+        return self.numbers(step, (0, 0, height, width), read)
 
     def _part(self, step: int, window: Window) -> FloatArray:
         return self._normalised(self.numbers(step, window))
@@ -75,11 +80,11 @@ class SlidePyramid(Pyramid):
         pixels = normalise(numbers, self.contrast)
         return pixels[:1] if pixels.strides[0] == 0 else pixels
 
-    def numbers(self, step: int, window: Window, *, is_overview: bool = False) -> NDArray[np.float32]:
+    def numbers(self, step: int, window: Window, read: Read | None = None) -> NDArray[np.float32]:
         """The slide's own numbers in a window of the copy whose pixels are `step` of the slide's wide.
 
-        window: in pixels of that copy. is_overview: whether damaged parts may be left out; who looks at cells is to be
-        told of them.
+        window: in pixels of that copy. read: by default `Slide.read`, or `read_around_damage` if views may leave out
+        damaged parts; who looks at cells is to be told of them.
         """
         stored = max(copy for copy in self._copies if copy and copy <= step)
         level, times = self._copies[stored], step // stored
@@ -87,11 +92,11 @@ class SlidePyramid(Pyramid):
         height, width = self.slide.levels[level].shape
         rows = max(1, STRIP_BYTES // (4 * len(self.channels) * times * times * max(right - left, 1)))
         first_x, last_x = min(left * times, width - 1), min(right * times, width)
+        read = read or (read_around_damage if self.around_damage else Slide.read)
         strips = []
         for start in range(top, bottom, rows):
             first_y, last_y = min(start * times, height - 1), min(min(start + rows, bottom) * times, height)
             of_slide = (first_y, first_x, max(last_y, first_y + 1), max(last_x, first_x + 1))
-            read = read_around_damage if is_overview or self.around_damage else Slide.read
             strips.append(_reduced(read(self.slide, of_slide, level, self.channels), times))
         seen = np.concatenate(strips, axis=1)
         missing = [(0, 0), (0, bottom - top - seen.shape[1]), (0, right - left - seen.shape[2])]
@@ -107,7 +112,8 @@ def _power(step: tuple[float, float]) -> int:
 
 def _reduced(numbers: NDArray, times: int) -> NDArray[np.float32]:
     """The means of times x times pixels, halved again and again, as those of an image in memory are."""
-    pixels = numbers.astype(np.float32)
+    with np.errstate(over="ignore"):
+        pixels = numbers.astype(np.float32)
     while times > 1:
         pixels, times = halved(pixels), times // 2
     return pixels

@@ -197,9 +197,12 @@ class Run:
             self.journal.finish(f"{EMPTY}{number}")
         if problem is not None:
             zoom, tile = self.work.tiles[number]
-            step = self.work.plan.shape[0] / self.work.plan.zooms[zoom].shape[0]
-            place = ", ".join(str(round(edge * step)) for edge in tile.core)
-            self.journal.finish(f"{UNREAD}{place} (top, left, bottom, right): {' '.join(problem.split())}")
+            plan = self.work.plan
+            step = plan.shape[0] / plan.zooms[zoom].shape[0]
+            sides = zip(tile.core, plan.shape * 2, strict=True)  # the last tiles reach beyond the slide
+            place = ", ".join(str(min(round(edge * step), side)) for edge, side in sides)
+            said = " ".join(problem.removeprefix(f"{plan.slide}: ").split())
+            self.journal.finish(f"{UNREAD}{place} (top, left, bottom, right): {said}")
         self.journal.finish(f"tile {number}")
 
     def _progress(self, stage: str, pieces: Iterable[T], total: int) -> Iterator[T]:
