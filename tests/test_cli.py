@@ -246,6 +246,7 @@ def test_what_could_not_be_read_or_written_of_a_slide_is_told_by_the_exit_code(r
         code, _, err = run(*command)
         assert code == 1
         assert "1 tiles could not be read" in err
+    assert f"{slide}: 1 tiles could not be read" in run(*one, "--overwrite")[2]
 
 
 @pytest.mark.parametrize(
@@ -492,3 +493,21 @@ def test_names_that_the_terminal_cannot_show_are_spelled_out(tmp_path, name, enc
     (tmp_path / "one").mkdir()
     shutil.copy(tmp_path / "out" / "plain_label.tiff", tmp_path / "one")
     assert shown in ran("evaluate", tmp_path / "out", tmp_path / "one")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
+def test_a_command_that_is_ended_removes_its_temporary_files(tmp_path):
+    driver = """
+import os, signal, sys, tempfile
+from fewcell import cli
+
+def app():
+    with tempfile.TemporaryDirectory(dir=sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+cli.app = app
+cli.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", driver, str(tmp_path)], capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (143, b"")
+    assert not list(tmp_path.iterdir())

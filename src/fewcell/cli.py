@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -66,6 +67,8 @@ def main() -> None:
     for before, word in pairwise(sys.argv):
         if not word or re.fullmatch("--[a-z-]+=", word):  # as a folder it would be the current one
             _fail(f"{word or before} is followed by nothing. Is a variable not set? The current folder is called '.'.")
+    if "RANK" not in os.environ:  # torchrun has to end what waits for another process, and hears of no signal
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that temporary files are removed
     try:
         app()
     except FewcellError as error:

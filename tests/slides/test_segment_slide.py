@@ -331,6 +331,17 @@ def test_a_tile_that_cannot_be_read_is_listed_and_the_rest_goes_on(
     assert zarr.open_group(str(found.labels)).attrs["made_by"]["failed_tiles"] == list(found.failed)
 
 
+def test_the_place_of_a_tile_that_cannot_be_read_lies_in_the_slide(
+    segmenter, slide_file, tmp_path, monkeypatch
+) -> None:
+    def breaks(self, number):
+        raise ReadError(f"{slide_file}: this part is damaged.")
+
+    monkeypatch.setattr(Work, "look", breaks)
+    found = segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))
+    assert found.failed == (f"0, 0, {SHAPE[0]}, {SHAPE[1]} (top, left, bottom, right): this part is damaged.",)
+
+
 @pytest.mark.parametrize("damaged", [(5,), range(20)], ids=["a part", "everything"])
 def test_a_small_slide_with_damage_is_not_taken_for_an_empty_one(segmenter, draw_discs, tmp_path, damaged) -> None:
     path = tmp_path / "i.tif"
@@ -490,6 +501,19 @@ def test_what_a_kill_left_half_removed_is_removed(segmenter, slide_file, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_what_was_left_half_removed_when_all_was_done_is_removed(segmenter, slide_file, tmp_path) -> None:
+    (tmp_path / "o.zarr").mkdir()
+    left = tmp_path / ".o.zarr.unfinished-12345678"
+    left.mkdir()
+    with pytest.raises(WriteError, match="exists already"):
+        segment_slide(segmenter, slide_file, tmp_path / "o.zarr", FileSettings(diameter=22))
+    assert not left.exists()
+    left.mkdir()
+    with pytest.raises(WriteError, match="holds no run"):
+        merge_slide(tmp_path / "o.zarr")
+    assert not left.exists()
+
+
 def test_where_the_edge_of_what_is_seen_cuts_a_cell_more_is_seen(segmenter, draw_discs, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(plan_module, "BLOCK_PX", 90)
     monkeypatch.setattr(plan_module, "HALO_PX", 4)
@@ -580,6 +604,15 @@ def test_a_blank_slide_has_no_cells(segmenter, tmp_path, diameter_px) -> None:
     assert found.n_cells == 0
     assert labels_of(found.labels).shape == (300, 200)
     assert not labels_of(found.labels).any()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("value", "dtype"), [(np.nan, np.float32), (1e300, np.float64)])
+def test_a_slide_of_numbers_that_are_none_has_no_cells(segmenter, tmp_path, value, dtype) -> None:
+    """As an image of such has; nothing is wrong with the file."""
+    tifffile.imwrite(tmp_path / "i.tif", np.full((300, 200), value, dtype), tile=(64, 64))
+    found = segment_slide(segmenter, tmp_path / "i.tif", tmp_path / "o.zarr", exports=["csv", "overlay"])
+    assert (found.n_cells, found.failed) == (0, ())
 
 
 def test_where_nothing_is_to_be_seen_the_network_does_not_look(segmenter, draw_discs, tmp_path) -> None:

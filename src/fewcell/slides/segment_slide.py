@@ -129,6 +129,7 @@ def merge_slide(
     ConfigError where this machine cannot compute as the shards did; and as `segment_slide`.
     """
     how, unfinished = how or Execution(), _unfinished_folder(out)
+    _remove_leftovers(unfinished)
     plans = [plan for folder in _runs_in(unfinished) if (plan := folder / PLAN_FILE).is_file()]
     if not plans:
         raise WriteError(f"{unfinished}: holds no run that could be merged. Begin one by fewcell segment --shard 1/4.")
@@ -185,6 +186,13 @@ def _remove(folder: Path) -> None:
     aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     os.rename(folder, aside)
     shutil.rmtree(aside, ignore_errors=True)  # another shard may take it for what a kill left, and remove it as well
+
+
+def _remove_leftovers(unfinished: Path) -> None:
+    """Remove what a run that was killed left half removed; shards may do so at the same time."""
+    aside = f".{glob.escape(unfinished.name)}-*"
+    for left in (*unfinished.parent.glob(aside), *unfinished.glob(f".{'[0-9a-f]' * 16}-*")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
@@ -244,6 +252,7 @@ def _planned(
     segmenter: Segmenter, path: Path, out: Path, settings: FileSettings, how: Execution, exports: Sequence[str] = ()
 ) -> tuple[Path, SlidePlan]:
     """Where a run is at work, and what it does, once it is known that its outputs may be written."""
+    _remove_leftovers(_unfinished_folder(out))
     with open_slide(path, axes=settings.axes, plane=settings.plane) as slide:
         task = slide_task(slide, segmenter, settings, how.tile_px)
         folder = _unfinished_folder(out) / task.key
@@ -254,9 +263,6 @@ def _planned(
 def _begin(folder: Path, slide: Slide, segmenter: Segmenter, task: SlideTask, overwrite: bool) -> SlidePlan:
     """Make the folder of a run and plan it, or find both again: what was decided once is decided for all shards."""
     unfinished, path = folder.parent, folder / PLAN_FILE
-    aside = f".{glob.escape(unfinished.name)}-*"
-    for left in (*unfinished.parent.glob(aside), *unfinished.glob(f".{'[0-9a-f]' * 16}-*")):
-        shutil.rmtree(left, ignore_errors=True)  # half removed when a run was killed; shards may do so at the same time
     if others := [other for other in _runs_in(unfinished) if other != folder]:
         if not overwrite:
             for plan_file in filter(Path.exists, (other / PLAN_FILE for other in others)):
