@@ -118,7 +118,9 @@ def segment(
     shard: Annotated[
         str | None, typer.Option(help="Do a part of one slide, 2/8 for example; `fewcell merge` ends it.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace outputs that exist.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace outputs that exist; others of an earlier run go, too.")
+    ] = False,
 ) -> None:
     """Find every cell in images: labels (TIFF), an overlay (PNG) and a table (CSV) for each.
 
