@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from fewcell.config import Augmentation
-from fewcell.data.draws import grain, log_uniform, normalised, smooth_field, uneven
+from fewcell.data.draws import as_jpeg, grain, log_uniform, normalised, smooth_field, uneven
 from fewcell.data.optics import as_dic, as_phase_contrast
 from fewcell.types import FloatArray, Labels
 
@@ -86,9 +86,7 @@ def _noise(image: FloatArray, rng: Generator) -> FloatArray:
 
 
 def _jpeg(image: FloatArray, rng: Generator) -> FloatArray:
-    as_bytes = (np.clip(image, 0, 1) * 255).astype(np.uint8)
-    packed = cv2.imencode(".jpg", as_bytes, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])[1]
-    return cv2.imdecode(packed, cv2.IMREAD_COLOR).astype(np.float32) / 255
+    return as_jpeg(image, int(rng.integers(30, 90)))
 
 
 _CHANGES: dict[str, Callable[[FloatArray, Generator], FloatArray]] = {

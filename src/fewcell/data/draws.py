@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fewcell.images.normalise import normalise
 from fewcell.types import UNKNOWN, FloatArray, Labels
 
-__all__ = ["grain", "labels_of_pieces", "log_uniform", "normalised", "smooth_field", "uneven"]
+__all__ = ["as_jpeg", "grain", "labels_of_pieces", "log_uniform", "normalised", "smooth_field", "uneven"]
 
 SLIVER = 0.1  # share of the median cell; less than that of a hidden one is no cell, and nothing is known of it
 
@@ -17,6 +17,13 @@ SLIVER = 0.1  # share of the median cell; less than that of a hidden one is no c
 def log_uniform(low: float, high: float, rng: Generator) -> np.float64:
     """A number between two positive ones, of which every doubling is as likely as every other."""
     return np.exp(rng.uniform(np.log(low), np.log(high)))
+
+
+def as_jpeg(image: FloatArray, quality: int) -> FloatArray:
+    """An image (height, width, 3) as JPEG keeps it in 8 bits, its values cut to 0 to 1. quality: 0 to 100."""
+    as_bytes = (np.clip(image, 0, 1) * 255).astype(np.uint8)
+    packed = cv2.imencode(".jpg", as_bytes, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), dtype=np.float32) / np.float32(255)
 
 
 def normalised(image: NDArray) -> FloatArray:

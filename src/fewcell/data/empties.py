@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fewcell.data.draws import grain, log_uniform, normalised
+from fewcell.data.draws import as_jpeg, grain, log_uniform, normalised
 from fewcell.images.normalise import normalise
 from fewcell.images.resample import resize_image
 from fewcell.types import FloatArray
@@ -106,10 +106,8 @@ def _counts(shape: tuple[int, int], channels: int, rng: Generator) -> FloatArray
 
 def _compressed(image: FloatArray, rng: Generator) -> FloatArray:
     """As JPEG keeps it, of any quality, its contrast a few gray levels or many."""
-    contrast = log_uniform(2, 25, rng) / max(float(image.std()), 1e-6)
-    as_bytes = np.clip(128 + contrast * (image - image.mean()), 0, 255).astype(np.uint8)
-    packed = cv2.imencode(".jpg", as_bytes, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 95))])[1]
-    return cv2.imdecode(packed, cv2.IMREAD_COLOR).astype(np.float32) / 255
+    contrast = np.float32(log_uniform(0.01, 0.1, rng) / max(float(image.std()), 1e-6))
+    return as_jpeg(0.5 + contrast * (image - image.mean()), int(rng.integers(15, 95)))
 
 
 def _lettered(shape: tuple[int, int], rng: Generator) -> np.ndarray:
