@@ -22,6 +22,7 @@ from fewcell.engine import choose_precision, offered_precisions
 from fewcell.images import read_labels, write_labels
 from fewcell.metrics import f1, match
 from fewcell.segmenter import read_seconds
+from fewcell.training.progress import shown_progress
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -511,3 +512,11 @@ cli.main()
     ended = subprocess.run([sys.executable, "-c", driver, str(tmp_path)], capture_output=True, check=False)
     assert (ended.returncode, ended.stderr) == (143, b"")
     assert not list(tmp_path.iterdir())
+
+
+def test_where_there_is_no_terminal_nothing_is_written_but_what_is_said(capsys):
+    with terminal.shown_segmenting(2) as (advance, _):
+        advance()
+    with shown_progress():
+        pass
+    assert capsys.readouterr() == ("", "")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -67,7 +67,8 @@ def shown_segmenting(total: int = 1) -> Iterator[tuple[Callable[[], None], Calla
 
     console = Console(stderr=True, highlight=False)
     said_at = time.monotonic()
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+    progress = Progress(console=console, transient=True)
+    with progress if console.is_terminal else nullcontext():  # where there is none it would end in an empty line
         files = progress.add_task("segmenting", total=total, visible=total > 1)
         part = progress.add_task("", visible=False)
 

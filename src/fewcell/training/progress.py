@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -18,7 +18,8 @@ def shown_progress() -> Iterator[Callable[[Report], None]]:
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     shown = console.is_terminal and os.environ.get("RANK", "0") == "0"
-    with Progress(*columns, console=console, disable=not shown) as bar:
+    bar = Progress(*columns, console=console)
+    with bar if shown else nullcontext():
         task = bar.add_task("training", total=1.0)
 
         def report(at: Report) -> None:
