@@ -2,7 +2,7 @@
 
     python benchmarks/weak.py ../shared/data/train ../shared/data/weak --seed 0 1 --out docs/results/weak.csv
     python benchmarks/weak.py ../shared/data/train ../shared/data/weak --link runs/weak
-    python benchmarks/weak.py ../shared/data/train ../shared/data/weak --model default runs/default-3/model
+    python benchmarks/weak.py ../shared/data/train ../shared/data/weak --model default runs/default-unlabelled/model
 
 Both networks learn for the same time from the labelled images, of which none is of the weak sources; the second as
 `consensus`, with 70 % of the weak images. The others are scored by what people said of them: points by cells that

@@ -4,7 +4,8 @@
         runs/peers/cellpose/estimated --out docs/results/peers.csv
 
 F1 is at IoU 0.5 by the rule of the challenge, as `fewcell evaluate` has it: the mean over the images of each modality,
-and the headline, the mean over fluorescence, histology, brightfield and phase.
+and the headline, the mean over fluorescence, histology, brightfield and phase. Rows that the CSV has of other methods
+or diameters stay.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 from common import FACTS_FILE
 
 from fewcell.benchmark import evaluate_folders, summarise
-from fewcell.benchmark.tables import save_table
+from fewcell.benchmark.tables import read_table, save_table
 
 COPIED = ("method", "version", "minutes", "seed", "diameter")
 COPIED_LAST = ("mpx_per_s", "threads", "train_s", "steps", "after_s", "n_learn", "n_held_out", "machine")
@@ -50,8 +51,13 @@ def main() -> None:
         print(f"{row['method']} {row['version']}, diameter {row['diameter']}: {values}; {row['n_missing']} missing")
     if arguments.out:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-        extra = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
-        save_table(rows, arguments.out, extra=extra, overwrite=True)
+        scored = {"commit": commit.stdout.strip(), "command": shlex.join(["python", *sys.argv])}
+        others = read_table(arguments.out) if arguments.out.exists() else []
+        table: dict[tuple[object, object], dict[str, object]] = {
+            (row["method"], row["diameter"]): {**row} for row in others
+        }
+        table |= {(row["method"], row["diameter"]): row | scored for row in rows}
+        save_table([*table.values()], arguments.out, overwrite=True)
 
 
 if __name__ == "__main__":
