@@ -39,6 +39,7 @@ def figures() -> str:
             *open_test(),
             how_new(facts),
             mistakes(),
+            *peers(),
             *ceiling(),
             calibration(),
             cost(),
@@ -169,6 +170,40 @@ def ceiling() -> list[str]:
             of_each = [mean(value for modality, value in values if modality == one) for one in modalities]
             cells = [f"{value:.3f}" for value in (mean(value for _, value in values), *of_each)]
             lines.append(f"| {name} | {iou} | {' | '.join(cells)} |")
+    return ["\n".join(lines)]
+
+
+def peers() -> list[str]:
+    """Other packages that learned from the same images; see benchmarks/peers/README.md."""
+    if not (ROOT / "docs/results/peers.csv").exists():
+        return []
+    modalities = ("fluorescence", "histology", "brightfield", "phase")
+    of_test = {row["name"]: float(row["f1_50"]) for row in rows_of("default-model-test-summary.csv") if row["f1_50"]}
+    given = {
+        name: mean(float(row["f1_50_given"]) for row in rows_of("scale.csv") if row["modality"] == name)
+        for name in modalities
+    }
+    ours = {"method": "fewcell", "minutes": 137, "mpx_per_s": ""}
+    rows = [
+        {**ours, "diameter": "given", "headline": mean(given.values())} | {f"f1_50_{k}": v for k, v in given.items()},
+        {**ours, "diameter": "estimated", "headline": mean(of_test[name] for name in modalities)}
+        | {f"f1_50_{name}": of_test[name] for name in modalities},
+        *(row | {"method": f"{row['method']} {row['version']}"} for row in rows_of("peers.csv")),
+    ]
+    lines = [
+        "### Other packages, trained on the same images\n",
+        "Trained from scratch by their own code on the labelled images of train, with 2 cores, and scored on the open",
+        "test: mean F1 at IoU 0.5. Megapixels a second are from pixels to labels, without reading and writing",
+        "([results/peers.csv](results/peers.csv), [how](../benchmarks/peers/README.md)); those of fewcell, with both,",
+        "are in the next tables but one." + whose("scale.csv", "default-model-test.csv") + "\n",
+        f"| method | diameter | minutes of training | headline | {' | '.join(modalities)} | megapixels a second |",
+        "|---|---|---|---|" + "---|" * (len(modalities) + 1),
+    ]
+    for row in rows:
+        scores = (f"{float(row[name]):.3f}" for name in ("headline", *(f"f1_50_{its}" for its in modalities)))
+        speed = f"{float(row['mpx_per_s']):.2f}" if row["mpx_per_s"] else ""
+        start = (row["method"], row["diameter"], f"{float(row['minutes']):.0f}")
+        lines.append(f"| {' | '.join([*start, *scores, speed])} |")
     return ["\n".join(lines)]
 
 
