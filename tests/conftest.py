@@ -17,15 +17,20 @@ Drawn = tuple[NDArray[np.uint8], NDArray[np.int32]]
 def _draw_discs(seed: int, shape: tuple[int, int] = (96, 96), radius_px: float = 11.0) -> Drawn:
     """Bright discs of about `radius_px` on noise, apart from each other: an image (height, width) and its labels."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: shape[0], : shape[1]]
-    image, labels = rng.normal(40, 8, shape), np.zeros(shape, dtype=np.int32)
+    image, labels, count = rng.normal(40, 8, shape), np.zeros(shape, dtype=np.int32), 0
     for _ in range(shape[0] * shape[1] // 200):
         radius = radius_px * rng.uniform(0.85, 1.15)
         centre = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+        around = tuple(
+            slice(max(0, int(c - radius) - 3), min(side, int(c + radius) + 4))
+            for c, side in zip(centre, shape, strict=True)
+        )
+        y, x = np.ogrid[around]
         distance = np.hypot(y - centre[0], x - centre[1])
-        if not labels[distance <= radius + 2].any():
-            labels[distance <= radius] = labels.max() + 1
-            image[distance <= radius] += 120
+        if not labels[around][distance <= radius + 2].any():
+            count += 1
+            labels[around][distance <= radius] = count
+            image[around][distance <= radius] += 120
     return np.clip(image, 0, 255).astype(np.uint8), labels
 
 

@@ -19,6 +19,7 @@ from skimage import data as skimage_data
 
 from fewcell import cli, terminal
 from fewcell.engine import choose_precision, offered_precisions
+from fewcell.errors import FewcellWarning
 from fewcell.images import read_labels, write_labels
 from fewcell.metrics import f1, match
 from fewcell.segmenter import read_seconds
@@ -464,7 +465,7 @@ def test_the_model_finds_cells_of_real_images(run, tmp_path):
 def test_what_fewcell_warns_of_is_said_without_where_in_its_source_it_was(monkeypatch, capsys):
     def warn() -> None:
         warnings.simplefilter("always")
-        warnings.warn_explicit("3 images are left alone.", UserWarning, cli.__file__, 7)
+        warnings.warn_explicit("3 images are left alone.", FewcellWarning, cli.__file__, 7)
         warnings.warn_explicit("old", FutureWarning, "/lib/other.py", 8)
 
     monkeypatch.setattr(cli, "app", warn)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewcell.errors import ConfigError, FewcellError, ReadError, pick, require_training, said_of
+from fewcell.errors import ConfigError, FewcellError, FewcellWarning, ReadError, pick, require_training, said_of
 from fewcell.flags import read_channels, read_diameter, read_notes, read_plane, read_shard
 from fewcell.terminal import done_line, empty_tiles, problems_of, shown_segmenting, unread_tiles
 
@@ -513,7 +513,7 @@ def _segment_all(
 
 def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
     """Say what fewcell warns of as it says all else; of libraries, where in their source it was."""
-    own = Path(__file__).parent in Path(filename).parents
+    own = issubclass(category, FewcellWarning)
     typer.echo(f"fewcell warns: {message}" if own else f"{filename}:{lineno}: {category.__name__}: {message}", err=True)
 
 

@@ -1,4 +1,6 @@
-"""Every error that fewcell raises on purpose. Each message says what was wrong, what was got, what to do.
+"""Every error that fewcell raises on purpose, and what it warns with.
+
+The message of each error says what was wrong, what was got, what to do.
 
 FewcellError
 ├── ReadError            a file cannot be read as an image, labels, or table
@@ -11,6 +13,7 @@ FewcellError
 ├── ModelError           a model folder is missing, damaged, or made by a newer fewcell
 ├── DeviceError          the device asked for is not there
 └── MissingDependencyError   an optional library is not installed
+FewcellWarning           work goes on, but not as one might think
 """
 
 import difflib
@@ -24,6 +27,7 @@ __all__ = [
     "DataError",
     "DeviceError",
     "FewcellError",
+    "FewcellWarning",
     "MissingDependencyError",
     "ModelError",
     "ReadError",
@@ -44,6 +48,10 @@ T = TypeVar("T")
 
 class FewcellError(Exception):
     """Base of every error that fewcell raises on purpose."""
+
+
+class FewcellWarning(UserWarning):
+    """What fewcell warns with. Unlike what libraries warn of, it is heard while another thread reads a file."""
 
 
 class ReadError(FewcellError):

@@ -13,7 +13,7 @@ import fastremap
 import numpy as np
 
 from fewcell.data.weak import read_regions
-from fewcell.errors import DataError, ReadError
+from fewcell.errors import DataError, FewcellWarning, ReadError
 from fewcell.images.read import Image, list_images, read_image, read_labels
 from fewcell.types import UNKNOWN, Labels
 
@@ -166,6 +166,7 @@ def match_manifest(
             f"The manifest has no row for {len(without)} of the {len(names)} images of {folder}, such as "
             f"{', '.join(without[:3])}: each counts as an experiment of its own. Its column 'stem' holds names of "
             "files without their suffix.",
+            FewcellWarning,
             stacklevel=2,
         )
     return {stem: _row_of(name, rows[stem], folder) for stem, name in names.items()}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fewcell.data.dataset import Sample, diameter_px, load_sample
 from fewcell.data.weak import as_ellipses, read_boxes, usual_side
-from fewcell.errors import DataError, FewcellError
+from fewcell.errors import DataError, FewcellError, FewcellWarning
 from fewcell.images.memory import available_bytes
 from fewcell.images.normalise import normalise
 from fewcell.images.resample import resize_image, resize_labels
@@ -87,7 +87,7 @@ class Pyramids:
         except FewcellError as error:
             if self.samples[index].labels is not None:
                 raise
-            warnings.warn(f"Not learned from: {error}", stacklevel=2)
+            warnings.warn(f"Not learned from: {error}", FewcellWarning, stacklevel=2)
             return None
 
     def read(self, index: int) -> ImagePyramid:

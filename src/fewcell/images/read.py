@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewcell.errors import AxesError, FewcellError, ReadError, TooLargeError
+from fewcell.errors import AxesError, FewcellError, FewcellWarning, ReadError, TooLargeError
 from fewcell.images.picture import read_bmp, read_jpeg, read_png
 from fewcell.images.raster import Raster, Request
 from fewcell.images.tiff import read_tiff
@@ -217,6 +217,7 @@ class _Quiet:
         self._silenced.callback(logger.removeFilter, silence)
         self._silenced.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", FewcellWarning)  # which another thread may have to say meanwhile
 
 
 quiet_libraries = _Quiet()

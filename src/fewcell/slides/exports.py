@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fewcell.errors import pick, said_of
+from fewcell.errors import FewcellWarning, pick, said_of
 from fewcell.images import check_free, whole_file
 from fewcell.slides.export_geojson import write_geojson, write_packed_geojson
 from fewcell.slides.export_h5ad import check_h5ad, write_h5ad
@@ -85,7 +85,8 @@ def remove_outputs(paths: Iterable[Path]) -> None:
             try:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             except OSError as error:
-                warnings.warn(f"{path}: is of an earlier run and cannot be removed: {said_of(error)}", stacklevel=2)
+                said = f"{path}: is of an earlier run and cannot be removed: {said_of(error)}"
+                warnings.warn(said, FewcellWarning, stacklevel=2)
 
 
 def write_export(kind: str, path: Path, source: ExportSource) -> None:

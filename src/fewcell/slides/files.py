@@ -11,8 +11,9 @@ from pathlib import Path
 
 from PIL import Image as PillowImage
 
-from fewcell.errors import MissingDependencyError, WriteError
+from fewcell.errors import FewcellWarning, MissingDependencyError, WriteError
 from fewcell.images import SUFFIXES, is_tiff, open_slide
+from fewcell.images.read import quiet_libraries
 from fewcell.segmenter import Failed, FileSettings, Segmented, Segmenter, Took, record_seconds, segment_files
 from fewcell.segmenter.files import check_alone, check_no_input, failed
 from fewcell.slides.exports import EXPORTS, export_paths, remove_outputs
@@ -111,8 +112,7 @@ def is_slide(path: Path, axes: str | None = None, plane: Mapping[str, int] | Non
     """
     if path.suffix.lower() not in SUFFIXES:
         return True
-    with suppress(Exception), warnings.catch_warnings():  # what is wrong with a file is said when it is read
-        warnings.simplefilter("ignore")
+    with suppress(Exception), quiet_libraries():  # what is wrong with a file is said when it is read
         try:
             if is_tiff(path):
                 with open_slide(path, axes=axes, plane=plane) as slide:
@@ -139,6 +139,6 @@ def _recorded(done: Segmented | SegmentedSlide, shape: tuple[int, ...], out: Pat
     try:
         record_seconds(out, done.path.stem, Took(height_px, width_px, done.seconds))
     except WriteError as error:
-        warnings.warn(f"{error} What the images took is not kept from here on.", stacklevel=2)
+        warnings.warn(f"{error} What the images took is not kept from here on.", FewcellWarning, stacklevel=2)
         return False
     return True

@@ -15,7 +15,7 @@ from torch import nn
 from fewcell.config import Recipe
 from fewcell.data.dataset import Sample
 from fewcell.data.split import without_copies
-from fewcell.errors import ConfigError, DataError, WriteError, require
+from fewcell.errors import ConfigError, DataError, FewcellWarning, WriteError, require
 from fewcell.family import alone
 from fewcell.networks import Network
 from fewcell.segmenter import SCALE_FILE
@@ -170,7 +170,7 @@ def _learned_without_labels(
     boxed = [s for s in free if s.boxes] if recipe.scale_steps else []
     if run.here.is_first:
         for words in _doubts(run, others, n_left_alone=len(unlabelled) - len(others or boxed)):
-            warnings.warn(words, stacklevel=3)
+            warnings.warn(words, FewcellWarning, stacklevel=3)
     if takes_some and not others:
         raise DataError(
             f"{recipe.objective.name} learns from images without labels as well; there is none, but for images of "

@@ -14,7 +14,7 @@ from fewcell.config import NONE_BEYOND_LABELS, Recipe, load_recipe
 from fewcell.data.crops import CropSource, Grid
 from fewcell.data.dataset import Sample, load_labelled
 from fewcell.data.split import hold_out, split_each
-from fewcell.errors import ConfigError, DataError, FewcellError
+from fewcell.errors import ConfigError, DataError, FewcellError, FewcellWarning
 from fewcell.metrics import remove_border
 from fewcell.networks import Network
 from fewcell.segmenter import ModelFacts, Segmenter, find_model, read_model
@@ -143,6 +143,7 @@ def read_all(run: TrainingState, learn: Sequence[Sample], held_out: Sequence[Sam
         warnings.warn(
             f"No cell is labelled in the {len(held_out)} images or parts of images that are held out: thresholds and "
             "the F1 that is reported tell nothing. Label more images.",
+            FewcellWarning,
             stacklevel=2,
         )
     return source, fixed_crops(held, run.representation)

@@ -11,7 +11,7 @@ from typing import Any
 from fewcell.data.dataset import Sample
 from fewcell.data.split import label_order
 from fewcell.engine import available_threads
-from fewcell.errors import DataError, FewcellError
+from fewcell.errors import DataError, FewcellError, FewcellWarning
 from fewcell.images import whole_file, write_labels
 from fewcell.segmenter import Segmenter
 from fewcell.training.machine import Machine
@@ -76,13 +76,14 @@ class Pool:
         """Say what a round brought to nothing."""
         if problems:
             why = f"{len(problems)} of {len(facts)} images without labels cannot be used, for example: {problems[0]}"
-            warnings.warn(why, stacklevel=2)
+            warnings.warn(why, FewcellWarning, stacklevel=2)
         precision = min(its["precision"] for its in facts)
         if precision < self.rounds.precision and not any(its["used"] for its in facts):
             warnings.warn(
                 f"Nothing is learned yet from {len(facts)} images without labels: of the cells that the model was "
                 f"surest of, {precision:.0%} were right on held-out images, and {self.rounds.precision:.0%} of "
                 f"{FEWEST_SURE} or more must be.",
+                FewcellWarning,
                 stacklevel=2,
             )
 

@@ -11,7 +11,7 @@ from typing import Any
 from fewcell.data.dataset import Sample, load_sample
 from fewcell.data.split import label_order
 from fewcell.engine import available_threads
-from fewcell.errors import DataError, FewcellError
+from fewcell.errors import DataError, FewcellError, FewcellWarning
 from fewcell.images import Pyramid, normalise
 from fewcell.segmenter import Segmenter
 from fewcell.training.machine import Machine
@@ -37,7 +37,7 @@ def with_diameters(
     if len(samples) > MOST_LOOKED_AT:
         if here.is_first:
             said = f"Of {len(samples)} images without labels {MOST_LOOKED_AT}, spread over all, are learned from."
-            warnings.warn(said, stacklevel=2)
+            warnings.warn(said, FewcellWarning, stacklevel=2)
         samples = [samples[i] for i in label_order(samples)[:MOST_LOOKED_AT]]
     known = _known(samples, out, DIAMETER_FILES)
     missing = [i for i, sample in enumerate(samples) if not sample.diameter_px and i not in known]
@@ -80,6 +80,6 @@ def _diameter_px(sample: Sample, segmenter: Segmenter) -> float | None:
     try:
         diameter = segmenter.likely_diameter(Pyramid(normalise(load_sample(sample)[0].pixels)))
     except FewcellError as error:
-        warnings.warn(f"Not learned from: {error}", stacklevel=2)
+        warnings.warn(f"Not learned from: {error}", FewcellWarning, stacklevel=2)
         return None
     return round(diameter, 2) if diameter else None

@@ -3,7 +3,6 @@
 import math
 import os
 import secrets
-import warnings
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fewcell.errors import ReadError
 from fewcell.images import SLIDE_SUFFIXES, is_tiff
-from fewcell.images.read import RESULT_ENDINGS
+from fewcell.images.read import RESULT_ENDINGS, quiet_libraries
 from fewcell.web.picture import open_middle
 from fewcell.web.refusal import Refused
 from fewcell.web.work_folder import UPLOAD, WorkFolder, check_name
@@ -96,8 +95,7 @@ def check_dimensions(path: Path, limits: Limits) -> None:
 def _picture_shape(path: Path) -> tuple[int, int] | None:
     """Height and width as the head of the file says; None where it is for other readers to say."""
     for kind in (PngImagePlugin.PngImageFile, JpegImagePlugin.JpegImageFile, BmpImagePlugin.BmpImageFile):
-        with suppress(Exception), warnings.catch_warnings():  # the reader of its kind says what is wrong with it
-            warnings.simplefilter("ignore")
-            with kind(path) as picture:
-                return picture.height, picture.width
+        # The reader of its kind says what is wrong with it.
+        with suppress(Exception), quiet_libraries(), kind(path) as picture:
+            return picture.height, picture.width
     return None
