@@ -189,7 +189,10 @@ def peers() -> list[str]:
         {**ours, "diameter": "given", "headline": mean(given.values())} | {f"f1_50_{k}": v for k, v in given.items()},
         {**ours, "diameter": "estimated", "headline": mean(of_test[name] for name in modalities)}
         | {f"f1_50_{name}": of_test[name] for name in modalities},
-        *(row | {"method": f"{row['method']} {row['version']}"} for row in rows_of("peers.csv")),
+        *(
+            row | {"method": f"{row['method']} {row['version']}", "minutes": float(row["train_s"]) / 60}
+            for row in rows_of("peers.csv")
+        ),
     ]
     lines = [
         "### Other packages, trained on the same images\n",
