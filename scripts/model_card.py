@@ -183,8 +183,13 @@ def peers() -> list[str]:
         name: mean(float(row["f1_50_given"]) for row in rows_of("scale.csv") if row["modality"] == name)
         for name in modalities
     }
-    minutes = {row["part"]: float(row["minutes"]) for row in rows_of("default-model-training.csv")}
-    ours = {"method": "fewcell", "minutes": sum(minutes.values()), "mpx_per_s": ""}
+    ends = {row["part"]: row for row in rows_of("default-model-training.csv")}.values()  # the last row of each part
+    ours = {
+        "method": "fewcell",
+        "minutes": sum(float(row["minutes"]) for row in ends),
+        "steps": sum(int(row["step"]) for row in ends),
+        "mpx_per_s": "",
+    }
     rows = [
         {**ours, "diameter": "given", "headline": mean(given.values())} | {f"f1_50_{k}": v for k, v in given.items()},
         {**ours, "diameter": "estimated", "headline": mean(of_test[name] for name in modalities)}
@@ -199,14 +204,15 @@ def peers() -> list[str]:
         "Trained from scratch by their own code on the labelled images of train, with 2 cores, and scored on the open",
         "test: mean F1 at IoU 0.5. Megapixels a second are from pixels to labels, without reading and writing",
         "([results/peers.csv](results/peers.csv), [how](../benchmarks/peers/README.md)); those of fewcell, with both,",
-        "stand under *Time and memory*." + whose("scale.csv", "default-model-test.csv") + "\n",
-        f"| method | diameter | minutes of training | headline | {' | '.join(modalities)} | megapixels a second |",
-        "|---|---|---|---|" + "---|" * (len(modalities) + 1),
+        "stand under *Time and memory*. A step is a batch of 8 crops, of StarDist 4; after few of them",
+        "a network may have far to go." + whose("scale.csv", "default-model-test.csv") + "\n",
+        f"| method | diameter | training, min | steps | headline | {' | '.join(modalities)} | megapixels a second |",
+        "|---|---|---|---|---|" + "---|" * (len(modalities) + 1),
     ]
     for row in rows:
         scores = (f"{float(row[name]):.3f}" for name in ("headline", *(f"f1_50_{its}" for its in modalities)))
         speed = f"{float(row['mpx_per_s']):.2f}" if row["mpx_per_s"] else ""
-        start = (row["method"], row["diameter"], f"{float(row['minutes']):.0f}")
+        start = (row["method"], row["diameter"], f"{float(row['minutes']):.0f}", f"{float(row['steps']):,.0f}")
         lines.append(f"| {' | '.join([*start, *scores, speed])} |")
     return ["\n".join(lines)]
 
