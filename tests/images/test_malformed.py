@@ -29,7 +29,7 @@ import json, resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
 import numpy as np
 from fewcell.errors import FewcellError
-from fewcell.images import read_image, read_labels
+from fewcell.images import peak_bytes, read_image, read_labels
 
 for name in json.load(sys.stdin):
     for read in (read_image, read_labels):
@@ -45,7 +45,7 @@ for name in json.load(sys.stdin):
         except BaseException as error:
             row.update(error=type(error).__name__, message=str(error))
         row["seconds"] = time.perf_counter() - start
-        row["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        row["peak_bytes"] = peak_bytes()  # not that of the parent, with which getrusage begins
         print(json.dumps(row), flush=True)
 """
 
