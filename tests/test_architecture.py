@@ -199,6 +199,12 @@ def test_no_pickle_no_eval_no_print(module: str) -> None:
     assert unsafe_code(tree_of(module)) == []
 
 
+def test_what_fewcell_warns_with_is_heard_while_others_are_silenced() -> None:
+    nodes = [node for module in MODULES for node in ast.walk(tree_of(module))]
+    warned = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn"]
+    assert {ast.unparse(node.args[1]) if len(node.args) > 1 else None for node in warned} == {"FewcellWarning"}
+
+
 @pytest.mark.parametrize(
     "code",
     [
