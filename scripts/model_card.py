@@ -196,7 +196,7 @@ def peers() -> list[str]:
         | {f"f1_50_{name}": of_test[name] for name in modalities},
         *(
             row | {"method": f"{row['method']} {row['version']}", "minutes": float(row["train_s"]) / 60}
-            for row in rows_of("peers.csv")
+            for row in sorted(rows_of("peers.csv"), key=lambda row: -float(row["headline"]))
         ),
     ]
     lines = [
@@ -204,8 +204,10 @@ def peers() -> list[str]:
         "Trained from scratch by their own code on the labelled images of train, with 2 cores, and scored on the open",
         "test: mean F1 at IoU 0.5. Megapixels a second are from pixels to labels, without reading and writing",
         "([results/peers.csv](results/peers.csv), [how](../benchmarks/peers/README.md)); those of fewcell, with both,",
-        "stand under *Time and memory*. A step is a batch of 8 crops, of StarDist 4; after few of them",
-        "a network may have far to go." + whose("scale.csv", "default-model-test.csv") + "\n",
+        "stand under *Time and memory*. Diameter *none*: images stay at their own scale. A step is a batch of 8",
+        "crops, of StarDist 4; after few of them a network may have far to go."
+        + whose("scale.csv", "default-model-test.csv")
+        + "\n",
         f"| method | diameter | training, min | steps | headline | {' | '.join(modalities)} | megapixels a second |",
         "|---|---|---|---|---|" + "---|" * (len(modalities) + 1),
     ]
