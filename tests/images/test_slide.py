@@ -390,7 +390,7 @@ def test_a_closed_slide_cannot_be_read(tmp_path):
 # --- OME-Zarr -----------------------------------------------------------------------------------------------
 
 
-def write_zarr(path, levels, version, axes="cyx", unit="micrometer", um=0.5, names=None, **extra):
+def write_zarr(path, levels, version, axes="cyx", unit="micrometer", um=0.5, names=None, chunk_px=16, **extra):
     """An OME-Zarr image as the standard describes it."""
     two = version == "0.4"
     group = zarr.open_group(path, mode="w", zarr_format=2 if two else 3)
@@ -401,7 +401,7 @@ def write_zarr(path, levels, version, axes="cyx", unit="micrometer", um=0.5, nam
     datasets = []
     for n, level in enumerate(levels):
         keys = {"chunk_key_encoding": {"name": "v2", "separator": "/"}} if two else {}
-        chunks = tuple(16 if a in "yx" else 1 for a in axes)
+        chunks = tuple(chunk_px if a in "yx" else 1 for a in axes)
         array = group.create_array(str(n), shape=level.shape, chunks=chunks, dtype=level.dtype, **keys)
         array[...] = level
         scale = [um * 2**n if a in "yx" else 1.0 for a in axes]
@@ -463,7 +463,7 @@ def test_zarr_in_shards_and_other_codecs(tmp_path, version):
 
 def test_a_chunk_is_decoded_once_for_neighbouring_windows(tmp_path, monkeypatch):
     array = noise((3, 900, 1300))
-    write_zarr(tmp_path / "a.zarr", [array], "0.5")
+    write_zarr(tmp_path / "a.zarr", [array], "0.5", chunk_px=100)
     with open_slide(tmp_path / "a.zarr") as slide:
         decoded, direct = [], type(slide)._direct
         monkeypatch.setattr(type(slide), "_direct", lambda self, *a: decoded.append(a) or direct(self, *a))

@@ -80,6 +80,7 @@ def test_few_images_are_cut_in_two_and_no_pixel_is_in_both_parts(inverted: Path)
 def test_a_model_learns_what_it_has_not_seen(trained, inverted: Path, tmp_path: Path, monkeypatch) -> None:
     """So small a network has no room for what is new beside what it knew: it may forget here, and else it is kept."""
     monkeypatch.setattr("fewcell.training.memory.WEIGHT", 2.0)
+    monkeypatch.setattr("fewcell.training.memory.COLLAGES", 48)
     recipe = recipe_of(trained.folder, steps=150, learning_rate=0.02)
     kept = fit(recipe, open_dataset(inverted), tmp_path / "kept")
     assert read_model(kept).held_out["share"] == 0

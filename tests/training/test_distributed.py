@@ -38,13 +38,15 @@ from fewcell.config import Recipe
 from fewcell.data.dataset import open_dataset
 from fewcell.segmenter import Segmenter
 from fewcell.segmenter.scale import Estimate
-from fewcell.training import fit as fit_module, lessons as lessons_module, scale as scale_module, state as state_module
+from fewcell.training import fit as fit_module, forgetting, lessons as lessons_module, memory
+from fewcell.training import scale as scale_module, state as state_module
 from fewcell.training.teacher import Teacher
 
 signal.alarm(int(sys.argv[4]))
 rank, out = int(os.environ["RANK"]), Path(sys.argv[1])
 values, wrote, runs, labelled = json.loads(sys.argv[3]), [], [], []
 fit_module.REPORT_SECONDS = 0.1
+memory.COLLAGES = forgetting.FIELDS = 12
 if rank:
     fit_module.time = SimpleNamespace(perf_counter=lambda: 2.3 * time.perf_counter())
 

@@ -9,7 +9,7 @@ from fewcell.segmenter import Segmenter
 from fewcell.training.forgetting import FEWEST_CELLS, Drawn, found_in_drawn, still_found
 
 
-def test_a_model_still_finds_what_it_finds_itself(trained) -> None:
+def test_a_model_still_finds_what_it_finds_itself(trained, all_drawn) -> None:
     segmenter = Segmenter.load(trained.folder)
     drawn = found_in_drawn(segmenter)
     assert len(drawn) >= 3

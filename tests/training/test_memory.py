@@ -93,7 +93,7 @@ def test_training_that_begins_with_a_model_remembers_it(trained, disc_dataset, t
     assert float(losses[0].detach()) < max(float(value.detach()) for value in losses[1:]), "it began as the start"
 
 
-def test_collages_to_remember_by_are_those_whose_cells_the_start_finds(trained, tmp_path) -> None:
+def test_collages_to_remember_by_are_those_whose_cells_the_start_finds(trained, tmp_path, all_drawn) -> None:
     facts = read_model(trained.folder)
     representation = make_representation(facts.representation.name, facts.representation.settings)
     start = network_of(trained.folder, len(representation.channels))

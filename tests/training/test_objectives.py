@@ -614,7 +614,7 @@ fit(Recipe.model_validate_json(sys.argv[1]), samples, Path(sys.argv[3]))
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_process_that_is_killed_in_a_round_ends_with_the_same_labels(
-    samples, consensus, disc_dataset: Path, tmp_path: Path
+    samples, consensus, disc_dataset: Path, tmp_path: Path, all_drawn
 ) -> None:
     recipe = recipe_with(consensus, precision=0.0).model_copy(update={"steps": 20})
     fit(recipe, samples, tmp_path / "whole")
