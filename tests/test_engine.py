@@ -4,13 +4,21 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fewcell.engine import OpenVinoEngine, TorchEngine, available_threads, check_device, cpu_precision
+from fewcell.engine import (
+    ONEDNN_KEEPS,
+    OpenVinoEngine,
+    TorchEngine,
+    available_threads,
+    check_device,
+    cpu_precision,
+)
 from fewcell.errors import DeviceError, MissingDependencyError, ModelError
-from fewcell.segmenter import Segmenter
+from fewcell.segmenter import INT8_FILE, Segmenter, find_model
 
 
 @pytest.fixture
@@ -120,6 +128,43 @@ assert heard
 def test_a_signal_is_heard_after_engines_have_ended_in_any_order(trained):
     done = subprocess.run([sys.executable, "-c", SIGNALLED, str(trained.folder / "network.onnx")], check=False)
     assert done.returncode == 0
+
+
+MANY_SHAPES = """
+import sys
+from pathlib import Path
+import numpy as np
+from fewcell.engine import OpenVinoEngine
+
+def resident_mib():
+    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+engine = OpenVinoEngine(Path(sys.argv[1]), threads=1)
+engine(np.zeros((3, 512, 512), np.float32))
+before = resident_mib()
+for side in range(64, 512, 16):
+    engine(np.zeros((3, side, side), np.float32))
+print(resident_mib() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says here how much memory is in use")
+def test_kernels_for_shapes_that_are_gone_are_not_kept(monkeypatch) -> None:
+    """Those of 28 shapes take nearly 300 MiB."""
+    monkeypatch.delenv(ONEDNN_KEEPS, raising=False)
+    network = find_model("default") / INT8_FILE
+    done = subprocess.run([sys.executable, "-c", MANY_SHAPES, network], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 200
+
+
+def test_the_onednn_of_torch_keeps_its_kernels(trained, monkeypatch) -> None:
+    monkeypatch.delenv(ONEDNN_KEEPS, raising=False)
+    Segmenter.load(trained.folder)
+    assert ONEDNN_KEEPS not in os.environ
+    monkeypatch.setenv(ONEDNN_KEEPS, "7")
+    Segmenter.load(trained.folder)
+    assert os.environ[ONEDNN_KEEPS] == "7", "whoever has said how many is heard"
 
 
 def test_nothing_is_sent_and_nothing_written_at_home(tmp_path):

@@ -57,15 +57,19 @@ def local_mean(image: FloatArray) -> FloatArray:
 def test_a_tiled_image_is_the_whole_image(height: int, width: int, seen_px: int, seed: int) -> None:
     image = np.random.default_rng(seed).normal(size=(2, height, width)).astype(np.float32)
     grid = {"stride": STRIDE, "multiple_px": MULTIPLE, "halo_px": REACH}
-    seen = []
+    shapes = set()
 
     def look(window: tuple[int, int, int, int]) -> FloatArray:
         top, left, bottom, right = window
-        seen.append(max(bottom - top, right - left))
         return image[:, top:bottom, left:right]
 
-    tiled = predict_tiled(look, (height, width), local_mean, **grid, seen_px=seen_px)
-    assert max(seen) <= max(seen_px, 3 * MULTIPLE)
+    def predict(part: FloatArray) -> FloatArray:
+        shapes.add(part.shape)
+        return local_mean(part)
+
+    tiled = predict_tiled(look, (height, width), predict, **grid, seen_px=seen_px)
+    assert len(shapes) == 1
+    assert max(shapes.pop()[1:]) <= max(seen_px, 3 * MULTIPLE)
     whole = local_mean(pad_to_multiple(image, MULTIPLE))[:, : -(-height // STRIDE), : -(-width // STRIDE)]
     assert tiled.dtype == np.float32
     np.testing.assert_allclose(tiled, whole, atol=1e-6)

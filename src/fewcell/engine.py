@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -41,9 +42,11 @@ Precision = Literal["int8", "bf16", "f32"]
 PRECISIONS: tuple[Precision, ...] = ("int8", "bf16", "f32")
 """Numbers that a network is computed in, the fastest first."""
 
-KERNELS_KEPT = 64
-"""OpenVINO makes kernels for every shape that it meets, about 30 a network, and keeps 5,000 unless told otherwise:
-hundreds of megabytes after a folder of images of many sizes."""
+KERNELS_KEPT = 256
+"""OpenVINO makes kernels for every shape that it meets, about 40 a network. To make them takes as long as a megapixel
+or two, and they take 10 MB. Unless told otherwise it keeps 5,000, and oneDNN below it 1,000 once more: hundreds of
+megabytes after a folder of images of many sizes."""
+ONEDNN_KEEPS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
 class Engine(Protocol):
@@ -144,7 +147,7 @@ class OpenVinoEngine:
         # OpenVINO gives the thread that compiles a stack of its own for signals. Where engines end in another order
         # than they began, that stack is gone and still in use: the next signal (Ctrl-C, the end of a worker of the data
         # loader) kills the process.
-        with ThreadPoolExecutor(1) as thread:
+        with ThreadPoolExecutor(1) as thread, _kernels_kept_once():
             self._request = thread.submit(self._compile, network).result()
 
     def _compile(self, network: Path) -> InferRequest:
@@ -169,6 +172,22 @@ class OpenVinoEngine:
                 return np.array(self._request.infer([image[None]])[0][0], dtype=np.float32)
         except RuntimeError as error:
             raise ModelError(f"OpenVINO failed on an image of shape {image.shape}: {_first_line(error)}") from None
+
+
+@contextmanager
+def _kernels_kept_once() -> Iterator[None]:
+    """Have the oneDNN of OpenVINO keep no kernels beside those that OpenVINO keeps.
+
+    It reads how many once, when the first network is compiled; that of torch, which needs them, reads it another time.
+    """
+    if ONEDNN_KEEPS in os.environ:
+        yield
+        return
+    os.environ[ONEDNN_KEEPS] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(ONEDNN_KEEPS, None)
 
 
 class TorchEngine:

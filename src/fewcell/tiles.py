@@ -1,6 +1,6 @@
 """Where tiles lie: cores that cover an image once, each with a halo that the network needs to see."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,20 +79,29 @@ def predict_tiled(
 
     look: gives a window (top, left, bottom, right) of the image: (channel, h, w) float32. shape: (height, width) of the
     image. predict: (channel, h, w) -> (k, h / stride, w / stride) for h and w that are multiples of `multiple_px`.
-    seen_px: the longest side of what is seen at once, with its halo; tiles are as few as that allows, and as large as
-    each other. Returns (k, ceil(height / stride), ceil(width / stride)) float32.
+    seen_px: the longest side of what is seen at once, with its halo; tiles are as few as that allows, and their windows
+    all of one shape: for each new one OpenVINO compiles the network, which takes as long as a megapixel or more.
+    Returns (k, ceil(height / stride), ceil(width / stride)) float32.
 
     The image is mirrored up to the next multiple.
     """
     field = _up_to(shape[0], multiple_px), _up_to(shape[1], multiple_px)
     high, wide = (_core_px(side, _up_to(halo_px, multiple_px), seen_px, multiple_px) for side in field)
-    tiles = plan_tiles(field, core_px=(high, wide), halo_px=halo_px, multiple_px=multiple_px)
+    tiles = _of_one_shape([*plan_tiles(field, core_px=(high, wide), halo_px=halo_px, multiple_px=multiple_px)], field)
 
     def seen(window: Window) -> FloatArray:
         top, left, bottom, right = window
         return pad_to_multiple(look((top, left, min(bottom, shape[0]), min(right, shape[1]))), multiple_px)
 
     return _cut(_predict_tiles(seen, field, tiles, predict, stride), shape, stride)
+
+
+def _of_one_shape(tiles: Sequence[Tile], field: Shape) -> Iterator[Tile]:
+    """The same tiles, with windows that see more where others are larger."""
+    high, wide = (max(tile.window[end] - tile.window[end - 2] for tile in tiles) for end in (2, 3))
+    for tile in tiles:
+        top, left = min(tile.window[0], field[0] - high), min(tile.window[1], field[1] - wide)
+        yield Tile(tile.core, (top, left, top + high, left + wide))
 
 
 def _up_to(length: int, multiple: int) -> int:

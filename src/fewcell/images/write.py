@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import secrets
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import fastremap
+import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image as PillowImage
 
 from fewcell.errors import DataError, WriteError
 
@@ -237,10 +236,10 @@ def write_overlay(
     path: str | os.PathLike[str], pixels: ArrayLike, labels: ArrayLike, *, overwrite: bool = False
 ) -> None:
     """Save the image with the outlines of its cells as a PNG. See `draw_overlay` for what is drawn."""
-    picture = PillowImage.fromarray(draw_overlay(pixels, labels))
+    # What is above a pixel is the quickest of filters, and leaves as little: half the time of what Pillow does best.
+    packed = imagecodecs.png_encode(draw_overlay(pixels, labels), level=1, filter=imagecodecs.PNG.FILTER.UP)
     with whole_file(path, overwrite=overwrite) as temporary:
-        # A fifth of the time of the default: a stained section is 2 % larger, a flat gray image a half.
-        picture.save(temporary, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)
+        temporary.write_bytes(packed)
 
 
 def write_cells(path: str | os.PathLike[str], columns: Mapping[str, ArrayLike], *, overwrite: bool = False) -> None:
