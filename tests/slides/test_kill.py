@@ -31,7 +31,7 @@ segmenter = Segmenter.load(sys.argv[1], threads=2)
 out, settings = Path(sys.argv[3]), FileSettings(diameter=22, overwrite=True)
 segment_slide(segmenter, Path(sys.argv[2]), out, settings, how=Execution(tile_px=64), exports=["csv", "geojson"])
 """
-KILLS = 6
+KILLS = 10
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
