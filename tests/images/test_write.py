@@ -215,6 +215,12 @@ def test_overlay_of_other_size_is_refused():
         draw_overlay(np.zeros((1, 5, 5)), np.zeros((5, 6), int))
 
 
+def test_bytes_are_drawn_as_they_are():
+    pixels, labels = np.random.default_rng(0).integers(0, 256, (3, 20, 30)).astype(np.uint8), two_touching_cells()
+    np.testing.assert_array_equal(draw_overlay(pixels, labels), draw_overlay(pixels / 255, labels))
+    np.testing.assert_array_equal(draw_overlay(pixels, np.zeros_like(labels)), np.moveaxis(pixels, 0, -1))
+
+
 def test_write_overlay(tmp_path):
     pixels, labels = np.random.default_rng(0).random((3, 20, 30)), two_touching_cells()
     write_overlay(tmp_path / "a.png", pixels, labels)

@@ -39,9 +39,9 @@ def estimate_contrast(pixels: NDArray) -> Contrast:
     step = max(1, round((pixels.shape[-1] * pixels.shape[-2] / SAMPLED_PIXELS) ** 0.5))
     for i, channel in enumerate(pixels):
         sampled = channel[::step, ::step]
-        values = sampled[np.isfinite(sampled)].astype(np.float64)
+        values = np.sort(sampled[np.isfinite(sampled)])  # a quarter of the time that finding three of them takes
         if values.size:
-            low[i], high, peak = np.percentile(values, (LOW_PERCENTILE, HIGH_PERCENTILE, PEAK_PERCENTILE))
+            low[i], high, peak = (_percentile(values, p) for p in (LOW_PERCENTILE, HIGH_PERCENTILE, PEAK_PERCENTILE))
             span[i] = max(high - low[i], (peak - low[i]) / HIGHEST_PEAK)
             if span[i] == 0:  # A lone small cell may lie between the sampled pixels: look at all of them.
                 rare_span[i] = float(channel[np.isfinite(channel)].max()) - low[i]
@@ -49,6 +49,15 @@ def estimate_contrast(pixels: NDArray) -> Contrast:
     floor = DIMMEST_CHANNEL * (span.max(initial=0.0) or rare_span.max(initial=0.0))
     span = np.where(span > 0, span, rare_span)
     return Contrast(low, np.where(span > 0, np.maximum(span, floor), 0.0))
+
+
+def _percentile(ordered: NDArray, percentile: float) -> float:
+    """What numpy.percentile gives, of values that are in order."""
+    place = percentile / 100 * (len(ordered) - 1)
+    before = int(place)
+    one, other = float(ordered[before]), float(ordered[min(before + 1, len(ordered) - 1)])
+    between = place - before
+    return other - (other - one) * (1 - between) if between >= 0.5 else one + (other - one) * between
 
 
 def check_channel_count(count: int) -> None:
