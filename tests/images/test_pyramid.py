@@ -90,12 +90,13 @@ def test_a_gray_image_is_kept_once():
 
 @given(st.integers(20, 120), st.integers(20, 120), st.floats(0.1, 4), st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_part_of_a_view_is_the_same_to_the_bit(height, width, factor, data):
+def test_a_part_of_a_view_is_the_same_to_the_bit_and_mirrored_beyond(height, width, factor, data):
     shape = (max(2, round(height * factor)), max(2, round(width * factor)))
     pyramid = Pyramid(noise((height, width)))
     whole = pyramid.view(pyramid.whole, shape)
+    beyond = np.pad(whole, [(0, 0), *((0, 2 * side + 5) for side in shape)], mode="symmetric")
     (top, bottom), (left, right) = (
-        sorted(data.draw(st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True))) for side in shape
+        sorted(data.draw(st.lists(st.integers(0, 3 * side + 5), min_size=2, max_size=2, unique=True))) for side in shape
     )
     part = pyramid.view(pyramid.whole, shape, (top, left, bottom, right))
-    np.testing.assert_array_equal(part, whole[:, top:bottom, left:right])
+    np.testing.assert_array_equal(part, beyond[:, top:bottom, left:right])

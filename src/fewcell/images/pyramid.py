@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image as PillowImage
 
-from fewcell.images.resample import Rows, are_alike
+from fewcell.images.resample import Rows, are_alike, resample
 from fewcell.types import FloatArray, Shape, Window
 
 __all__ = ["MOST_OVERVIEW_PX", "Pyramid", "halved"]
@@ -48,18 +48,19 @@ class Pyramid:
     def view(self, window: Window, shape: Shape, part: Window | None = None) -> FloatArray:
         """A part of the image, resampled with little aliasing to (height, width) = shape: (3, *shape) float32.
 
-        part: what is wanted of that view, a window in its pixels, by default all; it is the same to the bit.
+        part: what is wanted of that view, a window in its pixels, by default all; it is the same to the bit. Beyond its
+        lower and right edge the view is mirrored, to and fro.
         """
         top, left, bottom, right = window
         y0, x0, y1, x1 = part or (0, 0, *shape)
         step = _step(max(shape[0] / (bottom - top), shape[1] / (right - left)))
         height, width = (-(-side // step) for side in self.shape)
-        rows = Rows.resampled(top / step, (bottom - top) / step / shape[0], (y0, y1), height)
-        columns = Rows.resampled(left / step, (right - left) / step / shape[1], (x0, x1), width)
+        rows = Rows.resampled(top / step, (bottom - top) / step / shape[0], shape[0], (y0, y1), height)
+        columns = Rows.resampled(left / step, (right - left) / step / shape[1], shape[1], (x0, x1), width)
         pixels = self._part(step, (rows.first, columns.first, rows.stop, columns.stop))
         seen = np.empty((3, y1 - y0, x1 - x0), dtype=np.float32)
         for channel, plane in zip(seen, pixels if len(pixels) == 3 else pixels[:1], strict=False):
-            channel[:] = columns.of(rows.of(plane).T).T
+            resample(plane, rows, columns, channel)
         if len(pixels) == 1:
             seen[1:] = seen[0]
         return seen

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,7 @@ from PIL import Image as PillowImage
 
 from fewcell.types import FloatArray, Labels, Shape, Window
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
-__all__ = ["Rows", "are_alike", "resize_image", "resize_labels", "resize_labels_part"]
+__all__ = ["Rows", "are_alike", "resample", "resize_image", "resize_labels", "resize_labels_part"]
 
 ROWS = 64  # seen at a time
 
@@ -45,41 +42,43 @@ def resize_image(pixels: FloatArray, shape: Shape) -> FloatArray:
 
 @dataclass(frozen=True)
 class Rows:
-    """How rows (or columns) are made of others: those from `first` to `stop`, by weights, None where they are the same.
+    """How rows (or columns) are made of others, of those from `first` to `stop`.
 
-    Whatever others are made at the same time, the weights of one are the same to the bit.
+    starts: (row,) uint32, where those begin of which a row is made, counted from `first`. weights: (n, row) float32, of
+    n that follow one another. Whatever others are made at the same time, those of one are the same.
     """
 
     first: int
     stop: int
-    weights: "csr_array | None"
+    starts: NDArray[np.uint32]
+    weights: FloatArray
 
     @classmethod
-    def resampled(cls, start: float, step: float, made: tuple[int, int], size: int) -> Self:
-        """Rows that are `step` apart, the zeroth from `start` on, bilinear (a triangle as wide as the step).
+    def resampled(cls, start: float, step: float, count: int, made: tuple[int, int], size: int) -> Self:
+        """`count` rows that are `step` apart, the zeroth from `start` on, bilinear (a triangle as wide as the step).
 
-        made: the first of those that are made, and the end. size: how many rows there are to make them of; beyond
-        those is nothing.
+        made: the first of those that are made, and the end; beyond the last of `count` they are mirrored, to and fro.
+        size: how many rows there are to make them of; beyond those is nothing.
         """
-        from scipy.sparse import csr_array
-
-        if step == 1 and start == int(start) and 0 <= start + made[0] <= start + made[1] <= size:
-            return cls(int(start) + made[0], int(start) + made[1], None)
         reach = max(step, 1.0)
-        centre = start + (np.arange(*made) + 0.5) * step
-        row = np.floor(centre - reach).astype(np.intp)[:, None] + np.arange(int(2 * reach) + 2)
-        weight = np.maximum(1 - np.abs(row + 0.5 - centre[:, None]) / reach, 0)
-        weight[(row < 0) | (row >= size)] = 0
-        weight /= weight.sum(axis=1, keepdims=True)
-        used = weight > 0
-        first, stop = int(row[used].min()), int(row[used].max()) + 1
-        ends = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
-        shape = (len(centre), stop - first)
-        return cls(first, stop, csr_array((weight[used].astype(np.float32), row[used] - first, ends), shape=shape))
+        n = min(int(np.ceil(2 * reach)), size)
+        place = np.arange(*made) % (2 * count)
+        centre = start + (np.minimum(place, 2 * count - 1 - place) + 0.5) * step
+        starts = np.clip(np.floor(centre - reach + 0.5).astype(np.intp), 0, size - n)
+        weights = np.maximum(1 - np.abs(np.arange(n)[:, None] + starts + 0.5 - centre) / reach, 0)
+        weights /= weights.sum(axis=0)
+        first = int(starts.min())
+        return cls(first, int(starts.max()) + n, (starts - first).astype(np.uint32), weights.astype(np.float32))
 
-    def of(self, lines: FloatArray) -> FloatArray:
-        """Make rows of the lines (stop - first, anything) that they are made of."""
-        return lines if self.weights is None else self.weights @ lines
+
+def resample(plane: FloatArray, rows: Rows, columns: Rows, made: FloatArray) -> None:
+    """Fill in an image (height, width) that is another on a new grid.
+
+    plane: of the other, its rows and columns from the first to the last that are needed.
+    """
+    from fewcell.images.resample_kernels import blend
+
+    blend(np.ascontiguousarray(plane), rows.starts, rows.weights, columns.starts, columns.weights, made)
 
 
 def resize_labels(labels: Labels, shape: Shape) -> Labels:

@@ -88,10 +88,7 @@ def _calibration(folder: Path, samples: Sequence[Sample]) -> list[FloatArray]:
         factor = facts.canonical_diameter_px / (diameter_px or facts.canonical_diameter_px)
         pyramid = Pyramid(normalise(image.pixels))
         shape = canonical_shape(pyramid.shape, factor * JITTER ** rng.uniform(-1, 1), facts.network.stride)
-        corner = (0, 0, min(shape[0], side), min(shape[1], side))
-        seen = pyramid.view(pyramid.whole, shape, corner)
-        missing = [(0, 0), (0, side - corner[2]), (0, side - corner[3])]
-        images.append(np.pad(seen, missing, mode="symmetric"))
+        images.append(pyramid.view(pyramid.whole, shape, (0, 0, side, side)))
     return images
 
 
