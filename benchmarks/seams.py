@@ -60,7 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
     segmenter, rows = Segmenter.load(), []
     block_px = plan_module.BLOCK_PX
-    predict_module.AT_ONCE_PX = 10**9  # what slides are compared with is seen at once
+    predict_module.MOST_SEEN_PX = 10**9  # what slides are compared with is seen at once
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         for kind in arguments.kinds:

@@ -5,10 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewcell.tiles import pad_to_multiple, plan_tiles, plan_windows, predict_in_windows, predict_tiled
+from fewcell.tiles import (
+    FEW_SHAPES_PX,
+    pad_to_multiple,
+    padded_shape,
+    plan_tiles,
+    plan_windows,
+    predict_in_windows,
+    predict_tiled,
+)
 from fewcell.types import FloatArray
 
-MULTIPLE, STRIDE, REACH = 8, 2, 5
+MULTIPLE, STRIDE, REACH, FEW_PX = 8, 2, 5, 16
 
 multiples = st.integers(1, 9)
 
@@ -53,26 +61,64 @@ def local_mean(image: FloatArray) -> FloatArray:
 
 
 @settings(deadline=None)
-@given(height=st.integers(1, 60), width=st.integers(1, 60), seen_px=st.integers(1, 70), seed=st.integers(0, 2**16))
-def test_a_tiled_image_is_the_whole_image(height: int, width: int, seen_px: int, seed: int) -> None:
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    most_px=st.none() | st.integers(1, 5000),
+    seed=st.integers(0, 2**16),
+)
+def test_a_tiled_image_is_the_whole_image(height: int, width: int, most_px: int | None, seed: int) -> None:
     image = np.random.default_rng(seed).normal(size=(2, height, width)).astype(np.float32)
     grid = {"stride": STRIDE, "multiple_px": MULTIPLE, "halo_px": REACH}
-    shapes = set()
+    padded, shapes = pad_to_multiple(image, FEW_PX), set()
 
     def look(window: tuple[int, int, int, int]) -> FloatArray:
         top, left, bottom, right = window
-        return image[:, top:bottom, left:right]
+        return padded[:, top:bottom, left:right]
 
     def predict(part: FloatArray) -> FloatArray:
         shapes.add(part.shape)
         return local_mean(part)
 
-    tiled = predict_tiled(look, (height, width), predict, **grid, seen_px=seen_px)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fewcell.tiles.FEW_SHAPES_PX", FEW_PX)
+        tiled = predict_tiled(look, (height, width), predict, **grid, most_px=most_px)
     assert len(shapes) == 1
-    assert max(shapes.pop()[1:]) <= max(seen_px, 3 * MULTIPLE)
-    whole = local_mean(pad_to_multiple(image, MULTIPLE))[:, : -(-height // STRIDE), : -(-width // STRIDE)]
+    _, high, wide = shapes.pop()
+    if most_px is None or padded[0].size <= most_px:
+        assert (high, wide) == padded.shape[1:]
+    else:
+        assert high * wide <= max(most_px, (FEW_PX + 2 * MULTIPLE) ** 2)
+    whole = local_mean(padded)[:, : -(-height // STRIDE), : -(-width // STRIDE)]
     assert tiled.dtype == np.float32
     np.testing.assert_allclose(tiled, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("multiple", [1, 16, 32, 48, 200])
+def test_images_of_many_shapes_are_seen_in_few(multiple: int) -> None:
+    sides = {padded_shape((side, 5), multiple)[0] for side in range(1, 1025)}
+    assert all(side % multiple == 0 for side in sides)
+    assert len(sides) <= 1024 / FEW_SHAPES_PX
+    assert all(0 <= padded_shape((7, side), multiple)[1] - side < FEW_SHAPES_PX + multiple for side in range(1, 1025))
+
+
+@pytest.mark.parametrize(
+    ("shape", "tiles"), [((1600, 1600), 1), ((2200, 2200), 2), ((1000, 4000), 2), ((5000, 2000), 5)]
+)
+def test_tiles_are_cut_so_that_little_is_seen_twice(shape: tuple[int, int], tiles: int) -> None:
+    """In strips, which have halos on two sides only, or at once."""
+    seen: list[tuple[int, ...]] = []
+
+    def predict(part: FloatArray) -> FloatArray:
+        seen.append(part.shape)
+        return part[:, ::2, ::2]
+
+    def look(window: tuple[int, int, int, int]) -> FloatArray:
+        top, left, bottom, right = window
+        return np.zeros((1, bottom - top, right - left), np.float32)
+
+    predict_tiled(look, shape, predict, stride=2, multiple_px=16, halo_px=178, most_px=1792**2)
+    assert len(seen) == tiles
 
 
 def test_padding_mirrors_at_the_lower_and_right_edge() -> None:

@@ -2,13 +2,25 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
 from fewcell.types import FloatArray, Shape, Window
 from fewcell.windows import grown
 
-__all__ = ["Tile", "pad_to_multiple", "plan_tiles", "plan_windows", "predict_in_windows", "predict_tiled"]
+__all__ = [
+    "Tile",
+    "pad_to_multiple",
+    "padded_shape",
+    "plan_tiles",
+    "plan_windows",
+    "predict_in_windows",
+    "predict_tiled",
+]
+
+FEW_SHAPES_PX = 64
 
 
 @dataclass(frozen=True)
@@ -73,27 +85,30 @@ def predict_tiled(
     stride: int,
     multiple_px: int,
     halo_px: int,
-    seen_px: int,
+    most_px: int | None,
 ) -> FloatArray:
     """Run a network over an image of any size, tile by tile, with the result of running it on the whole.
 
-    look: gives a window (top, left, bottom, right) of the image: (channel, h, w) float32. shape: (height, width) of the
-    image. predict: (channel, h, w) -> (k, h / stride, w / stride) for h and w that are multiples of `multiple_px`.
-    seen_px: the longest side of what is seen at once, with its halo; tiles are as few as that allows, and their windows
-    all of one shape: for each new one OpenVINO compiles the network, which takes as long as a megapixel or more.
-    Returns (k, ceil(height / stride), ceil(width / stride)) float32.
-
-    The image is mirrored up to the next multiple.
+    look: gives a window (top, left, bottom, right) of the image, which is mirrored at its lower and right edge up to
+    `padded_shape`: (channel, h, w) float32. shape: (height, width) of the image. predict: (channel, h, w) ->
+    (k, h / stride, w / stride) for h and w that are multiples of `multiple_px`. most_px: how many pixels may be seen at
+    once, halo included, by default all. Tiles are cut so that all together see as little as can be, and their windows
+    are of one shape. Returns (k, ceil(height / stride), ceil(width / stride)) float32.
     """
-    field = _up_to(shape[0], multiple_px), _up_to(shape[1], multiple_px)
-    high, wide = (_core_px(side, _up_to(halo_px, multiple_px), seen_px, multiple_px) for side in field)
-    tiles = _of_one_shape([*plan_tiles(field, core_px=(high, wide), halo_px=halo_px, multiple_px=multiple_px)], field)
+    field = padded_shape(shape, multiple_px)
+    core_px = _core_px(field, _up_to(halo_px, multiple_px), most_px, _up_to(FEW_SHAPES_PX, multiple_px))
+    tiles = _of_one_shape([*plan_tiles(field, core_px=core_px, halo_px=halo_px, multiple_px=multiple_px)], field)
+    return _cut(_predict_tiles(look, field, tiles, predict, stride), shape, stride)
 
-    def seen(window: Window) -> FloatArray:
-        top, left, bottom, right = window
-        return pad_to_multiple(look((top, left, min(bottom, shape[0]), min(right, shape[1]))), multiple_px)
 
-    return _cut(_predict_tiles(seen, field, tiles, predict, stride), shape, stride)
+def padded_shape(shape: Shape, multiple_px: int) -> Shape:
+    """The shape up to which an image is mirrored for a network that takes multiples of `multiple_px`.
+
+    These are few, for all images together: for a new one OpenVINO compiles the network, which takes as long as a
+    megapixel or more.
+    """
+    coarse_px = _up_to(FEW_SHAPES_PX, multiple_px)
+    return _up_to(shape[0], coarse_px), _up_to(shape[1], coarse_px)
 
 
 def _of_one_shape(tiles: Sequence[Tile], field: Shape) -> Iterator[Tile]:
@@ -108,13 +123,38 @@ def _up_to(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def _core_px(side: int, halo_px: int, seen_px: int, multiple_px: int) -> int:
-    """How long the cores of as few tiles are as can be along a side; those at its ends have one halo, others two."""
-    for tiles in range(1, side // multiple_px + 1):
-        core = _up_to(-(-side // tiles), multiple_px)
-        if core + min(tiles - 1, 2) * halo_px <= seen_px:
-            return core
-    return multiple_px
+def _core_px(field: Shape, halo_px: int, most_px: int | None, step_px: int) -> Shape:
+    """How high and wide the cores of tiles are: windows have at most `most_px`, and all together as few as can be.
+
+    Tiles at an edge have one halo there, others two. Where no window is so small, cores are of `step_px`.
+    """
+    if most_px is None:
+        return field
+    ways = [{_cut_in(side, count, halo_px, step_px) for count in range(1, side // step_px + 1)} for side in field]
+    fitting = [(rows, columns) for rows, columns in product(*ways) if rows.seen_px * columns.seen_px <= most_px]
+    if not fitting:
+        return step_px, step_px
+    rows, columns = min(fitting, key=lambda way: (way[0].all_px * way[1].all_px, way))
+    return rows.core_px, columns.core_px
+
+
+class _Cut(NamedTuple):
+    """A side that is cut into so many parts of `core_px`, the last of which may be less; of each `seen_px` are seen."""
+
+    parts: int
+    core_px: int
+    seen_px: int
+
+    @property
+    def all_px(self) -> int:
+        """How much is seen along the side, what is seen twice counted twice."""
+        return self.parts * self.seen_px
+
+
+def _cut_in(side: int, count: int, halo_px: int, step_px: int) -> _Cut:
+    core_px = _up_to(-(-side // count), step_px)
+    count = -(-side // core_px)
+    return _Cut(count, core_px, min(core_px + min(count - 1, 2) * halo_px, side))
 
 
 def predict_in_windows(

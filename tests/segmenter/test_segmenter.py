@@ -162,7 +162,7 @@ def test_cells_of_other_sizes_are_found_at_their_own_scale(segmenter, draw_discs
     assert f1_of(labels, given.labels) > 0.8
 
 
-@pytest.mark.parametrize(("diameter", "side"), [(48, 48), (24, 96), (12, 192), (1, 384), (1e-9, 384)])
+@pytest.mark.parametrize(("diameter", "side"), [(48, 128), (24, 256), (12, 512), (1, 1024), (1e-9, 1024)])
 def test_the_network_sees_cells_at_the_canonical_diameter_but_enlarges_little(segmenter, monkeypatch, diameter, side):
     seen, engine = [], segmenter.engine
 
@@ -171,7 +171,7 @@ def test_the_network_sees_cells_at_the_canonical_diameter_but_enlarges_little(se
         return engine(image)
 
     monkeypatch.setattr(segmenter, "engine", watch)
-    segmenter.segment(np.random.default_rng(0).normal(size=(1, 96, 96)), diameter_px=diameter)
+    segmenter.segment(np.random.default_rng(0).normal(size=(1, 256, 256)), diameter_px=diameter)
     assert seen == [(3, side, side)]
 
 
@@ -244,13 +244,12 @@ def test_the_image_is_left_as_it_was(segmenter, discs):
     assert np.array_equal(image, before)
 
 
-@pytest.mark.parametrize("seen_px", [130, 200])
-def test_tiles_give_what_one_piece_gives(segmenter, draw_discs, monkeypatch, seen_px):
-    image = draw_discs(9, (250, 310))[0][None]
+@pytest.mark.parametrize("side_px", [130, 270])
+def test_tiles_give_what_one_piece_gives(segmenter, draw_discs, monkeypatch, side_px):
+    image = draw_discs(9, (350, 310))[0][None]
     whole = segmenter.segment(image, diameter_px=DIAMETER_PX)
-    monkeypatch.setattr(module, "AT_ONCE_PX", 0)
     monkeypatch.setattr(module, "LEAST_CORE_PX", 0)
-    monkeypatch.setattr(module, "SEEN_PX", seen_px)
+    monkeypatch.setattr(module, "MOST_SEEN_PX", side_px**2)
     tiled = segmenter.segment(image, diameter_px=DIAMETER_PX)
     assert len(whole.scores) > 30
     assert np.array_equal(tiled.labels, whole.labels)
@@ -259,12 +258,11 @@ def test_tiles_give_what_one_piece_gives(segmenter, draw_discs, monkeypatch, see
 
 def test_a_halo_of_the_reach_is_needed_and_enough(segmenter, trained, monkeypatch):
     engine = OpenVinoEngine(trained.folder / "network.onnx", threads=1, precision="f32")
-    pixels = np.random.default_rng(1).random((3, 120, 144), dtype=np.float32)
+    pixels = np.random.default_rng(1).random((3, 240, 300), dtype=np.float32)
     network = segmenter.facts.network
     whole = predict_at_scale(Pyramid(pixels), 1.0, engine, network)
-    monkeypatch.setattr(module, "AT_ONCE_PX", 0)
     monkeypatch.setattr(module, "LEAST_CORE_PX", 0)
-    monkeypatch.setattr(module, "SEEN_PX", 100)
+    monkeypatch.setattr(module, "MOST_SEEN_PX", 0)
     np.testing.assert_allclose(predict_at_scale(Pyramid(pixels), 1.0, engine, network), whole, atol=1e-5)
     blind = network.model_copy(update={"reach_px": 0})
     assert np.abs(predict_at_scale(Pyramid(pixels), 1.0, engine, blind) - whole).max() > 0.01

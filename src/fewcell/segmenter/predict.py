@@ -12,10 +12,9 @@ __all__ = ["canonical_shape", "check_memory", "is_large", "predict_at_scale"]
 
 BYTES_PER_PIXEL = 24  # labels and scratch arrays on the image's own grid
 BYTES_PER_SEEN_PIXEL = 24  # what the network sees at once, resampled and padded
-AT_ONCE_PX = 1536**2  # of an image at canonical scale, if there are no more: no halos
+MOST_SEEN_PX = 1600**2  # of an image at canonical scale, with halos where there are more
 LARGE_PX = 1024**2  # of which one is seen and one is read at a time
-SEEN_PX = 1408  # side of what the network sees of a larger one at once, with halos: about as much memory
-LEAST_CORE_PX = 768  # without halos, however wide these are
+LEAST_CORE_PX = 768  # side of a part without its halos, however wide these are
 WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
 
 
@@ -33,23 +32,22 @@ def predict_at_scale(
     stride = network.stride
     seen = window or image.whole
     top, left, bottom, right = seen
-    height, width = shape = canonical_shape((bottom - top, right - left), factor, stride)
+    shape = canonical_shape((bottom - top, right - left), factor, stride)
     grid = {"stride": stride, "multiple_px": network.multiple_px}
     if network.window_px is not None:
         halo_px = int(network.window_px * WINDOW_HALO / network.multiple_px) * network.multiple_px
         resampled = image.view(seen, shape)
         return predict_in_windows(resampled, engine, **grid, window_px=network.window_px, halo_px=halo_px)
-    # A network that sees everything cannot be tiled; an image that is seen at once needs no halo.
-    if height * width <= AT_ONCE_PX or network.reach_px is None:
-        halo_px, seen_px = 0, max(shape) + network.multiple_px
+    halo_px, most_px = network.reach_px, MOST_SEEN_PX
+    if halo_px is None:  # it sees everything, and cannot be tiled
+        halo_px, most_px = 0, None
     else:
-        halo_px = network.reach_px
-        seen_px = max(SEEN_PX, LEAST_CORE_PX + 2 * (halo_px + network.multiple_px))
+        most_px = max(most_px, (LEAST_CORE_PX + 2 * (halo_px + network.multiple_px)) ** 2)
 
     def look(part: Window) -> FloatArray:
         return image.view(seen, shape, part)
 
-    return predict_tiled(look, shape, engine, **grid, halo_px=halo_px, seen_px=seen_px)
+    return predict_tiled(look, shape, engine, **grid, halo_px=halo_px, most_px=most_px)
 
 
 def canonical_shape(shape: Shape, factor: float, stride: int) -> Shape:
@@ -68,7 +66,7 @@ def _bytes_needed(factor: float, shape: Shape, network: NetworkFacts, decode_byt
     """The memory that an image enlarged by `factor` takes with all that is made of it."""
     px = shape[0] * shape[1]
     canonical_px = px * factor**2
-    seen_px = canonical_px if network.reach_px is None else min(canonical_px, AT_ONCE_PX)
+    seen_px = canonical_px if network.reach_px is None else min(canonical_px, MOST_SEEN_PX)
     return px * BYTES_PER_PIXEL + seen_px * BYTES_PER_SEEN_PIXEL + canonical_px * decode_bytes / network.stride**2
 
 

@@ -20,7 +20,7 @@ from fewcell.segmenter import (
     hashes_of,
     is_blank,
 )
-from fewcell.tiles import Tile, plan_tiles
+from fewcell.tiles import Tile, padded_shape, plan_tiles
 from fewcell.types import Shape, Window
 from fewcell.windows import grown, squares
 
@@ -148,6 +148,7 @@ class SlidePlan(Strict):
             for tile in plan_tiles(
                 zoom.padded, core_px=(side, side), halo_px=self.reach_px, multiple_px=self.multiple_px
             )
+            if tile.core[0] < zoom.shape[0] and tile.core[1] < zoom.shape[1]  # others hold nothing of the slide
         ]
 
     def blocks(self) -> list[Block]:
@@ -220,9 +221,8 @@ def plan_slide(slide: Slide, segmenter: Segmenter, task: SlideTask) -> SlidePlan
     zooms = []
     for factor in factors:
         shape = canonical_shape(slide.shape, factor, network.stride)
-        padded = (shape[0] + -shape[0] % network.multiple_px, shape[1] + -shape[1] % network.multiple_px)
         grid = (shape[0] // network.stride, shape[1] // network.stride)
-        zooms.append(Zoom(factor=factor, shape=shape, padded=padded, grid=grid))
+        zooms.append(Zoom(factor=factor, shape=shape, padded=padded_shape(shape, network.multiple_px), grid=grid))
     used_px = facts.canonical_diameter_px / factors[0] if factors else given_px
     factor = factors[0] if factors else 1.0
     return SlidePlan(

@@ -93,15 +93,13 @@ class Work:
         """What the network is to see of a tile: (3, height, width); None if there is nothing to be seen."""
         zoom_number, tile = self.tiles[number]
         zoom = self.plan.zooms[zoom_number]
-        top, left, bottom, right = tile.window
-        last_y, last_x = min(bottom, zoom.shape[0]), min(right, zoom.shape[1])
-        seen = self.pyramid.view(self.pyramid.whole, zoom.shape, (top, left, last_y, last_x))
+        seen = self.pyramid.view(self.pyramid.whole, zoom.shape, tile.window)
         coarse = seen
         for _ in range(GRAIN):
             coarse = halved(coarse)
         if np.ptp(coarse, axis=(1, 2)).max() < EMPTY_CONTRAST:
             return None
-        return np.pad(seen, ((0, 0), (0, bottom - last_y), (0, right - last_x)), mode="symmetric")
+        return seen
 
     def try_look(self, number: int) -> tuple[FloatArray | None, str | None]:
         """As `look`, and what is wrong with a tile that cannot be read; there is nothing to be seen of that."""
@@ -135,7 +133,7 @@ class Work:
         needed, before, side = [], 0, self.plan.task.tile_px
         for zoom, window in zip(self.plan.zooms, self._windows(block)[1], strict=True):
             y0, x0, y1, x1 = (edge * self.plan.stride for edge in window)
-            rows, columns = (-(-extent // side) for extent in zoom.padded)
+            rows, columns = (-(-extent // side) for extent in zoom.shape)
             for row in range(y0 // side, (y1 - 1) // side + 1):
                 first = before + row * columns
                 needed += range(first + x0 // side, first + (x1 - 1) // side + 1)
