@@ -33,7 +33,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from fewcell.errors import ConfigError, DataError
 from fewcell.types import UNKNOWN, Labels
@@ -196,11 +195,12 @@ def match(true: Labels, predicted: Labels, threshold: float = 0.5) -> Counts:
 
 def _largest_matching(table: Overlaps, allowed: NDArray[np.bool_], threshold: float) -> int:
     """The most pairs out of the allowed ones of which no two share a cell."""
-    from scipy.sparse.csgraph import maximum_bipartite_matching  # takes a quarter of a second to import
-
     n_allowed = int(np.count_nonzero(allowed))
     if threshold > 0.5 or n_allowed < 2:
         return n_allowed
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching  # both take a third of a second to import
+
     entries = (table.pair_true[allowed], table.pair_predicted[allowed])
     graph = csr_array((np.ones(n_allowed, np.int8), entries), shape=(table.n_true, table.n_predicted))
     return int(np.count_nonzero(maximum_bipartite_matching(graph) >= 0))
