@@ -42,10 +42,10 @@ Precision = Literal["int8", "bf16", "f32"]
 PRECISIONS: tuple[Precision, ...] = ("int8", "bf16", "f32")
 """Numbers that a network is computed in, the fastest first."""
 
-KERNELS_KEPT = 256
+KERNELS_KEPT = 400
 """OpenVINO makes kernels for every shape that it meets, about 40 a network. To make them takes as long as a megapixel
-or two, and they take 10 MB. Unless told otherwise it keeps 5,000, and oneDNN below it 1,000 once more: hundreds of
-megabytes after a folder of images of many sizes."""
+or two, and they take 10 MB (with AMX; less without). Unless told otherwise it keeps 5,000, and oneDNN below it 1,000
+once more: hundreds of megabytes after a folder of images of many sizes. `padded_shape` makes few of them."""
 ONEDNN_KEEPS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
@@ -169,7 +169,10 @@ class OpenVinoEngine:
         """Run the network on one image (3, height, width); returns a new array (channel, h, w) float32."""
         try:
             with self._one_at_a_time:
-                return np.array(self._request.infer([image[None]])[0][0], dtype=np.float32)
+                seen = self._request.infer([image[None]], share_inputs=True, share_outputs=True)
+                return np.array(
+                    seen[0][0], dtype=np.float32
+                )  # a copy: the next image takes the place of what is shared
         except RuntimeError as error:
             raise ModelError(f"OpenVINO failed on an image of shape {image.shape}: {_first_line(error)}") from None
 

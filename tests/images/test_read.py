@@ -1,7 +1,10 @@
 import logging
 import math
 import os
+import platform
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -539,7 +542,8 @@ def test_only_colours_of_8_bits_are_displayed_as_they_are(tmp_path, dtype):
     assert image.is_colour
     shown = _for_display(image)
     if dtype is np.uint8:
-        np.testing.assert_array_equal(shown, image.pixels / 255)
+        np.testing.assert_array_equal(shown, image.pixels)
+        assert shown.dtype == np.uint8
     else:
         assert shown.max() == 1
 
@@ -641,6 +645,28 @@ def test_list_images_errors(tmp_path):
         list_images([tmp_path / "notes.txt"])
     with pytest.raises(ReadError, match="holds no image"):
         list_images(tmp_path)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries cannot be asked to")
+def test_memory_in_pieces_is_given_back():
+    """Of 200 MB in pieces all but a few are freed, and the C library keeps what lies below the last."""
+    script = """
+import re
+from pathlib import Path
+from fewcell.images import give_memory_back
+
+def resident_mb():
+    return int(re.search(r"VmRSS:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+pieces = [bytearray(b"x" * 100_000) for _ in range(2000)]
+kept = pieces[::100]
+del pieces
+before = resident_mb()
+give_memory_back()
+print(before - resident_mb())
+"""
+    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert float(said) > 100
 
 
 def test_an_image_larger_than_memory_is_refused_before_reading(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """Read, write and measure images: files in, arrays out, and back."""
 
 from fewcell.images.measure import measure_cells
-from fewcell.images.memory import available_bytes, peak_bytes
+from fewcell.images.memory import available_bytes, give_memory_back, peak_bytes
 from fewcell.images.normalise import Contrast, estimate_contrast, normalise
 from fewcell.images.pyramid import Pyramid
 from fewcell.images.read import SUFFIXES, Image, is_tiff, list_images, read_image, read_labels
@@ -33,6 +33,7 @@ __all__ = [
     "check_free",
     "draw_overlay",
     "estimate_contrast",
+    "give_memory_back",
     "is_tiff",
     "list_images",
     "measure_cells",

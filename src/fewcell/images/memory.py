@@ -1,10 +1,12 @@
-"""Will an image fit into memory? Asked before any of it is read."""
+"""Memory: will an image fit into it? Asked before any of it is read. And giving it back."""
 
+import ctypes
 import math
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from fewcell.errors import ReadError, TooLargeError
 
-__all__ = ["MEMORY_FRACTION", "available_bytes", "check_size", "peak_bytes"]
+__all__ = ["MEMORY_FRACTION", "available_bytes", "check_size", "give_memory_back", "peak_bytes"]
 
 # An image may take this share of the memory that is free, counted as stored plus as float32: the rest of the
 # work needs room too.
@@ -62,6 +64,17 @@ def peak_bytes() -> int | None:
     except ImportError:
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def give_memory_back() -> None:
+    """Give the system back what the C library keeps of memory that was freed, where it can be asked to (glibc).
+
+    It keeps it in pieces, which fit worse and worse where images of many sizes follow one another. Takes 3 ms after an
+    image of a megapixel.
+    """
+    if sys.platform == "linux":
+        with suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _machine_bytes(root: Path) -> int:

@@ -21,6 +21,7 @@ from fewcell.errors import ConfigError, FewcellError, TooLargeError, WriteError,
 from fewcell.images import (
     Image,
     check_free,
+    give_memory_back,
     measure_cells,
     normalise,
     put_in_place,
@@ -157,6 +158,8 @@ def segment_files(
             return Segmented(path, segmentation, time.perf_counter() - start)
         except Exception as error:
             return failed(path, error)
+        finally:
+            give_memory_back()
 
     at_once = min(AT_ONCE, segmenter.threads or available_threads())
     with ThreadPoolExecutor(at_once) as pool:
@@ -218,5 +221,5 @@ def _made_by(segmenter: Segmenter, segmentation: Segmentation, settings: FileSet
 def _for_display(image: Image) -> np.ndarray:
     """Colours of 8-bit pictures as they are; anything else as the network sees it."""
     if image.is_colour and image.dtype == "uint8":
-        return image.pixels / 255
+        return image.pixels.astype(np.uint8)
     return np.clip(normalise(image.pixels), 0, 1)
