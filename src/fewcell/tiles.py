@@ -20,7 +20,8 @@ __all__ = [
     "predict_tiled",
 ]
 
-FEW_SHAPES_PX = 64
+FEW_SHAPES_PX = 64  # large images are mirrored up to multiples of this
+LEAST_STEPS = 8  # and smaller ones to finer ones, of which their sides have so many
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def predict_tiled(
     are of one shape. Returns (k, ceil(height / stride), ceil(width / stride)) float32.
     """
     field = padded_shape(shape, multiple_px)
-    core_px = _core_px(field, _up_to(halo_px, multiple_px), most_px, _up_to(FEW_SHAPES_PX, multiple_px))
+    core_px = _core_px(field, _up_to(halo_px, multiple_px), most_px, _step_px(max(field), multiple_px))
     tiles = _of_one_shape([*plan_tiles(field, core_px=core_px, halo_px=halo_px, multiple_px=multiple_px)], field)
     return _cut(_predict_tiles(look, field, tiles, predict, stride), shape, stride)
 
@@ -107,8 +108,16 @@ def padded_shape(shape: Shape, multiple_px: int) -> Shape:
     These are few, for all images together: for a new one OpenVINO compiles the network, which takes as long as a
     megapixel or more.
     """
-    coarse_px = _up_to(FEW_SHAPES_PX, multiple_px)
-    return _up_to(shape[0], coarse_px), _up_to(shape[1], coarse_px)
+    height, width = (_up_to(side, _step_px(side, multiple_px)) for side in shape)
+    return height, width
+
+
+def _step_px(side: int, multiple_px: int) -> int:
+    """The step in which sides of images grow: a doubling of `multiple_px`, but little beside the side."""
+    step_px = multiple_px
+    while step_px < FEW_SHAPES_PX and side >= 2 * step_px * LEAST_STEPS:
+        step_px *= 2
+    return step_px
 
 
 def _of_one_shape(tiles: Sequence[Tile], field: Shape) -> Iterator[Tile]:
@@ -130,7 +139,9 @@ def _core_px(field: Shape, halo_px: int, most_px: int | None, step_px: int) -> S
     """
     if most_px is None:
         return field
-    ways = [{_cut_in(side, count, halo_px, step_px) for count in range(1, side // step_px + 1)} for side in field]
+    ways = [
+        {_cut_in(side, count, halo_px, step_px) for count in range(1, max(1, side // step_px) + 1)} for side in field
+    ]
     fitting = [(rows, columns) for rows, columns in product(*ways) if rows.seen_px * columns.seen_px <= most_px]
     if not fitting:
         return step_px, step_px
