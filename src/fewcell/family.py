@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
-from filelock import FileLock, Timeout
-
 from fewcell.errors import WriteError
 
 __all__ = ["alone", "end_with_parent", "input_while_alive"]
@@ -24,6 +22,8 @@ def alone(lock_file: Path, otherwise: str, *, wait_s: float = 0) -> Iterator[Non
 
     Where files cannot be locked (a folder in which nothing can be written, some network drives) nobody is kept away.
     """
+    from filelock import FileLock, Timeout
+
     lock = FileLock(lock_file, timeout=wait_s, mode=0o666)
     try:
         lock.acquire()

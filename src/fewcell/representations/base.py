@@ -110,13 +110,17 @@ class Representation(ABC):
     def to_bytes(self, prediction: FloatArray) -> NDArray[np.uint8]:
         """A prediction in a quarter of its memory: each channel's range in 254 steps, so that its middle is kept."""
         low, span = self._ranges()
-        return np.rint(np.clip((prediction - low) * (BYTE_STEPS / span), 0, BYTE_STEPS)).astype(np.uint8)
+        steps = prediction - low
+        steps *= BYTE_STEPS / span
+        return np.rint(np.clip(steps, 0, BYTE_STEPS, out=steps), out=steps).astype(np.uint8)
 
     def from_bytes(self, packed: NDArray[np.uint8]) -> FloatArray:
         """The prediction that `to_bytes` packed, but for half a step at most."""
         low, span = self._ranges()
         step = (span / BYTE_STEPS).astype(np.float32)
-        return packed * step + low
+        prediction = packed * step
+        prediction += low
+        return prediction
 
     def _ranges(self) -> tuple[FloatArray, FloatArray]:
         low, high = np.array([(channel.low, channel.high) for channel in self.channels], dtype=np.float32).T

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewcell.images import Pyramid
-from fewcell.types import Instances, Window
+from fewcell.types import FloatArray, Instances, Window
 
 __all__ = ["FARTHEST", "LARGEST_FACTOR", "Find", "Look", "busiest_window", "look", "search_diameter", "weighted_median"]
 
@@ -153,7 +153,7 @@ def busiest_window(image: Pyramid, side: int, within: Window | None = None) -> W
     high, wide = (min(round(side / step / block), count) for count in (rows, columns))
     y = x = 0
     if (high, wide) != (rows, columns):
-        contrast = part[: rows * block, : columns * block].reshape(rows, block, columns, block).std(axis=(1, 3))
+        contrast = _block_deviations(part[: rows * block, : columns * block], block)
         contrast = np.log1p(contrast / max(float(np.median(contrast)), FAINT))
         total = np.pad(contrast.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
         sums = total[high:, wide:] - total[:-high, wide:] - total[high:, :-wide] + total[:-high, :-wide]
@@ -161,3 +161,13 @@ def busiest_window(image: Pyramid, side: int, within: Window | None = None) -> W
     y, x = (int(place) * block * step for place in (y, x))
     y, x = max(top, min(top + y, bottom - side)), max(left, min(left + x, right - side))
     return y, x, min(y + side, bottom), min(x + side, right)
+
+
+def _block_deviations(gray: FloatArray, block: int) -> FloatArray:
+    """The standard deviation of each block of `block` x `block` pixels, of which the image has a whole number."""
+    rows, columns = (side // block for side in gray.shape)
+    mean, mean_square = (
+        of_rows.mean(axis=1).reshape(rows, columns, block).mean(axis=2)
+        for of_rows in (each.reshape(rows, block, -1) for each in (gray, gray**2))
+    )
+    return np.sqrt(np.maximum(mean_square - mean**2, 0))
