@@ -10,7 +10,7 @@ import pytest
 
 from fewcell.engine import openvino
 from fewcell.errors import ConfigError, MissingDependencyError, ModelError
-from fewcell.tiles import predict_tiled
+from fewcell.tiles import padded_shape, predict_tiled
 from fewcell.types import FloatArray
 
 torch = pytest.importorskip("torch")
@@ -148,16 +148,18 @@ def test_tiles_give_what_the_whole_image_gives(name: str, more_px: int) -> None:
     rng = np.random.default_rng(more_px)
     seen_px = 2 * (network.reach_px + network.multiple_px) + more_px
     for shape in [(seen_px + 31, 70), (37, seen_px + network.reach_px)]:
-        image = rng.normal(size=(3, *shape)).astype(np.float32)
+        field = padded_shape(shape, network.multiple_px)
+        missing = [(0, new - old) for new, old in zip(field, shape, strict=True)]
+        image = np.pad(rng.normal(size=(3, *shape)).astype(np.float32), [(0, 0), *missing], mode="symmetric")
 
         def look(window: tuple[int, int, int, int], image: FloatArray = image) -> FloatArray:
             top, left, bottom, right = window
             return image[:, top:bottom, left:right]
 
         grid = {"stride": network.stride, "multiple_px": network.multiple_px}
-        whole = predict_tiled(look, shape, predict, **grid, halo_px=0, seen_px=10**6)
+        whole = predict_tiled(look, shape, predict, **grid, halo_px=0, most_px=None)
         of_whole, largest = largest, 0
-        tiled = predict_tiled(look, shape, predict, **grid, halo_px=network.reach_px, seen_px=seen_px)
+        tiled = predict_tiled(look, shape, predict, **grid, halo_px=network.reach_px, most_px=seen_px * min(field))
         assert largest < of_whole, "this was one tile: it shows nothing"
         assert tiled.shape == whole.shape == (OUT_CHANNELS, *(-(-side // network.stride) for side in shape))
         np.testing.assert_allclose(tiled, whole, atol=1e-5, rtol=1e-5)
