@@ -170,9 +170,8 @@ class OpenVinoEngine:
         try:
             with self._one_at_a_time:
                 seen = self._request.infer([image[None]], share_inputs=True, share_outputs=True)
-                return np.array(
-                    seen[0][0], dtype=np.float32
-                )  # a copy: the next image takes the place of what is shared
+                # A copy: the next image takes the place of what is shared.
+                return np.array(seen[0][0], dtype=np.float32)
         except RuntimeError as error:
             raise ModelError(f"OpenVINO failed on an image of shape {image.shape}: {_first_line(error)}") from None
 

@@ -93,7 +93,7 @@ def predict_tiled(
     look: gives a window (top, left, bottom, right) of the image, which is mirrored at its lower and right edge up to
     `padded_shape`: (channel, h, w) float32. shape: (height, width) of the image. predict: (channel, h, w) ->
     (k, h / stride, w / stride) for h and w that are multiples of `multiple_px`. most_px: how many pixels may be seen at
-    once, halo included, by default all. Tiles are cut so that all together see as little as can be, and their windows
+    once, halo included; None is all. Tiles are cut so that all together see as little as can be, and their windows
     are of one shape. Returns (k, ceil(height / stride), ceil(width / stride)) float32.
     """
     field = padded_shape(shape, multiple_px)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fewcell.errors import AxesError
 from fewcell.images import Contrast, estimate_contrast, normalise
-from fewcell.images.normalise import HIGHEST_PEAK, LOWEST, SAMPLED_PIXELS
+from fewcell.images.normalise import HIGHEST_PEAK, LOWEST, SAMPLED_PIXELS, _percentile
 
 
 def disc_field(cells, *, size=400, radius=12, field=100.0, noise=5.0, bright=1000.0, seed=0):
@@ -233,3 +233,13 @@ def test_one_estimate_serves_all_parts_of_an_image():
     np.testing.assert_array_equal(normalise(pixels[:, 30:90, 40:70], contrast), whole[:, 30:90, 40:70])
     given = normalise(np.full((1, 2, 2), 30.0), Contrast(np.array([10.0]), np.array([40.0])))
     np.testing.assert_allclose(given, 0.5)
+
+
+@given(
+    values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=300),
+    percentile=st.sampled_from([0, 1.0, 50, 99.8, 99.99, 100]),
+    dtype=st.sampled_from([np.float32, np.float64, np.int32]),
+)
+def test_percentiles_are_those_of_numpy(values, percentile, dtype):
+    array = np.array(values).astype(dtype)
+    assert _percentile(np.sort(array), percentile) == np.percentile(array.astype(np.float64), percentile)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fewcell.images import Pyramid, normalise
 from fewcell.segmenter import N_CLASSES, WINDOW_PX, Segmenter, class_of
 from fewcell.segmenter import segmenter as module
-from fewcell.segmenter.measure import busiest_window, look, search_diameter, weighted_median
+from fewcell.segmenter.measure import _block_deviations, busiest_window, look, search_diameter, weighted_median
 from fewcell.segmenter.scale import SCALES, Estimate, combine, windows_of
 from fewcell.types import Instances
 
@@ -85,6 +85,13 @@ def test_a_small_image_lies_in_the_middle_of_a_window_and_is_mirrored_beyond_its
     window = next(window for window in windows_of(Pyramid(pixels)) if window.scale == 1).pixels
     assert np.array_equal(window[:, 108:148, 98:158], pixels)
     assert np.array_equal(window[:, 68:108, 98:158], pixels[:, ::-1])
+
+
+@pytest.mark.parametrize("block", [1, 5, 16])
+def test_contrast_of_blocks_is_their_standard_deviation(block):
+    gray = np.random.default_rng(0).random((7 * block, 4 * block), dtype=np.float32)
+    blocks = gray.reshape(7, block, 4, block)
+    np.testing.assert_allclose(_block_deviations(gray, block), blocks.std(axis=(1, 3)), atol=1e-5)
 
 
 def test_the_busiest_window_holds_the_only_cells():

@@ -38,11 +38,11 @@ def predict_at_scale(
         halo_px = int(network.window_px * WINDOW_HALO / network.multiple_px) * network.multiple_px
         resampled = image.view(seen, shape)
         return predict_in_windows(resampled, engine, **grid, window_px=network.window_px, halo_px=halo_px)
-    halo_px, most_px = network.reach_px, MOST_SEEN_PX
-    if halo_px is None:  # it sees everything, and cannot be tiled
+    if network.reach_px is None:  # it sees everything, and cannot be tiled
         halo_px, most_px = 0, None
     else:
-        most_px = max(most_px, (LEAST_CORE_PX + 2 * (halo_px + network.multiple_px)) ** 2)
+        halo_px = network.reach_px
+        most_px = max(MOST_SEEN_PX, (LEAST_CORE_PX + 2 * (halo_px + network.multiple_px)) ** 2)
 
     def look(part: Window) -> FloatArray:
         return image.view(seen, shape, part)
