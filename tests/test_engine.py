@@ -142,20 +142,21 @@ def resident_mib():
 
 engine = OpenVinoEngine(Path(sys.argv[1]), threads=1)
 engine(np.zeros((3, 512, 512), np.float32))
-before = resident_mib()
-for side in range(64, 512, 16):
-    engine(np.zeros((3, side, side), np.float32))
+for high in (1, 2):
+    before = resident_mib()
+    for side in range(64, 512, 16):
+        engine(np.zeros((3, side // high // 16 * 16, side), np.float32))
 print(resident_mib() - before)
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says here how much memory is in use")
 def test_kernels_for_shapes_that_are_gone_are_not_kept(monkeypatch) -> None:
-    """Those of 28 shapes take nearly 300 MiB."""
+    """Those of 28 shapes take nearly 300 MiB, and those of as many more hardly any."""
     monkeypatch.delenv(ONEDNN_KEEPS, raising=False)
     network = find_model("default") / INT8_FILE
     done = subprocess.run([sys.executable, "-c", MANY_SHAPES, network], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 200
+    assert float(done.stdout) < 100
 
 
 def test_the_onednn_of_torch_keeps_its_kernels(trained, monkeypatch) -> None:

@@ -13,6 +13,7 @@ from fewcell.tiles import (
     plan_windows,
     predict_in_windows,
     predict_tiled,
+    whole_steps,
 )
 from fewcell.types import FloatArray
 
@@ -106,6 +107,20 @@ def test_images_of_many_shapes_are_seen_in_few(multiple: int, most: int) -> None
     assert all(0 <= padded - side < max(multiple, side / LEAST_STEPS) for side, padded in sides.items())
     assert len(set(sides.values())) <= most
     assert padded_shape((5, 777), multiple) == (padded_shape((5, 5), multiple)[0], sides[777])
+
+
+@pytest.mark.parametrize(("steps", "lengths"), [(8, 49), (4, 41)])
+def test_images_are_enlarged_to_few_lengths(steps: int, lengths: int) -> None:
+    """By half a step more or less at most; where a step is much beside a side, to no other."""
+    multiple = 16
+    sides = {side / 4: whole_steps(side / 4, multiple, steps) for side in range(4, 4 * 4097)}
+    rounded = {side: length for side, length in sides.items() if length is not None}
+    assert min(rounded) == multiple * steps
+    assert all(length % multiple == 0 for length in rounded.values())
+    assert all(abs(length - side) <= side / steps / 2 for side, length in rounded.items())
+    assert len(set(rounded.values())) == lengths
+    assert all(whole_steps(length, multiple, steps) == length for length in rounded.values())
+    assert all(padded_shape((length, length), multiple) == (length, length) for length in rounded.values())
 
 
 @pytest.mark.parametrize(

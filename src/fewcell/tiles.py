@@ -11,6 +11,7 @@ from fewcell.types import FloatArray, Shape, Window
 from fewcell.windows import grown
 
 __all__ = [
+    "LEAST_STEPS",
     "Tile",
     "pad_to_multiple",
     "padded_shape",
@@ -18,10 +19,12 @@ __all__ = [
     "plan_windows",
     "predict_in_windows",
     "predict_tiled",
+    "whole_steps",
 ]
 
 FEW_SHAPES_PX = 64  # large images are mirrored up to multiples of this
-LEAST_STEPS = 8  # and smaller ones to finer ones, of which their sides have so many
+FEW_SCALES_PX = 128  # and enlarged to multiples of this, where their scale is a guess
+LEAST_STEPS = 8  # smaller ones to finer ones, of which their sides have so many
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,20 @@ def padded_shape(shape: Shape, multiple_px: int) -> Shape:
     return height, width
 
 
-def _step_px(side: int, multiple_px: int) -> int:
+def whole_steps(side: float, multiple_px: int, steps: int = LEAST_STEPS) -> int | None:
+    """The length nearest to `side` of those that images are enlarged to, so that they become of few shapes.
+
+    It is a whole number of steps, `steps` or more, which are multiples of `multiple_px`; None where a side is too short
+    for that.
+    """
+    step_px = _step_px(side, multiple_px, FEW_SCALES_PX, steps)
+    return round(side / step_px) * step_px if side >= step_px * steps else None
+
+
+def _step_px(side: float, multiple_px: int, most_px: int = FEW_SHAPES_PX, steps: int = LEAST_STEPS) -> int:
     """The step in which sides of images grow: a doubling of `multiple_px`, but little beside the side."""
     step_px = multiple_px
-    while step_px < FEW_SHAPES_PX and side >= 2 * step_px * LEAST_STEPS:
+    while step_px < most_px and side >= 2 * step_px * steps:
         step_px *= 2
     return step_px
 

@@ -15,6 +15,7 @@ from fewcell.metrics import f1, match
 from fewcell.segmenter import NetworkFacts, Segmenter, predict_at_scale
 from fewcell.segmenter import predict as module
 from fewcell.segmenter.blank import is_noise
+from fewcell.segmenter.measure import LARGEST_FACTOR
 
 DIAMETER_PX = 22
 
@@ -173,6 +174,30 @@ def test_the_network_sees_cells_at_the_canonical_diameter_but_enlarges_little(se
     monkeypatch.setattr(segmenter, "engine", watch)
     segmenter.segment(np.random.default_rng(0).normal(size=(1, 256, 256)), diameter_px=diameter)
     assert seen == [(3, side, side)]
+
+
+def test_a_scale_that_is_estimated_is_rounded_so_that_few_shapes_are_seen(segmenter):
+    canonical_px, shape = segmenter.facts.canonical_diameter_px, (1000, 700)
+    diameters = np.geomspace(canonical_px / 3, 3 * canonical_px, 500)
+    factors = [segmenter.factors(shape, px, is_given=False) for px in diameters]
+    off = np.log([factor * px / canonical_px for (factor, *_), px in zip(factors, diameters, strict=True)])
+    coarser = np.log([finer / coarse / 4 for finer, coarse in factors])
+    assert np.abs(off).max() < np.log(17 / 16)
+    assert np.abs(coarser).max() < np.log(8 / 7)
+    assert len({finer for finer, _ in factors}) < 40
+    assert len({coarse for _, coarse in factors}) < 20
+    assert abs(off.mean()) < 0.01, "Cells are seen too large or too small."
+    for finer, _ in factors:
+        assert module.rounded_factor(shape, finer, segmenter.network) == pytest.approx(finer, abs=1e-12)
+    assert segmenter.factors(shape, 23.4, is_given=True) == [canonical_px / 23.4]
+
+
+def test_no_scale_is_rounded_beyond_the_largest_nor_that_of_a_tiny_image(segmenter):
+    for px in np.geomspace(1, 100, 50):
+        for shape in ((333, 1000), (7, 7)):
+            [factor, *_] = segmenter.factors(shape, px, is_given=False)
+            assert factor <= LARGEST_FACTOR
+            assert shape != (7, 7) or factor == min(segmenter.facts.canonical_diameter_px / px, LARGEST_FACTOR)
 
 
 def test_where_no_cell_shows_the_size_that_counts_is_the_given_one(segmenter):

@@ -80,10 +80,10 @@ def test_shards_of_a_slide_of_unknown_scale_end_with_the_same_bytes(
 
 def test_what_the_first_shard_decided_counts_for_all(segmenter, slide_file, tmp_path, monkeypatch) -> None:
     """Machines may differ in their last bits, and so in the diameter that they estimate."""
-    for number, diameter_px in ((1, 22.0), (2, 23.0)):
+    for number, diameter_px in ((1, 22.0), (2, 26.0)):
         monkeypatch.setattr(Segmenter, "likely_diameter", lambda *_, px=diameter_px: px)
         segment_shard(segmenter, slide_file, tmp_path / "o.zarr", (number, 2), how=HOW)
-    assert merge_slide(tmp_path / "o.zarr", how=HOW, threads=1).plan.diameter_px == 22.0
+    assert merge_slide(tmp_path / "o.zarr", how=HOW, threads=1).plan.diameter_px == pytest.approx(22, rel=1 / 16)
 
 
 def test_merging_replaces_outputs_only_where_it_may(segmenter, slide_file, tmp_path) -> None:

@@ -5,14 +5,14 @@ from fewcell.errors import TooLargeError
 from fewcell.images import Pyramid, available_bytes
 from fewcell.segmenter.measure import LARGEST_FACTOR
 from fewcell.segmenter.model_folder import NetworkFacts
-from fewcell.tiles import predict_in_windows, predict_tiled
+from fewcell.tiles import LEAST_STEPS, predict_in_windows, predict_tiled, whole_steps
 from fewcell.types import FloatArray, Shape, Window
 
-__all__ = ["canonical_shape", "check_memory", "is_large", "predict_at_scale"]
+__all__ = ["canonical_shape", "check_memory", "is_large", "predict_at_scale", "rounded_factor"]
 
 BYTES_PER_PIXEL = 24  # labels and scratch arrays on the image's own grid
 BYTES_PER_SEEN_PIXEL = 24  # what the network sees at once, resampled and padded
-MOST_SEEN_PX = 1600**2  # of an image at canonical scale, with halos where there are more
+MOST_SEEN_PX = 1408**2  # of an image at canonical scale, with halos where there are more
 LARGE_PX = 1024**2  # of which one is seen and one is read at a time
 LEAST_CORE_PX = 768  # side of a part without its halos, however wide these are
 WINDOW_HALO = 1 / 8  # share of a window's side that is seen but not used: the challenge's baselines overlap by 1/4
@@ -48,6 +48,16 @@ def predict_at_scale(
         return image.view(seen, shape, part)
 
     return predict_tiled(look, shape, engine, **grid, halo_px=halo_px, most_px=most_px)
+
+
+def rounded_factor(shape: Shape, factor: float, network: NetworkFacts, steps: int = LEAST_STEPS) -> float:
+    """The factor next to `factor` that makes the longer side of an image one of a few lengths, if there is one.
+
+    steps: of which that side has so many at least: it becomes longer or shorter by half a step at most.
+    """
+    side_px = whole_steps(max(shape) * factor, network.multiple_px, steps)
+    rounded = factor if side_px is None else side_px / max(shape)
+    return factor if rounded > LARGEST_FACTOR else rounded
 
 
 def canonical_shape(shape: Shape, factor: float, stride: int) -> Shape:

@@ -31,7 +31,7 @@ from fewcell.segmenter.model_folder import (
     read_model,
     write_model,
 )
-from fewcell.segmenter.predict import check_memory, is_large, predict_at_scale
+from fewcell.segmenter.predict import check_memory, is_large, predict_at_scale, rounded_factor
 from fewcell.segmenter.scale import Estimate, combine, windows_of
 from fewcell.segmenter.turned import TurnedEngine
 from fewcell.types import FloatArray, Instances, Labels, Shape, Window
@@ -44,6 +44,7 @@ __all__ = ["Segmentation", "Segmenter", "scale_facts"]
 # Unless the user says how wide they are, there are no cells where they are less likely, or no wider than specks.
 MIN_PRESENCE, SPECK_PX = 0.5, 4.0
 COARSER = 4  # an image of unknown scale is also searched for cells so many times as wide: a sixteenth of the work
+COARSER_STEPS = 4  # about as wide: an eighth more or less
 SMALLEST_COARSE_PX = 48  # an image that would then be smaller shows no such cells
 
 DiameterSource = Literal["given", "estimated", "not known"]
@@ -224,11 +225,16 @@ class Segmenter:
     def factors(self, shape: Shape, diameter_px: float, *, is_given: bool) -> list[float]:
         """By how much an image is enlarged to find its cells: once, and where nobody said how wide they are, once more.
 
-        Then much larger cells are sought as well, at a smaller scale, unless the image is too small to show them.
+        Then much larger cells are sought as well, at a smaller scale, unless the image is too small to show them; and
+        both factors are rounded, so that the network, which is compiled for every new shape, meets few.
         """
         factor = min(self.facts.canonical_diameter_px / diameter_px, LARGEST_FACTOR)
+        if not is_given:
+            factor = rounded_factor(shape, factor, self.network)
         seeks_larger = not is_given and min(shape) * factor >= COARSER * SMALLEST_COARSE_PX
-        return [factor, factor / COARSER] if seeks_larger else [factor]
+        if not seeks_larger:
+            return [factor]
+        return [factor, rounded_factor(shape, factor / COARSER, self.network, COARSER_STEPS)]
 
     def likely_diameter(self, image: Pyramid, *, search: bool = True) -> float | None:
         """How wide the median cell of a normalised image is, in its pixels; None where nothing looks like a cell.
