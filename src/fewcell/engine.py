@@ -46,8 +46,8 @@ KERNELS_KEPT = 800
 """OpenVINO makes kernels for every shape that it meets, about 40 a network. To make them takes as long as a megapixel
 or two, and they take 10 MB (with AMX; less without). Unless told otherwise it keeps 5,000, and oneDNN below it
 1,000 once more: hundreds of megabytes after a folder of images of many sizes. `padded_shape` and `whole_steps` make
-few of them, and those of 20 shapes are kept: where fewer are than an image and its parts have, they are made again for
-every image."""
+few of them, and those of 20 to 30 shapes are kept: where fewer are than images and their parts have, they are made
+again for every image."""
 ONEDNN_KEEPS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 

@@ -229,10 +229,10 @@ class Segmenter:
         both factors are rounded, so that the network, which is compiled for every new shape, meets few.
         """
         factor = min(self.facts.canonical_diameter_px / diameter_px, LARGEST_FACTOR)
-        if not is_given:
-            factor = rounded_factor(shape, factor, self.network)
-        seeks_larger = not is_given and min(shape) * factor >= COARSER * SMALLEST_COARSE_PX
-        if not seeks_larger:
+        if is_given:
+            return [factor]
+        factor = rounded_factor(shape, factor, self.network)
+        if min(shape) * factor < COARSER * SMALLEST_COARSE_PX:
             return [factor]
         return [factor, rounded_factor(shape, factor / COARSER, self.network, COARSER_STEPS)]
 
