@@ -12,6 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from statistics import mean, median
 
+from fewcell.benchmark.summary import HEADLINE_MODALITIES
+
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "src/fewcell/models/default/model.json"
 BEGIN, END = "<!-- figures: begin (scripts/model_card.py) -->", "<!-- figures: end -->"
@@ -177,8 +179,7 @@ def peers() -> list[str]:
     """Other packages that learned from the same images; see benchmarks/peers/README.md."""
     if not (ROOT / "docs/results/peers.csv").exists():
         return []
-    headline = ("fluorescence", "histology", "brightfield", "phase")
-    modalities = (*headline, "ihc", "smear")
+    modalities = (*HEADLINE_MODALITIES, "ihc", "smear")
     of_test = {row["name"]: float(row["f1_50"]) for row in rows_of("default-model-test-summary.csv") if row["f1_50"]}
     given = {
         name: mean(float(row["f1_50_given"]) for row in rows_of("scale.csv") if row["modality"] == name)
@@ -193,7 +194,7 @@ def peers() -> list[str]:
     }
     rows = [
         *(
-            {**ours, "diameter": diameter, "headline": mean(scores[name] for name in headline)}
+            {**ours, "diameter": diameter, "headline": mean(scores[name] for name in HEADLINE_MODALITIES)}
             | {f"f1_50_{name}": scores[name] for name in modalities}
             for diameter, scores in (("given", given), ("estimated", of_test))
         ),
